@@ -1,0 +1,1 @@
+"""What items, embeddings, neighbours and triplets are, where they come from and where they lie."""

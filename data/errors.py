@@ -1,0 +1,9 @@
+"""The two ways in which remine refuses: bad input, and a store that cannot be trusted."""
+
+
+class InputError(ValueError):
+    """What the user gave is wrong. The message is one line: file, row or field, and what to do."""
+
+
+class StoreError(RuntimeError):
+    """Stored files are missing, corrupt or in use. The message is one line that names the file."""

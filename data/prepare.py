@@ -1,0 +1,267 @@
+"""From a source to two artifacts: items (who is who) and inputs (what the encoder eats).
+
+Everything is checked before anything is stored: shards are staged in a temporary folder and moved
+into the store only when the last row was sound.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data import schemas
+from data.config import DataConfig
+from data.errors import InputError
+from data.inputs import Transform
+from data.sources import Source
+from data.store import Artifact, Store
+from data.types import SPLITS, Int8, Int32, Int64
+
+Progress = Callable[[int, int], None]
+"""Called with rows done and rows in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """Who is who, one entry an item in order of id; n * 13 bytes plus the label names.
+
+    ids (n,) int64; label_codes (n,) int32 into `labels`; splits (n,) int8 into SPLITS;
+    groups: the `group` column, or None.
+    """
+
+    ids: Int64
+    label_codes: Int32
+    labels: Sequence[str]
+    splits: Int8
+    groups: pa.ChunkedArray | None
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Items and classes per split."""
+        return {
+            split: {
+                "items": int((self.splits == code).sum()),
+                "classes": len(np.unique(self.label_codes[self.splits == code])),
+            }
+            for code, split in enumerate(SPLITS)
+        }
+
+
+def catalogue(source: Source, config: DataConfig) -> Catalogue:
+    """Read and check the metadata of every item."""
+    table = source.metadata()
+    if not len(table):
+        raise InputError(f"data.source: {config.source} holds no items")
+    ids = _ids(table, source.where)
+    labels, codes = _labels(table, source.where)
+    if "split" in table.column_names:
+        splits = _named_splits(table["split"], source.where)
+    else:
+        splits = _split_by_class(labels, codes, config)
+    found = Catalogue(
+        ids=ids,
+        label_codes=codes,
+        labels=labels,
+        splits=splits,
+        groups=table["group"].cast(pa.string()) if "group" in table.column_names else None,
+    )
+    _check_task(found)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """Checked shards in a temporary folder, ready to be stored."""
+
+    files: Sequence[tuple[Path, Path, int]]
+    labels: Sequence[str]
+    items_card: Mapping[str, Any]
+    inputs_card: Mapping[str, Any]
+
+    def commit(self, store: Store) -> tuple[Artifact, Artifact]:
+        """Move the shards into `store`: the items and the inputs."""
+        items, inputs = [], []
+        for number, (parquet, npy, rows) in enumerate(self.files):
+            items.append(store.put(parquet, name=f"part-{number:05d}.parquet", rows=rows))
+            inputs.append(store.put(npy, name=f"part-{number:05d}.npy", rows=rows))
+        names = store.put_bytes(json.dumps(list(self.labels)).encode(), name="labels.json")
+        who = Artifact(kind="items", files=(*items, names), card=self.items_card)
+        card = {**self.inputs_card, "items": who.digest}
+        return who, Artifact(kind="inputs", files=tuple(inputs), card=card)
+
+
+def stage(
+    source: Source,
+    found: Catalogue,
+    transform: Transform,
+    folder: Path,
+    unit_rows: int,
+    progress: Progress = lambda _done, _total: None,
+) -> Staged:
+    """Check every row and write items and inputs to `folder`, `unit_rows` a shard."""
+    files: list[tuple[Path, Path, int]] = []
+    shape: tuple[int, ...] | None = None
+    seen = 0
+    for contents in source.blocks(unit_rows):
+        start, seen = seen, seen + len(contents)
+        block = transform(contents, partial(_where, source, start))
+        if shape not in (None, block.shape[1:]):
+            raise InputError(
+                f"{source.where(start)}: shape {block.shape[1:]}, the first is {shape}"
+            )
+        shape, dtype = block.shape[1:], str(block.dtype)
+        parquet, npy = folder / f"{start}.parquet", folder / f"{start}.npy"
+        items = _items_table(found, slice(start, seen), contents, source)
+        schemas.write(items, parquet, schema="items/1", provenance={})
+        np.save(npy, block)
+        files.append((parquet, npy, len(contents)))
+        progress(seen, len(found.ids))
+    return Staged(
+        files=files,
+        labels=found.labels,
+        items_card={"content": source.content, "splits": found.counts()},
+        inputs_card={"shape": list(shape or ()), "dtype": dtype},
+    )
+
+
+def _where(source: Source, start: int, row: int) -> str:
+    return source.where(start + row)
+
+
+@contextmanager
+def staging_folder(root: Path) -> Iterator[Path]:
+    """A temporary folder on the disk of `root`, which need not exist yet."""
+    near = next(p for p in (root / "tmp", *root.absolute().parents) if p.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".remine-", dir=near) as folder:
+        yield Path(folder)
+
+
+def read_catalogue(store: Store, items: Artifact) -> Catalogue:
+    """The catalogue of a stored `items` artifact."""
+    *shards, names = store.paths(items)
+    columns = ["id", "label_code", "split", "group"]
+    table = schemas.read(shards, schema="items/1", columns=columns)
+    splits = pc.index_in(table["split"], pa.array(SPLITS))
+    return Catalogue(
+        ids=table["id"].to_numpy(),
+        label_codes=table["label_code"].to_numpy(),
+        labels=json.loads(names.read_bytes()),
+        splits=splits.to_numpy().astype(np.int8),
+        groups=table["group"],
+    )
+
+
+def _ids(table: pa.Table, where: Callable[[int], str]) -> Int64:
+    """The ids, or row numbers where the source has none."""
+    if "id" not in table.column_names:
+        return np.arange(len(table), dtype=np.int64)
+    column = table["id"]
+    if column.null_count:
+        raise InputError(f"{where(pc.index(pc.is_null(column), True).as_py())}: id is missing")
+    if not pa.types.is_integer(column.type):
+        raise InputError(f"id is {column.type}; ids are integers (leave the column out to number)")
+    ids: Int64 = column.cast(pa.int64(), safe=True).to_numpy()
+    if (ids < 0).any():
+        row = int((ids < 0).argmax())
+        raise InputError(f"{where(row)}: id {ids[row]} is negative")
+    if (twice := ids[1:] == ids[:-1]).any():
+        row = int(twice.argmax())
+        raise InputError(f"{where(row + 1)}: id {ids[row]} is also that of {where(row)}")
+    return ids
+
+
+def _labels(table: pa.Table, where: Callable[[int], str]) -> tuple[list[str], Int32]:
+    """Sorted label names, and each item's code."""
+    column = table["label"]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    missing = pc.fill_null(pc.is_nan(column), True) if _is_float(column) else pc.is_null(column)
+    column = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    missing = pc.or_(missing, pc.fill_null(pc.equal(column, ""), True))
+    if pc.any(missing).as_py():
+        raise InputError(f"{where(pc.index(missing, True).as_py())}: label is missing")
+    labels = sorted(pc.unique(column).to_pylist())
+    codes = pc.index_in(column, pa.array(labels)).to_numpy().astype(np.int32)
+    return labels, codes
+
+
+def _is_float(column: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_floating(column.type))
+
+
+def _named_splits(column: pa.ChunkedArray, where: Callable[[int], str]) -> Int8:
+    codes = pc.fill_null(pc.index_in(column.cast(pa.string()), pa.array(SPLITS)), -1).to_numpy()
+    if (codes < 0).any():
+        row = int((codes < 0).argmax())
+        raise InputError(f"{where(row)}: split is {column[row].as_py()!r}; known: train, val, test")
+    splits: Int8 = codes.astype(np.int8)
+    return splits
+
+
+def _split_by_class(labels: list[str], codes: Int32, config: DataConfig) -> Int8:
+    """Whole classes to one split by a hash of the label, so that new classes move no old one."""
+    place = [
+        int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest()) / 2**64
+        for label in labels
+    ]
+    edges = [config.test_share, config.test_share + config.val_share]
+    of_class = np.array([2, 1, 0], np.int8)[np.searchsorted(edges, place, side="right")]
+    if (of_class != 2).all():  # few classes: the hash may miss a small share
+        of_class[int(np.argmin(place))] = 2
+    return of_class[codes]
+
+
+def _check_task(found: Catalogue) -> None:
+    """Refuse data that leaves nothing to learn or nothing to test."""
+    counts = found.counts()
+    if not counts["test"]["classes"]:
+        raise InputError("no test classes: the split column names no item `test`")
+    if counts["train"]["classes"] < 2:
+        raise InputError(
+            f"{counts['train']['classes']} training class of {len(found.labels)} classes in all:"
+            " triplets need two or more to train on, and one more to test"
+        )
+    sizes = np.bincount(found.label_codes[found.splits == 0])
+    if sizes.max() < 2:
+        raise InputError("no training class has two items: there is no positive pair")
+
+
+def _items_table(
+    found: Catalogue, rows: slice, contents: Sequence[Any] | np.ndarray, source: Source
+) -> pa.Table:
+    labels = pa.array(found.labels)
+    codes = pa.array(found.label_codes[rows])
+    groups = found.groups[rows] if found.groups is not None else pa.nulls(len(codes), pa.string())
+    columns: dict[str, Any] = {
+        "id": found.ids[rows],
+        "label": labels.take(codes),
+        "label_code": codes,
+        "split": pa.array(SPLITS).take(pa.array(found.splits[rows])),
+        "group": groups,
+        "content_hash": [_content_hash(c) for c in contents],
+    }
+    if source.content == "path":
+        columns["path"] = [os.path.relpath(path, source.root) for path in contents]
+    elif source.content in schemas.CONTENTS:
+        columns[source.content] = contents
+    return pa.table(columns, schema=schemas.items_schema(source.content))
+
+
+def _content_hash(content: bytes | str | Path | np.ndarray) -> str:
+    """BLAKE2b-128 of one item's content; of a picture's file, not its name."""
+    if isinstance(content, Path):
+        raw = content.read_bytes()
+    elif isinstance(content, str):
+        raw = content.encode()
+    else:
+        raw = content if isinstance(content, bytes) else content.tobytes()
+    return hashlib.blake2b(raw, digest_size=16).hexdigest()

@@ -1,0 +1,138 @@
+"""How each artifact looks in Parquet: plain columns that pandas, DuckDB and Spark read without us.
+
+The schema's name and version and the provenance stand in the file's metadata, under `remine`, and
+the name is checked on read.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.errors import StoreError
+from data.types import KINDS, Embeddings, Float32, Triplets
+
+ROW_GROUP = 65_536
+CONTENTS = {"image": pa.binary(), "path": pa.string(), "text": pa.string()}
+
+TRIPLETS = pa.schema(
+    [
+        ("anchor_id", pa.int64()),
+        ("positive_id", pa.int64()),
+        ("negative_id", pa.int64()),
+        ("d_ap", pa.float32()),
+        ("d_an", pa.float32()),
+        ("kind", pa.dictionary(pa.int8(), pa.string())),
+        ("negative_rank", pa.int32()),
+    ]
+)
+
+
+def items_schema(content: str) -> pa.Schema:
+    """The columns of items whose content is `image` bytes, a `path`, a `text`, or a `vector`.
+
+    A vector lies with the inputs, so its column is not repeated here.
+    """
+    columns = [
+        pa.field("id", pa.int64(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("label_code", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("content_hash", pa.string(), nullable=False),
+    ]
+    if content in CONTENTS:
+        columns.append(pa.field(content, CONTENTS[content], nullable=False))
+    return pa.schema(columns)
+
+
+def write(table: pa.Table, path: Path, *, schema: str, provenance: Mapping[str, Any]) -> None:
+    """Write `table` as Parquet: zstd, byte-stream split for numbers, the schema's name inside.
+
+    Byte-stream split makes ids and floats compress to half of what plain encoding does.
+    """
+    note = {"schema": schema, **provenance}
+    table = table.replace_schema_metadata({"remine": json.dumps(note, sort_keys=True)})
+    dictionary, split = [], []
+    for column in table.schema:
+        if pa.types.is_dictionary(column.type) or column.name in ("label", "split", "group"):
+            dictionary.append(column.name)
+        elif pa.types.is_primitive(column.type):
+            split.append(column.name)
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        compression_level=1,
+        row_group_size=ROW_GROUP,
+        use_dictionary=dictionary,
+        use_byte_stream_split=split,
+        store_schema=True,
+    )
+
+
+def check(path: Path, *, schema: str) -> dict[str, Any]:
+    """The provenance of the Parquet file at `path`; refuses a file of another schema."""
+    metadata = pq.read_schema(path).metadata or {}
+    note: dict[str, Any] = json.loads(metadata.get(b"remine", b"{}"))
+    if note.get("schema") != schema:
+        raise StoreError(f"{path} holds {note.get('schema', 'no remine schema')}, not {schema}")
+    return note
+
+
+def read(paths: Iterable[Path], *, schema: str, columns: list[str] | None = None) -> pa.Table:
+    """All rows of the Parquet files at `paths`, in order."""
+    tables = []
+    for path in paths:
+        check(path, schema=schema)
+        tables.append(pq.read_table(path, columns=columns, partitioning=None))
+    return pa.concat_tables(tables)
+
+
+def embeddings_table(embeddings: Embeddings) -> pa.Table:
+    """(n) rows of id, label_code, vector as FixedSizeList<float32>[d]."""
+    d = embeddings.vectors.shape[1]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.vectors.reshape(-1)), d)
+    return pa.table({"id": embeddings.ids, "label_code": embeddings.label_codes, "vector": vectors})
+
+
+def vector_column(table: pa.Table) -> Float32:
+    """The `vector` column as one (n, d) float32 array."""
+    chunks = [
+        np.asarray(chunk.flatten()).reshape(len(chunk), -1) for chunk in table["vector"].chunks
+    ]
+    return np.ascontiguousarray(np.concatenate(chunks), dtype=np.float32)
+
+
+def read_embeddings(paths: Iterable[Path]) -> Embeddings:
+    """The embeddings in the shards at `paths`; n * (4 d + 12) bytes of memory."""
+    table = read(paths, schema="embeddings/1")
+    return Embeddings(
+        ids=table["id"].to_numpy(),
+        label_codes=table["label_code"].to_numpy(),
+        vectors=vector_column(table),
+    )
+
+
+def triplets_table(triplets: Triplets) -> pa.Table:
+    """(t) rows in the columns of TRIPLETS."""
+    kind = pa.DictionaryArray.from_arrays(pa.array(triplets.kind), pa.array(KINDS))
+    columns = [
+        pa.array(getattr(triplets, name)) if name != "kind" else kind for name in TRIPLETS.names
+    ]
+    return pa.table(columns, schema=TRIPLETS)
+
+
+def triplets_from(table: pa.Table) -> Triplets:
+    """The triplets in `table` (columns of TRIPLETS, any order)."""
+    kind = table["kind"].combine_chunks()
+    if isinstance(kind, pa.ChunkedArray):
+        kind = pa.concat_arrays(kind.chunks) if kind.num_chunks else pa.array([], TRIPLETS[5].type)
+    codes = np.array([KINDS.index(name) for name in kind.dictionary.to_pylist()], np.int8)
+    picked = codes[kind.indices.to_numpy()] if len(kind) else np.zeros(0, np.int8)
+    rest = {n: table[n].to_numpy() for n in TRIPLETS.names if n != "kind"}
+    return Triplets(kind=picked, **rest)

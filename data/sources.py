@@ -1,0 +1,330 @@
+"""Readers of users' data. Each gives the metadata of all items at once and their content in blocks.
+
+A source knows how to name a row in a message (`where`); what is wrong with a row is found by
+data.prepare.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.dataset as ds
+
+from data.config import DataConfig
+from data.errors import InputError
+from data.glyphs import GlyphSource
+from data.schemas import CONTENTS
+from data.store import file_sha256
+from data.types import Float32
+
+IMAGE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+)
+SORT_LIMIT = 1 << 30
+
+
+class Source(Protocol):
+    """Items in order of id. `content` is image, path, text or vector; paths start at `root`."""
+
+    content: str
+    root: Path
+
+    def fingerprint(self) -> object:
+        """JSON that changes when the data does."""
+
+    def where(self, row: int) -> str:
+        """A name for `row` in messages: the file and the row in it, counted from 0."""
+
+    def metadata(self) -> pa.Table:
+        """`label` of every item and, where the source has them, `id`, `split` and `group`."""
+
+    def blocks(self, rows: int) -> Iterator[Sequence[Any] | Float32]:
+        """The contents, `rows` at a time: bytes, Path, str, or a (rows, d) float32 array."""
+
+
+def open_source(config: DataConfig, base: Path) -> Source:
+    """The source that `config` names; relative paths start at `base`."""
+    if config.source == "glyphs":
+        return GlyphSource(config.glyphs)
+    path = (base / config.source).resolve()
+    if not path.exists():
+        raise InputError(f"data.source: {path} does not exist")
+    if path.suffix == ".npy":
+        return ArraySource(path, base / config.labels if config.labels else None)
+    if path.suffix in (".parquet", ".csv") or (path.is_dir() and any(path.glob("*.parquet"))):
+        return TableSource(path, dict(config.columns))
+    if path.is_dir():
+        return FolderSource(path)
+    raise InputError(f"data.source: {path} is not a Parquet, CSV or .npy file, nor a folder")
+
+
+class TableSource:
+    """Parquet or CSV with one row an item: image bytes, image paths, text, or vectors."""
+
+    def __init__(self, path: Path, columns: dict[str, str]) -> None:
+        """Read the schema, see which columns are there."""
+        self.root = path if path.is_dir() else path.parent
+        self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        try:
+            self.dataset = _dataset(self.files)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{path}: {_first_line(error)}") from None
+        self.columns = self._columns(path, columns)
+        found = [c for c in ("image", "path", "text", "vector") if c in self.columns]
+        if len(found) != 1:
+            raise InputError(
+                f"{path} has {' and '.join(found) or 'none'} of the columns image, path, text,"
+                f" vector; exactly one is needed (name yours in data.columns)"
+            )
+        self.content: str = found[0]
+        if self.content == "image" and pa.types.is_string(self._type("image")):
+            self.content, self.columns["path"] = "path", self.columns["image"]
+        self.order: np.ndarray | None = None
+
+    def _type(self, column: str) -> pa.DataType:
+        return self.dataset.schema.field(self.columns[column]).type
+
+    def _columns(self, path: Path, named: dict[str, str]) -> dict[str, str]:
+        have = self.dataset.schema.names
+        for ours, theirs in named.items():
+            if theirs not in have:
+                raise InputError(f"{path} has no column {theirs!r} (data.columns.{ours})")
+        known = ("id", "label", "split", "group", *CONTENTS, "vector")
+        columns = {c: named.get(c, c) for c in known if named.get(c, c) in have}
+        if "label" not in columns:
+            raise InputError(
+                f"{path} has no column 'label'; it has {', '.join(have)}"
+                " (name yours: data.columns.label)"
+            )
+        return columns
+
+    def fingerprint(self) -> object:
+        """The files' hashes; for image paths also each picture's size and time."""
+        files: list[object] = [file_sha256(file) for file in self.files]
+        if self.content == "path":
+            for block in self.blocks(65_536):
+                files += [_stat(path) for path in block]
+        return ["table", files, self.columns]
+
+    def where(self, row: int) -> str:
+        """The file and the row in it."""
+        if self.order is not None:
+            row = int(self.order[row])
+        for file, rows in zip(self.files, self._lengths, strict=True):
+            if row < rows:
+                return f"{file}: row {row}"
+            row -= rows
+        raise IndexError(row)
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        return [fragment.count_rows() for fragment in self.dataset.get_fragments()]
+
+    def metadata(self) -> pa.Table:
+        """The named columns, in order of id."""
+        wanted = [c for c in ("id", "label", "split", "group") if c in self.columns]
+        table = self._read([self.columns[c] for c in wanted]).rename_columns(wanted)
+        if "id" in wanted and pa.types.is_integer(table["id"].type) and not table["id"].null_count:
+            ids = table["id"].to_numpy()
+            if (ids[1:] < ids[:-1]).any():
+                self.order = np.argsort(ids, kind="stable")
+                table = table.take(self.order)
+        return table
+
+    def blocks(self, rows: int) -> Iterator[Sequence[Any] | Float32]:
+        """The content column, in order of id."""
+        column = self.columns[self.content]
+        if self.order is None:
+            batches = self.dataset.to_batches(columns=[column], batch_size=rows, batch_readahead=1)
+            tables = _regrouped((batch.column(0) for batch in batches), rows)
+        else:
+            table = self._sorted(column)
+            tables = (table.slice(i, rows) for i in range(0, len(table), rows))
+        start = 0
+        for values in tables:
+            yield self._contents(values, start)
+            start += len(values)
+
+    def _sorted(self, column: str) -> pa.ChunkedArray:
+        values = self._read([column])[column]
+        if values.nbytes > SORT_LIMIT:
+            raise InputError(
+                f"{self.files[0]} is not sorted by id and too large to sort in memory; sort it"
+                " once, for example with DuckDB: COPY (FROM 'it' ORDER BY id) TO 'sorted.parquet'"
+            )
+        return values.take(self.order)
+
+    def _contents(self, values: pa.ChunkedArray, start: int) -> Sequence[Any] | Float32:
+        if pa.types.is_struct(values.type):  # the layout of Hugging Face datasets
+            values = pc.struct_field(values, "bytes")
+        if values.null_count:
+            row = start + pc.index(pc.is_null(values), True).as_py()
+            raise InputError(f"{self.where(row)}: {self.content} is missing")
+        if self.content == "vector":
+            return _vectors(values, lambda row: self.where(start + row))
+        contents = values.to_pylist()
+        return [self.root / c for c in contents] if self.content == "path" else contents
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        try:
+            return self.dataset.to_table(columns=columns)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{self.files[0]}: {_first_line(error)}") from None
+
+
+class FolderSource:
+    """Images in a folder a class, optionally below folders train, val and test."""
+
+    content = "path"
+
+    def __init__(self, root: Path) -> None:
+        """List the pictures; hidden files and files of other kinds are passed over."""
+        self.root = root
+        tops = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+        if not tops:
+            raise InputError(f"{root} holds no folders: one folder of images per class is needed")
+        names = {p.name for p in tops}
+        self.split = bool(names & {"train"}) and names <= {"train", "val", "test"}
+        folders = [(f, t.name) for t in tops for f in _folders(t)] if self.split else None
+        self.paths: list[Path] = []
+        self.splits: list[str] = []
+        self.labels: list[str] = []
+        for folder, split in folders or [(t, "") for t in tops]:
+            self._add(folder, split)
+
+    def _add(self, folder: Path, split: str) -> None:
+        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not found:
+            raise InputError(f"class {folder.name!r} is empty: no image in {folder}")
+        self.paths += found
+        self.labels += [folder.name] * len(found)
+        self.splits += [split] * len(found)
+
+    def fingerprint(self) -> object:
+        """Each picture's place, size and time."""
+        return ["folder", [[str(p.relative_to(self.root)), _stat(p)] for p in self.paths]]
+
+    def where(self, row: int) -> str:
+        """The picture's path."""
+        return str(self.paths[row])
+
+    def metadata(self) -> pa.Table:
+        """label, and split where the folders name it."""
+        columns = {"label": self.labels}
+        return pa.table({**columns, "split": self.splits} if self.split else columns)
+
+    def blocks(self, rows: int) -> Iterator[Sequence[Path]]:
+        """The paths."""
+        for start in range(0, len(self.paths), rows):
+            yield self.paths[start : start + rows]
+
+
+class ArraySource:
+    """An .npy file of n vectors, mapped into memory, and n labels beside it."""
+
+    content = "vector"
+
+    def __init__(self, path: Path, labels: Path | None) -> None:
+        """Map the vectors; read the labels."""
+        if labels is None:
+            raise InputError(f"{path} has no labels: name an .npy or text file in data.labels")
+        if not labels.exists():
+            raise InputError(f"data.labels: {labels} does not exist")
+        self.root, self.path, self.label_path = path.parent, path, labels
+        self.vectors = _load_npy(path, mapped=True)
+        if self.vectors.ndim != 2 or self.vectors.dtype.kind not in "fiu":
+            raise InputError(
+                f"{path} holds {self.vectors.dtype} {self.vectors.shape}, not (n, d) numbers"
+            )
+        if labels.suffix == ".npy":
+            self.labels = [str(label) for label in _load_npy(labels, mapped=False).tolist()]
+        else:
+            self.labels = labels.read_text().splitlines()
+        if len(self.labels) != len(self.vectors):
+            raise InputError(
+                f"{labels} has {len(self.labels)} labels for {len(self.vectors)} vectors"
+            )
+
+    def fingerprint(self) -> object:
+        """The files' hashes."""
+        return ["array", file_sha256(self.path), file_sha256(self.label_path)]
+
+    def where(self, row: int) -> str:
+        """The file and the row in it."""
+        return f"{self.path}: row {row}"
+
+    def metadata(self) -> pa.Table:
+        """The labels."""
+        return pa.table({"label": self.labels})
+
+    def blocks(self, rows: int) -> Iterator[Float32]:
+        """The vectors."""
+        for start in range(0, len(self.vectors), rows):
+            yield np.asarray(self.vectors[start : start + rows], dtype=np.float32)
+
+
+def _dataset(files: list[Path]) -> ds.Dataset:
+    if files[0].suffix != ".csv":
+        return ds.dataset(files, format="parquet", partitioning=None)
+    names = pyarrow.csv.open_csv(files[0]).schema.names
+    # Labels stay text ("007"); an empty field is a missing one.
+    texts = {n: pa.string() for n in names if n != "id"}
+    options = pyarrow.csv.ConvertOptions(column_types=texts, strings_can_be_null=True)
+    return ds.dataset(files, format=ds.CsvFileFormat(convert_options=options))
+
+
+def _regrouped(arrays: Iterator[pa.Array], rows: int) -> Iterator[pa.ChunkedArray]:
+    """`arrays` joined and cut again to `rows` each (Parquet hands out shorter batches)."""
+    held: list[pa.Array] = []
+    count = 0
+    for array in arrays:
+        held.append(array)
+        count += len(array)
+        while count >= rows:
+            whole = pa.chunked_array(held)
+            yield whole.slice(0, rows)
+            held = whole.slice(rows).chunks
+            count -= rows
+    if count:
+        yield pa.chunked_array(held)
+
+
+def _vectors(values: pa.ChunkedArray, where: Callable[[int], str]) -> Float32:
+    """A column of lists as (rows, d) float32; every list as long as the first."""
+    lengths = pc.list_value_length(values).to_numpy()
+    if (lengths != lengths[0]).any():
+        row = int((lengths != lengths[0]).argmax())
+        raise InputError(
+            f"{where(row)}: the vector has {lengths[row]} numbers, the first has {lengths[0]}"
+        )
+    flat = np.concatenate([np.asarray(chunk.flatten()) for chunk in values.chunks])
+    return flat.astype(np.float32).reshape(len(values), -1)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+
+
+def _load_npy(path: Path, *, mapped: bool) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: {_first_line(error)}") from None
+    return array
+
+
+def _stat(path: Path) -> list[int]:
+    """Size and time of a file, zeros when it is not there (data.prepare says so, with the row)."""
+    if not path.exists():
+        return [0, 0]
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

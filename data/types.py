@@ -1,0 +1,130 @@
+"""What flows through remine: embeddings, neighbours, triplets. Arrays with names, checked once.
+
+Sizes, here and everywhere: n items, q queries, k neighbours, t triplets, d dimensions, c classes.
+`distance` is squared Euclidean on unit vectors, 2 - 2*cosine, in [0, 4]; smaller is closer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import InputError
+
+Int64 = NDArray[np.int64]
+Int32 = NDArray[np.int32]
+Int8 = NDArray[np.int8]
+Float32 = NDArray[np.float32]
+
+SPLITS = ("train", "val", "test")
+KINDS = ("hard", "semi_hard", "easy")
+HARD, SEMI_HARD, EASY = range(3)
+
+
+def _check(name: str, array: np.ndarray, dtype: type, shape: tuple[int | None, ...]) -> None:
+    """Refuse an array of another dtype or shape; None in `shape` stands for any length."""
+    fits = array.ndim == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        raise ValueError(
+            f"{name} must be {np.dtype(dtype)} of shape {shape}, got {array.dtype} {array.shape}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """Unit vectors of items.
+
+    ids: (n,) int64, ascending and unique. label_codes: (n,) int32. vectors: (n, d) float32,
+    every row of length 1.
+    """
+
+    ids: Int64
+    label_codes: Int32
+    vectors: Float32
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        _check("ids", self.ids, np.int64, (n,))
+        _check("label_codes", self.label_codes, np.int32, (n,))
+        _check("vectors", self.vectors, np.float32, (n, None))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
+        """The embeddings at `rows` (integers or a mask)."""
+        return type(self)(
+            ids=self.ids[rows], label_codes=self.label_codes[rows], vectors=self.vectors[rows]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """The k nearest items of q queries, nearest first.
+
+    ids: (q, k) int64, -1 where fewer than k exist. distances: (q, k) float32 squared distances,
+    ascending, inf where ids are -1.
+    """
+
+    ids: Int64
+    distances: Float32
+
+    def __post_init__(self) -> None:
+        _check("ids", self.ids, np.int64, (None, None))
+        _check("distances", self.distances, np.float32, self.ids.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Triplets:
+    """t triplets of items, by id.
+
+    anchor_id, positive_id, negative_id: (t,) int64. d_ap, d_an: (t,) float32 squared distances.
+    kind: (t,) int8 codes into KINDS. negative_rank: (t,) int32, how many negatives of the whole
+    gallery are closer to the anchor than this one.
+    """
+
+    anchor_id: Int64
+    positive_id: Int64
+    negative_id: Int64
+    d_ap: Float32
+    d_an: Float32
+    kind: Int8
+    negative_rank: Int32
+
+    def __post_init__(self) -> None:
+        t = (len(self.anchor_id),)
+        for name in ("anchor_id", "positive_id", "negative_id"):
+            _check(name, getattr(self, name), np.int64, t)
+        for name in ("d_ap", "d_an"):
+            _check(name, getattr(self, name), np.float32, t)
+        _check("kind", self.kind, np.int8, t)
+        _check("negative_rank", self.negative_rank, np.int32, t)
+
+    def __len__(self) -> int:
+        return len(self.anchor_id)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
+        """The triplets at `rows` (integers or a mask)."""
+        return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    @classmethod
+    def concatenate(cls, parts: "Sequence[Triplets]") -> Self:
+        """All triplets of `parts`, in order."""
+        return cls(
+            **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
+        )
+
+
+def unit(vectors: Float32) -> Float32:
+    """`vectors` (n, d) float32 scaled to length 1; refuses rows that have no direction."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    bad = ~np.isfinite(norms[:, 0]) | (norms[:, 0] < 1e-12)
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(f"vector {row} has length {norms[row, 0]:g}: it has no direction")
+    scaled: Float32 = (vectors / norms).astype(np.float32)
+    return scaled

@@ -1,0 +1,32 @@
+"""The one Beam function; in a module of its own, because importing Beam takes a second."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.metrics.metric import Metrics
+
+from data.store import Artifact, Store
+from flows.jobs import Job, Unit
+
+
+class RunUnit(beam.DoFn):
+    """Does units of a job; each writes its own shard and receipt."""
+
+    def __init__(self, root: Path, job: Job) -> None:
+        """Only what can be pickled: the store's place and the job."""
+        self.root, self.job = root, job
+        self.work: Callable[[Unit], Artifact] | None = None
+        self.rows = Metrics.counter("remine", "rows")
+
+    def setup(self) -> None:
+        """Open the store and load what all units share, once a worker."""
+        self.store = Store(self.root)
+        self.work = self.job.open(self.store)
+
+    def process(self, unit: Unit) -> Iterator[int]:
+        """Do one unit; pass on its rows."""
+        assert self.work is not None
+        artifact = self.store.remember(self.job.key(unit), self.work(unit))
+        self.rows.inc(artifact.rows)
+        yield artifact.rows

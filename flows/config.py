@@ -1,0 +1,138 @@
+"""The whole configuration: one TOML file, each table a dataclass that checks its own values."""
+
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data.config import DataConfig
+from data.errors import InputError
+from index.config import IndexConfig
+from mining.config import MiningConfig
+from train.config import EncoderConfig, TrainConfig
+
+DEFAULT_NAME = "remine.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A cycle as a whole.
+
+    store: the folder of everything that is made. rounds: embed-index-mine-train rounds a cycle.
+    seed: decides weights, positives and the order of triplets.
+    """
+
+    store: str = "runs/glyphs"
+    rounds: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rounds <= 1000:
+            raise InputError(f"run.rounds is {self.rounds}; it must be 1 to 1000")
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"run.seed is {self.seed}; it must be 0 to 2147483647")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamConfig:
+    """Where the Beam jobs run: any runner of Beam's, and its own flags."""
+
+    runner: str = "FnApiRunner"
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All tables; `base` is the folder that relative paths start at."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    mining: MiningConfig = field(default_factory=MiningConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    beam: BeamConfig = field(default_factory=BeamConfig)
+    base: Path = field(default=Path(), metadata={"internal": True})
+
+    @property
+    def store(self) -> Path:
+        """The store's folder."""
+        return (self.base / self.run.store).absolute()
+
+    def to_json(self) -> dict[str, Any]:
+        """What decides the results: no paths, no machines."""
+        whole = asdict(replace(self, base=Path()))
+        for table, key in (("run", "store"), ("data", "source"), ("data", "labels")):
+            del whole[table][key]
+        del whole["beam"], whole["base"]
+        return whole
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in the file at `path` (None: the defaults), then `table.key=value`s."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise InputError(f"config {path} does not exist: `remine init` writes one") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"config {path}: {error}") from None
+        except IsADirectoryError:
+            raise InputError(f"config {path} is a folder") from None
+    for override in overrides:
+        _override(values, override)
+    config: Config = _build(Config, values, "")
+    return replace(config, base=path.absolute().parent if path else Path.cwd())
+
+
+def find_config(path: Path | None) -> Path | None:
+    """`path`, or remine.toml where there is one here, or None."""
+    return path or (Path(DEFAULT_NAME) if Path(DEFAULT_NAME).exists() else None)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    *tables, name = key.strip().split(".")
+    if not sign or not tables:
+        raise InputError(f"--set {override!r}: write table.key=value, for example train.steps=100")
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    for table in tables:
+        values = values.setdefault(table, {})
+    values[name] = value
+
+
+def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+    """The dataclass `kind` from a TOML table; strict about names and types."""
+    hints = typing.get_type_hints(kind)
+    known = [f.name for f in fields(kind) if not f.metadata.get("internal")]
+    for name in values:
+        if name not in known:
+            raise InputError(f"unknown key {prefix}{name}; known: {', '.join(known)}")
+    return kind(**{n: _value(hints[n], v, f"{prefix}{n}") for n, v in values.items()})
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    if is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{name} is {value!r}; it must be a table")
+        return _build(typing.cast("type", hint), value, f"{name}.")
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise InputError(f"{name} is {value!r}; it must be a list of texts")
+        return tuple(value)
+    if typing.get_origin(hint) is Mapping:
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+            raise InputError(f"{name} is {value!r}; it must be a table of texts")
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        raise InputError(f"{name} is {value!r}; it must be {names[hint]}")
+    return value

@@ -1,0 +1,362 @@
+"""The stages of a cycle as plain functions: artifacts in, artifacts out.
+
+Each names its work by a hash of all that goes in (inputs, settings, our own code) and looks in the
+store first, so what is done is not done again, and a killed cycle goes on where it stopped. No
+Prefect here; Beam only behind `run.execute`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data import schemas
+from data.errors import InputError
+from data.inputs import ImageTransform, Inputs, Transform, vector_transform
+from data.prepare import catalogue, read_catalogue, stage, staging_folder
+from data.sources import Source, open_source
+from data.store import Artifact, Store, digest
+from data.types import SPLITS, Embeddings
+from flows.config import Config
+from flows.console import Console
+from flows.jobs import Execute, Unit, run_job, units_of
+from index.build import build_index
+from index.embed import embed_rows
+from index.metrics import retrieval_metrics
+from mining.config import MiningConfig
+from mining.exact import mine_block
+from mining.stats import MiningStats
+from train.checkpoint import encoder_bytes, load_encoder, load_optimizer, optimizer_bytes
+from train.config import EncoderConfig
+from train.encoders import Encoder, build_encoder, text_transform
+from train.loader import TripletLoader
+from train.loop import Training, make_optimizer
+
+TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every stage needs: the settings, the store, a way to run units, a console."""
+
+    config: Config
+    store: Store
+    execute: Execute
+    console: Console = field(default_factory=Console)
+
+
+def prepare(config: Config, console: Console) -> tuple[Store, Artifact, Artifact]:
+    """Check the data and lay it down: the store, the items and the inputs.
+
+    Nothing is touched before the last row was found sound; the store is made only then.
+    """
+    source = open_source(config.data, config.base)
+    settings = asdict(config.data)
+    for elsewhere in ("source", "labels"):
+        del settings[elsewhere]
+    key = digest(["prepare", source.fingerprint(), settings, code_hash("data", "train")])
+    root = config.store
+    if (root / "FORMAT").exists():
+        store = Store(root)
+        if (items := store.recall(f"{key}-items")) and (inputs := store.recall(f"{key}-inputs")):
+            return store, items, inputs
+    with console.stage("prepare", "items") as bar:
+        found = catalogue(source, config.data)
+        with staging_folder(root) as folder:
+            transform = _transform(source, config)
+            rows = config.data.unit_rows
+            staged = stage(source, found, transform, folder, rows, bar.update)
+            store = Store(root, create=True)
+            items, inputs = staged.commit(store)
+    store.remember(f"{key}-items", items)
+    return store, items, store.remember(f"{key}-inputs", inputs)
+
+
+def first_checkpoint(run: Run, items: Artifact, inputs: Artifact) -> Artifact:
+    """A fresh encoder."""
+    described = _describe(run.config.encoder, items, inputs)
+    key = digest(["init", described, run.config.run.seed, code_hash("train")])
+    if found := run.store.recall(key):
+        return found
+    encoder = build_encoder(*_design(described), run.config.run.seed)
+    weights = run.store.put_bytes(encoder_bytes(encoder), name="encoder.safetensors")
+    card = {"encoder": described, "steps": 0, "parent": None}
+    return run.store.remember(key, Artifact(kind="checkpoint", files=(weights,), card=card))
+
+
+def fits(run: Run, checkpoint: Artifact, items: Artifact, inputs: Artifact) -> bool:
+    """Whether `checkpoint` is of the encoder that the settings and the data ask for."""
+    return bool(checkpoint.card["encoder"] == _describe(run.config.encoder, items, inputs))
+
+
+def embed(run: Run, checkpoint: Artifact, items: Artifact, inputs: Artifact) -> Artifact:
+    """Every item's embedding, as a Beam job over the shards."""
+    job = EmbedJob(checkpoint=checkpoint, items=items, inputs=inputs, batch=run.config.index.batch)
+    rows = inputs.files[0].rows
+    with run.console.stage("embed", "items") as bar:
+        shards = run_job(
+            run.store,
+            job,
+            units_of(inputs.rows, rows),
+            run.execute,
+            lambda done, units: bar.update(inputs.rows * done // units, inputs.rows),
+        )
+    files = tuple(file for shard in shards for file in shard.files)
+    card = {"checkpoint": checkpoint.digest, "items": items.digest, "inputs": inputs.digest}
+    return Artifact(kind="embeddings", files=files, card=card)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedJob:
+    """Embeds one shard of inputs a unit."""
+
+    checkpoint: Artifact
+    items: Artifact
+    inputs: Artifact
+    batch: int
+
+    def key(self, unit: Unit) -> str:
+        """Depends on the weights and on this shard alone, so unchanged shards are reused."""
+        shard = [self.items.files[unit[0]].sha256, self.inputs.files[unit[0]].sha256]
+        weights = self.checkpoint.files[0].sha256
+        return digest(["embed", weights, shard, unit, self.batch, code_hash("index", "train")])
+
+    def open(self, store: Store) -> Callable[[Unit], Artifact]:
+        """Load the encoder."""
+        encoder = load_checkpoint(store, self.checkpoint).to(device())
+
+        def work(unit: Unit) -> Artifact:
+            number, start, stop = unit
+            inputs = Inputs([store.path(self.inputs.files[number])])
+            vectors = embed_rows(encoder, inputs, range(stop - start), self.batch, device())
+            columns = ["id", "label_code"]
+            items = schemas.read(
+                [store.path(self.items.files[number])], schema="items/1", columns=columns
+            )
+            embeddings = Embeddings(
+                ids=items["id"].to_numpy(),
+                label_codes=items["label_code"].to_numpy(),
+                vectors=vectors,
+            )
+            return _put_table(
+                store,
+                schemas.embeddings_table(embeddings),
+                "embeddings",
+                number,
+                {"checkpoint": self.checkpoint.digest, "inputs": self.inputs.digest},
+            )
+
+        return work
+
+
+def build(run: Run, embeddings: Artifact) -> Artifact:
+    """The FAISS index of all items."""
+    factory = run.config.index.factory
+    key = digest(["build", embeddings.digest, factory, code_hash("index")])
+    if found := run.store.recall(key):
+        return found
+    with run.console.stage("index", "items") as bar:
+        import faiss
+
+        vectors = schemas.read_embeddings(run.store.paths(embeddings))
+        index, card = build_index(vectors, factory)
+        with run.store.temporary() as temp:
+            faiss.write_index(index, str(temp))
+            file = run.store.put(temp, name="index.faiss", rows=len(vectors))
+        bar.update(len(vectors), len(vectors))
+    note = {"embeddings": embeddings.digest, "checkpoint": embeddings.card["checkpoint"]}
+    artifact = Artifact(kind="index", files=(file,), card={**card.to_json(), **note})
+    return run.store.remember(key, artifact)
+
+
+def evaluate(run: Run, embeddings: Artifact, items: Artifact) -> Artifact:
+    """Retrieval among the test items."""
+    queries = run.config.index.queries
+    key = digest(["evaluate", embeddings.digest, items.digest, queries, code_hash("index")])
+    if found := run.store.recall(key):
+        return found
+    with run.console.stage("evaluate", "queries") as bar:
+        vectors = split_of(run.store, embeddings, items, TEST)
+        metrics = retrieval_metrics(vectors, queries=queries)
+        if not metrics["queries"]:
+            raise InputError("no test class has two items: retrieval cannot be measured")
+        bar.update(int(metrics["queries"]), int(metrics["queries"]))
+    body = json.dumps(metrics, indent=1, sort_keys=True).encode()
+    file = run.store.put_bytes(body, name="metrics.json")
+    card = {**metrics, "embeddings": embeddings.digest}
+    return run.store.remember(key, Artifact(kind="metrics", files=(file,), card=card))
+
+
+def mine(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
+    """Hard and semi-hard triplets over the whole training split, as a Beam job over anchors."""
+    config = run.config.mining
+    job = MineJob(embeddings=embeddings, items=items, config=config, seed=seed)
+    anchors = items.card["splits"]["train"]["items"]
+    with run.console.stage("mine", "anchors") as bar:
+        shards = run_job(
+            run.store,
+            job,
+            units_of(anchors, config.unit_anchors),
+            run.execute,
+            lambda done, units: bar.update(anchors * done // units, anchors),
+        )
+    stats = sum((MiningStats(**shard.card["stats"]) for shard in shards), MiningStats())
+    files = tuple(file for shard in shards for file in shard.files)
+    card = {**stats.to_json(), "embeddings": embeddings.digest, "settings": job.settings()}
+    return Artifact(kind="triplets", files=files, card=card)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MineJob:
+    """Mines one block of anchors a unit, against the whole training split."""
+
+    embeddings: Artifact
+    items: Artifact
+    config: MiningConfig
+    seed: int
+
+    def settings(self) -> dict[str, Any]:
+        """What the triplets depend on beside the embeddings."""
+        return {**asdict(self.config), "seed": self.seed}
+
+    def key(self, unit: Unit) -> str:
+        """Depends on all embeddings: any item may be a negative."""
+        given = [self.embeddings.digest, self.items.digest, self.settings()]
+        return digest(["mine", given, unit, code_hash("mining")])
+
+    def open(self, store: Store) -> Callable[[Unit], Artifact]:
+        """Load the training split's embeddings."""
+        gallery = split_of(store, self.embeddings, self.items, TRAIN)
+
+        def work(unit: Unit) -> Artifact:
+            number, start, stop = unit
+            anchors = np.arange(start, stop)
+            triplets, stats = mine_block(gallery, anchors, self.config, self.seed)
+            note = {"embeddings": self.embeddings.digest, "settings": self.settings()}
+            table = schemas.triplets_table(triplets)
+            shard = _put_table(store, table, "triplets", number, note)
+            return Artifact(kind="triplets", files=shard.files, card={"stats": asdict(stats)})
+
+        return work
+
+
+def train(
+    run: Run, checkpoint: Artifact, triplets: Artifact, items: Artifact, inputs: Artifact, seed: int
+) -> Artifact:
+    """The next checkpoint: this one, trained on the mined triplets."""
+    config = run.config.train
+    given = [checkpoint.digest, triplets.digest, inputs.digest, asdict(config), seed]
+    key = digest(["train", given, torch.get_num_threads(), code_hash("train")])
+    if found := run.store.recall(key):
+        return found
+    training = _training(run, checkpoint, triplets, items, inputs, key, seed)
+    with run.console.stage("train", "steps") as bar:
+
+        def progress(step: int, loss: float, active: float) -> None:
+            bar.update(step, config.steps, f"loss {loss:.4f}, active {active:.0%}")
+
+        history = training.run(config, progress)
+    put = run.store.put_bytes
+    files = (
+        put(encoder_bytes(training.encoder), name="encoder.safetensors"),
+        put(optimizer_bytes(training.optimizer), name="optimizer.safetensors"),
+        put(json.dumps(asdict(history)).encode(), name="history.json"),
+    )
+    card = {
+        "encoder": checkpoint.card["encoder"],
+        "steps": checkpoint.card["steps"] + config.steps,
+        "parent": checkpoint.digest,
+        "triplets": triplets.digest,
+        "loss": float(np.mean(history.loss[-50:])),
+        "active": float(np.mean(history.active[-50:])),
+    }
+    artifact = run.store.remember(key, Artifact(kind="checkpoint", files=files, card=card))
+    run.store.clear_scratch(key)
+    return artifact
+
+
+def _training(
+    run: Run,
+    checkpoint: Artifact,
+    triplets: Artifact,
+    items: Artifact,
+    inputs: Artifact,
+    key: str,
+    seed: int,
+) -> Training:
+    store, config = run.store, run.config.train
+    encoder = load_checkpoint(store, checkpoint).to(device())
+    optimizer = make_optimizer(encoder, config)
+    if len(checkpoint.files) > 1:
+        load_optimizer(optimizer, store.path(checkpoint.files[1]))
+    paths = store.paths(triplets)
+    return Training(
+        encoder=encoder,
+        optimizer=optimizer,
+        loader=TripletLoader(paths=paths, kinds=config.kinds, batch=config.batch, seed=seed),
+        inputs=Inputs(store.paths(inputs)),
+        ids=read_catalogue(store, items).ids,
+        scratch=store.scratch(key),
+        device=device(),
+    )
+
+
+def load_checkpoint(store: Store, checkpoint: Artifact) -> Encoder:
+    """The encoder of a checkpoint, ready to embed."""
+    encoder = build_encoder(*_design(checkpoint.card["encoder"]))
+    load_encoder(encoder, store.path(checkpoint.files[0]))
+    return encoder.eval()
+
+
+def split_of(store: Store, embeddings: Artifact, items: Artifact, split: int) -> Embeddings:
+    """The embeddings of one split's items."""
+    vectors = schemas.read_embeddings(store.paths(embeddings))
+    return vectors.take(read_catalogue(store, items).splits == split)
+
+
+def device() -> torch.device:
+    """The first GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@cache
+def code_hash(*packages: str) -> str:
+    """A hash of our own source in `packages` and data: other code, other results."""
+    root = Path(__file__).parent.parent
+    whole = hashlib.sha256()
+    for package in sorted({"data", *packages}):
+        for path in sorted((root / package).glob("*.py")):
+            whole.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return whole.hexdigest()
+
+
+def _transform(source: Source, config: Config) -> Transform:
+    if source.content in ("image", "path"):
+        return ImageTransform(config.data.image_size, config.data.channels)
+    return vector_transform if source.content == "vector" else text_transform
+
+
+def _describe(config: EncoderConfig, items: Artifact, inputs: Artifact) -> dict[str, Any]:
+    """All that an encoder's architecture follows from."""
+    return {**asdict(config), "content": items.card["content"], "shape": inputs.card["shape"]}
+
+
+def _design(described: dict[str, Any]) -> tuple[EncoderConfig, str, Sequence[int]]:
+    rest = {k: v for k, v in described.items() if k not in ("content", "shape")}
+    return EncoderConfig(**rest), described["content"], described["shape"]
+
+
+def _put_table(
+    store: Store, table: Any, kind: str, number: int, provenance: dict[str, Any]
+) -> Artifact:
+    """Store one Parquet shard."""
+    with store.temporary(".parquet") as temp:
+        schemas.write(table, temp, schema=f"{kind}/1", provenance=provenance)
+        file = store.put(temp, name=f"part-{number:05d}.parquet", rows=len(table))
+    return Artifact(kind=kind, files=(file,))

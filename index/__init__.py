@@ -1,0 +1,1 @@
+"""Items to embeddings, embeddings to a FAISS index, queries to neighbours; how good they are."""

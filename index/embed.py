@@ -1,0 +1,35 @@
+"""Inputs to embeddings: the pure function that the Beam job distributes."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data.errors import InputError
+from data.inputs import Inputs
+from data.types import Float32
+
+Rows = range
+
+
+def embed_rows(
+    encoder: Callable[[Tensor], Tensor] | nn.Module,
+    inputs: Inputs,
+    rows: Rows,
+    batch: int,
+    device: torch.device | None = None,
+) -> Float32:
+    """The embeddings of `rows` (m) of `inputs`, (m, d) float32 unit vectors, `batch` at a time.
+
+    The same batch and thread count give the same bits; another batch may differ in the last one.
+    """
+    parts = []
+    with torch.inference_mode():
+        for start in range(rows.start, rows.stop, batch):
+            block = inputs[np.arange(start, min(start + batch, rows.stop))]
+            vectors = encoder(torch.from_numpy(block).to(device or "cpu"))
+            if not torch.isfinite(vectors).all():
+                raise InputError(f"the encoder gives non-finite embeddings in rows {start}...")
+            parts.append(vectors.cpu().numpy())
+    return np.concatenate(parts)

@@ -1,0 +1,44 @@
+"""Queries to neighbours."""
+
+from pathlib import Path
+
+import numpy as np
+import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
+
+import faiss  # isort: skip
+
+from data.errors import InputError
+from data.types import Float32, Int64, Neighbours
+from index.build import set_nprobe
+
+MAX_K = 10_000
+
+
+class Searcher:
+    """A loaded index that checks what FAISS does not."""
+
+    def __init__(self, path: Path, nprobe: int) -> None:
+        """Load the file at `path`, which the caller has verified (FAISS itself checks nothing)."""
+        self.index = faiss.read_index(str(path))
+        set_nprobe(self.index, nprobe)
+
+    def search(self, queries: Float32, k: int) -> Neighbours:
+        """The k nearest items of each of the (q, d) float32 unit vectors."""
+        if queries.ndim != 2 or queries.shape[1] != self.index.d:
+            raise InputError(
+                f"queries have shape {queries.shape}; the index holds vectors of {self.index.d}"
+            )
+        if not np.isfinite(queries).all():
+            raise InputError("a query has a number that is not finite")
+        if not 1 <= k <= MAX_K:
+            raise InputError(f"k is {k}; it must be 1 to {MAX_K}")
+        distances, ids = self.index.search(np.ascontiguousarray(queries, np.float32), k)
+        distances[ids < 0] = np.inf
+        return Neighbours(ids=ids, distances=np.maximum(distances, 0))
+
+    def vectors(self, ids: Int64) -> Float32:
+        """The stored vectors (q, d) of items by id."""
+        try:
+            return np.stack([self.index.reconstruct(int(i)) for i in ids])
+        except RuntimeError:
+            raise InputError(f"no item {', '.join(map(str, ids))} in the index") from None

@@ -1,0 +1,1 @@
+"""Embeddings and labels to hard and semi-hard triplets, over the whole dataset."""

@@ -1,0 +1,1 @@
+"""Encoders, losses, the triplet loader, the training loop, checkpoints."""

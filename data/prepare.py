@@ -93,7 +93,7 @@ class Staged:
         for number, (parquet, npy, rows) in enumerate(self.files):
             items.append(store.put(parquet, name=f"part-{number:05d}.parquet", rows=rows))
             inputs.append(store.put(npy, name=f"part-{number:05d}.npy", rows=rows))
-        names = store.put_bytes(json.dumps(list(self.labels)).encode(), name="labels.json")
+        names = store.put_bytes(json.dumps(list(self.labels)).encode(), name="_labels.json")
         who = Artifact(kind="items", files=(*items, names), card=self.items_card)
         card = {**self.inputs_card, "items": who.digest}
         return who, Artifact(kind="inputs", files=tuple(inputs), card=card)

@@ -7,7 +7,7 @@
     views/, latest            the current version as a tree of links, for people only
     work/, tmp/, log.jsonl    what is under way, and when things happened
 
-    CURRENT                   the newest version's number; a hint, the versions decide
+A file appears by temp -> fsync -> rename -> fsync of its folder: a reader sees all of it or none.
 Each JSON file carries its own digest; each object is hashed before its first use in a process.
 """
 
@@ -267,9 +267,15 @@ class Store:
             file.write(f"process {os.getpid()}\n")
             file.flush()
             for left in (self.root / "tmp").iterdir():
-                left.unlink()
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
             yield
             file.truncate(0)
+
+    def versions(self) -> Iterator[Version]:
+        """All published versions, newest first."""
+        current = self.current()
+        for number in range(current.number if current else 0, 0, -1):
+            yield self.version(number)
 
     def scratch(self, key: str) -> Path:
         """A folder for what the work `key` wants to find again if it is killed."""

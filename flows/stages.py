@@ -281,6 +281,12 @@ def train(
     return artifact
 
 
+def training_record(checkpoint: Artifact) -> Artifact:
+    """How a checkpoint was trained: its loss and active fraction, step by step."""
+    card = {k: checkpoint.card[k] for k in ("loss", "active", "steps", "triplets")}
+    return Artifact(kind="training", files=(checkpoint.files[2],), card=card)
+
+
 def _training(
     run: Run,
     checkpoint: Artifact,

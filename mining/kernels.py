@@ -83,7 +83,7 @@ def fill_buckets(
 
 @numba.njit(cache=True)
 def choose(starts: Int64, sizes: Int64, nearest: Int64) -> tuple[Int64, Int64]:
-    """Each pair's hard [0] and semi-hard [1] negative, (2, p) rows, -1 for none; and their ranks."""
+    """Each pair's hard [0] and semi-hard [1] negative: (2, p) rows, -1 for none; (2, p) ranks."""
     pairs = starts[-1]
     negative = np.full((2, pairs), -1, np.int64)
     rank = np.zeros((2, pairs), np.int64)

@@ -1,0 +1,248 @@
+"""The command line. Heavy libraries are imported by the command that needs them."""
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console as RichConsole
+
+from data.errors import InputError, StoreError
+from data.store import Store, Version
+from flows.environment import set_environment
+
+app = typer.Typer(
+    name="remine",
+    help="Offline hard and semi-hard triplet mining over the whole dataset, as the model changes.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+triplets_app = typer.Typer(
+    help="Look into the mined triplets.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(triplets_app, name="triplets")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="TOML file; default ./remine.toml, else the embedded glyphs."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", metavar="TABLE.KEY=VALUE", help="Override one setting; may be repeated."
+    ),
+]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="A store's folder; default: the config's.")
+]
+VersionOption = Annotated[int, typer.Option("--version", help="A published version; 0: current.")]
+RoundOption = Annotated[int, typer.Option("--round", help="A round; -1: the last one mined.")]
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("remine.toml"),
+) -> None:
+    """Write a commented config with every setting at its default."""
+    from flows.template import config_text
+
+    if path.exists():
+        raise InputError(f"{path} exists: name another file or remove it")
+    path.write_text(config_text())
+    typer.echo(f"wrote {path}: edit it, then `remine run --config {path}`")
+
+
+@app.command()
+def run(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    runner: Annotated[
+        str | None, typer.Option(help="Beam runner, for example DirectRunner or DaskRunner.")
+    ] = None,
+    beam_options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- BEAM OPTIONS]", help="Beam's own flags, after `--`."),
+    ] = None,
+) -> None:
+    """Run one cycle: embed, index, evaluate, mine, train, R rounds; or resume a killed one.
+
+    Training starts from the last cycle's checkpoint. A second `remine run` on a finished store
+    is the next cycle.
+    """
+    from flows.config import find_config, load_config
+    from flows.console import Console
+    from flows.cycle import prepared
+    from flows.jobs import beam_execute
+    from flows.table import round_table
+
+    changes = [*(overrides or []), *_beam_overrides(runner, beam_options)]
+    path = find_config(config)
+    settings = load_config(path, changes)
+    # Checked and laid down before an engine starts, so that bad data costs seconds.
+    execute = beam_execute(settings.beam.runner, settings.beam.options)
+    with prepared(settings, execute, Console()):
+        pass
+
+    from flows.orchestrate import cycle
+
+    number = cycle(str(path.absolute()) if path else None, changes)
+    wide = None if sys.stdout.isatty() else 120
+    RichConsole(width=wide).print(round_table(Store(settings.store).version(number)))
+    typer.echo(f"report: {settings.store / 'latest' / 'report.html'}")
+
+
+@app.command()
+def schedule(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    cron: Annotated[str | None, typer.Option(help='Cron line, for example "0 3 * * *".')] = None,
+    every: Annotated[
+        str | None, typer.Option(help="Interval: 90s, 30m, 6h or 2d.", metavar="INTERVAL")
+    ] = None,
+) -> None:
+    """Serve cycles on a schedule until interrupted; one at a time, later ones are skipped."""
+    from flows.config import find_config, load_config
+
+    if (cron is None) == (every is None):
+        raise InputError("give one of --cron and --every")
+    path = find_config(config)
+    load_config(path, overrides or ())
+    interval = _interval(every) if every else None
+
+    from flows.orchestrate import serve
+
+    serve(str(path.absolute()) if path else None, overrides or [], cron=cron, every=interval)
+
+
+@app.command()
+def search(
+    item: Annotated[int | None, typer.Option("--id", help="Neighbours of this item.")] = None,
+    vector: Annotated[
+        Path | None, typer.Option(help="Neighbours of the vectors in this .npy, (d,) or (q, d).")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Neighbours of this picture.")] = None,
+    text: Annotated[str | None, typer.Option(help="Neighbours of this text.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    number: VersionOption = 0,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Nearest neighbours in the current index; works while a cycle runs."""
+    from flows.ask import Question, answer, print_answer
+
+    opened, version = _opened(store, config, number)
+    question = Question(item=item, vector=vector, image=image, text=text, k=k)
+    print_answer(answer(opened, version, question), as_json=as_json)
+
+
+@app.command()
+def report(
+    config: ConfigOption = None, store: StoreOption = None, number: VersionOption = 0
+) -> None:
+    """Write the cycle's page again and print where it is."""
+    from data.views import lay_out
+    from flows.report import write_report
+
+    opened, version = _opened(store, config, number)
+    if not number:
+        lay_out(opened, version)
+    typer.echo(write_report(opened, version))
+
+
+@triplets_app.command()
+def head(
+    rows: Annotated[int, typer.Option("-n", help="How many.")] = 10,
+    round_: RoundOption = -1,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    number: VersionOption = 0,
+) -> None:
+    """The first triplets, with their labels."""
+    from flows.inspect import print_head
+
+    opened, version = _opened(store, config, number)
+    print_head(opened, version, round_, rows)
+
+
+@triplets_app.command()
+def counts(
+    config: ConfigOption = None, store: StoreOption = None, number: VersionOption = 0
+) -> None:
+    """Pairs asked, triplets by kind, and pairs for which none exists, by round."""
+    from flows.inspect import print_counts
+
+    _, version = _opened(store, config, number)
+    print_counts(version)
+
+
+@triplets_app.command()
+def histogram(
+    column: Annotated[
+        str, typer.Argument(help="d_ap, d_an, margin (d_an - d_ap) or negative_rank.")
+    ] = "d_an",
+    round_: RoundOption = -1,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    number: VersionOption = 0,
+) -> None:
+    """The distribution of a column, by kind."""
+    from flows.inspect import print_histogram
+
+    opened, version = _opened(store, config, number)
+    print_histogram(opened, version, round_, column)
+
+
+def main() -> None:
+    """Run the command line: bad input is one line and exit code 2, a broken store exit code 1."""
+    set_environment()
+    try:
+        sys.exit(app(standalone_mode=False))
+    except click.UsageError as error:
+        _fail(error.format_message(), 2)
+    except InputError as error:
+        _fail(str(error), 2)
+    except (StoreError, click.ClickException) as error:
+        _fail(str(error), 1)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; the same command resumes", 130)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"remine: {message}\n")
+    sys.stderr.flush()
+    os._exit(code) if code == 130 else sys.exit(code)
+
+
+def _opened(root: Path | None, config: Path | None, number: int) -> tuple[Store, Version]:
+    """The store that was named, and the version of that number or the current one."""
+    from flows.config import find_config, load_config
+
+    store = Store(root or load_config(find_config(config)).store)
+    version = store.version(number) if number else store.current()
+    if version is None:
+        raise InputError(f"{store.root} has no published version yet")
+    return store, version
+
+
+def _beam_overrides(runner: str | None, options: list[str] | None) -> list[str]:
+    changes = [f'beam.runner="{runner}"'] if runner else []
+    if options:
+        changes.append("beam.options=[" + ", ".join(f'"{o}"' for o in options) + "]")
+    return changes
+
+
+def _interval(text: str) -> timedelta:
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    number, unit = text[:-1], units.get(text[-1:])
+    if unit is None or not number.isdigit() or int(number) < 1:
+        raise InputError(f"--every {text!r}: write a number and s, m, h or d, for example 6h")
+    return timedelta(**{unit: int(number)})

@@ -1,0 +1,115 @@
+"""One cycle: R rounds of embed, index, evaluate, mine, train, each round's state published.
+
+Engine-free: `call` runs a stage, directly or as a Prefect task. A cycle that was killed is walked
+again from its first round; every finished stage is recalled from the store, so the walk arrives
+where the kill struck, with the same bits.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from data.store import Artifact, Store, Version, digest
+from data.views import lay_out
+from flows import stages
+from flows.config import Config
+from flows.console import Console
+from flows.jobs import Execute
+from flows.stages import Run
+
+Call = Callable[..., Artifact]
+
+
+def call_plain(stage: Callable[..., Artifact], *args: Any) -> Artifact:
+    """Run a stage as the function that it is."""
+    return stage(*args)
+
+
+@contextmanager
+def prepared(
+    config: Config, execute: Execute, console: Console
+) -> Iterator[tuple[Run, Artifact, Artifact]]:
+    """The locked store with checked data in it: the run, the items and the inputs."""
+    with ExitStack() as stack:
+        locked = (config.store / "FORMAT").exists()
+        if locked:
+            stack.enter_context(Store(config.store).lock())
+        store, items, inputs = stages.prepare(config, console)
+        if not locked:
+            stack.enter_context(store.lock())
+        console.finished = lambda stage, count, seconds: store.log(
+            "stage", stage=stage, round=console.round, count=count, seconds=round(seconds, 3)
+        )
+        yield Run(config=config, store=store, execute=execute, console=console), items, inputs
+
+
+def run_cycle(
+    run: Run,
+    items: Artifact,
+    inputs: Artifact,
+    call: Call = call_plain,
+    published: Callable[[Version], None] = lambda _version: None,
+) -> Version:
+    """Run the next cycle, or what is left of one that was killed; returns its last version."""
+    base = next((v for v in run.store.versions() if v.finished), None)
+    cycle, rounds = base.cycle + 1 if base else 1, run.config.run.rounds
+    checkpoint = _start(run, base, items, inputs)
+    rows: dict[str, Artifact] = {}
+    for number in range(rounds + 1):
+        run.console.round = f"round {number}"
+        embeddings = call(stages.embed, run, checkpoint, items, inputs)
+        index = call(stages.build, run, embeddings)
+        rows[f"metrics/round={number}"] = call(stages.evaluate, run, embeddings, items)
+        artifacts = {
+            "items": items,
+            "inputs": inputs,
+            "checkpoint": checkpoint,
+            "embeddings": embeddings,
+            "index": index,
+            **rows,
+        }
+        version = _publish(run, base, cycle, number, artifacts)
+        published(version)
+        if number < rounds:
+            seed = int(digest([run.config.run.seed, cycle, number])[:7], 16)
+            triplets = call(stages.mine, run, embeddings, items, seed)
+            rows[f"triplets/round={number}"] = triplets
+            checkpoint = call(stages.train, run, checkpoint, triplets, items, inputs, seed)
+            rows[f"training/round={number}"] = stages.training_record(checkpoint)
+    return version
+
+
+def _start(run: Run, base: Version | None, items: Artifact, inputs: Artifact) -> Artifact:
+    """The last cycle's checkpoint, or a fresh encoder where there is none that fits."""
+    if base:
+        checkpoint = base.artifacts["checkpoint"]
+        if stages.fits(run, checkpoint, items, inputs):
+            return checkpoint
+        run.console.say("the encoder or its inputs changed: starting from a fresh encoder")
+    return stages.first_checkpoint(run, items, inputs)
+
+
+def _publish(
+    run: Run, base: Version | None, cycle: int, number: int, artifacts: dict[str, Artifact]
+) -> Version:
+    """Publish the state at the start of round `number`, unless this very cycle has."""
+    current = run.store.current()
+    version = Version(
+        number=current.number + 1 if current else 1,
+        parent=current.digest if current else None,
+        cycle=cycle,
+        round=number,
+        rounds=run.config.run.rounds,
+        config=run.config.to_json(),
+        artifacts=artifacts,
+    )
+    for old in run.store.versions():
+        if base and old.number <= base.number:
+            break
+        if replace(version, number=old.number, parent=old.parent) == old:
+            return old
+    run.store.publish(version)
+    run.store.log("publish", version=version.number, cycle=cycle, round=number)
+    lay_out(run.store, version)
+    return version

@@ -1,0 +1,119 @@
+"""The report's plots as inline SVG, in the colours of the page around them."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from data.types import KINDS, Triplets
+
+COLOURS = ("#2f7ed8", "#e0672f", "#3a9b5c", "#9a5fc0")
+INK = "#010203"  # stands for the page's text colour, light or dark
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "remine",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+}
+
+
+def metric_curves(rows: Sequence[Mapping[str, Any]]) -> str:
+    """R@1, R@8 and MAP@R by round."""
+    figure, axes = _figure()
+    rounds = [row["round"] for row in rows]
+    for colour, (key, name) in zip(
+        COLOURS, {"recall@1": "R@1", "recall@8": "R@8", "map@r": "MAP@R"}.items(), strict=False
+    ):
+        values = [100 * row[key] for row in rows]
+        axes.plot(rounds, values, "o-", color=colour, label=name)
+        axes.annotate(f"{values[-1]:.1f}", (rounds[-1], values[-1]), (6, -3), **_OFFSET)
+    axes.set(xlabel="rounds trained", ylabel="% of test queries", ylim=(0, 102))
+    axes.set_xticks(rounds)
+    axes.legend(loc="lower right")
+    return _svg(figure)
+
+
+def training_curves(histories: Sequence[Mapping[str, Sequence[float]]]) -> str:
+    """Loss and active fraction, step by step over all rounds, smoothed over 10 steps."""
+    figure, axes = _figure()
+    right = axes.twinx()
+    start = 0
+    for number, history in enumerate(histories):
+        for colour, key, side in (
+            (COLOURS[0], "loss", axes),
+            (COLOURS[1], "active", right),
+        ):
+            values = np.asarray(history[key])
+            width = min(10, len(values))
+            smooth = np.convolve(values, np.ones(width) / width, "valid")
+            side.plot(start + width + np.arange(len(smooth)), smooth, color=colour)
+        start += len(history["loss"])
+        if number < len(histories) - 1:
+            axes.axvline(start, color=INK, alpha=0.3, linestyle=":")
+    axes.set(xlabel="step", ylim=(0, None))
+    axes.set_ylabel("loss", color=COLOURS[0])
+    right.set_ylim(0, 1)
+    right.set_ylabel("active fraction", color=COLOURS[1])
+    right.spines["right"].set_visible(True)
+    return _svg(figure)
+
+
+def distances(triplets: Triplets) -> str:
+    """Histograms of d_ap, and of d_an by kind."""
+    figure, axes = _figure(height=2.4)
+    top = float(max(triplets.d_ap.max(initial=0.1), triplets.d_an.max(initial=0.1)))
+    bins = np.linspace(0, top, 60).tolist()
+    axes.hist(triplets.d_ap, bins, color=COLOURS[2], alpha=0.55, label="d_ap")
+    for colour, kind in zip(COLOURS, ("semi_hard", "hard"), strict=False):
+        chosen = triplets.kind == KINDS.index(kind)
+        axes.hist(triplets.d_an[chosen], bins, histtype="step", color=colour, label=f"d_an {kind}")
+    axes.set(xlabel="squared distance", ylabel="triplets")
+    axes.legend(loc="upper right")
+    return _svg(figure)
+
+
+def ranks(mined: Mapping[str, Triplets]) -> str:
+    """How many negatives are closer than the semi-hard one: share of triplets up to each rank."""
+    figure, axes = _figure(height=2.4)
+    for colour, (name, triplets) in zip(COLOURS * len(mined), mined.items(), strict=False):
+        rank = np.sort(triplets.negative_rank[triplets.kind == KINDS.index("semi_hard")])
+        if len(rank):
+            thin = np.unique(np.linspace(0, len(rank) - 1, 400).astype(int))
+            share = 100 * (thin + 1) / len(rank)
+            axes.plot(rank[thin] + 1, share, color=colour, label=name.removeprefix("triplets/"))
+    axes.set(xlabel="rank of the semi-hard negative", ylabel="% of triplets", xscale="log")
+    axes.set_ylim(0, 102)
+    if axes.lines:
+        axes.legend(loc="upper left")
+    return _svg(figure)
+
+
+_OFFSET: dict[str, Any] = {"textcoords": "offset points"}
+
+
+def _figure(height: float = 2.8) -> tuple[Figure, Axes]:
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=(5.2, height), layout="constrained")
+        return figure, figure.subplots()
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an <svg> element that takes the page's text colour."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    whole = buffer.getvalue()
+    return whole[whole.index("<svg") :].replace(INK, "currentColor")

@@ -87,7 +87,8 @@ def _draw_all(config: GlyphConfig) -> list[Glyph]:
     for path in sorted(fonts.glob("*.ttf")):
         if path.name.startswith(LEFT_OUT):
             continue
-        codes = set(TTFont(path, lazy=True).getBestCmap())
+        with TTFont(path, lazy=True) as file:
+            codes = set(file.getBestCmap())
         font = ImageFont.truetype(path, pixels)
         characters = map(chr, sorted(codes & TEX_TEXT if path.name.startswith("cm") else codes))
         inks = ((character, _ink(character, font)) for character in characters)

@@ -47,7 +47,7 @@ class ImageTransform:
             first = open_image(contents[0])
         except InputError as error:
             raise InputError(f"{where(0)}: {error}") from None
-        self.channels = self.channels or (1 if first.mode in ("1", "L", "I", "I;16", "LA") else 3)
+        self.channels = self.channels or (1 if first.mode in ("1", "L") else 3)
         if not self.resize and self.size == (0, 0):
             self.size = first.size
         out = np.empty((len(contents), self.channels, self.size[1], self.size[0]), np.uint8)
@@ -95,7 +95,7 @@ def open_image(content: bytes | Path) -> Image.Image:
         raise InputError(f"not a readable picture ({_reason(error)})") from None
     except Image.DecompressionBombError:
         raise InputError("too many pixels") from None
-    return _on_white(upright)
+    return _on_white(_eight_bits(upright))
 
 
 def vector_transform(contents: Sequence[Any], where: Callable[[int], str]) -> np.ndarray:
@@ -103,7 +103,7 @@ def vector_transform(contents: Sequence[Any], where: Callable[[int], str]) -> np
     vectors = np.asarray(contents, dtype=np.float32)
     for what, bad in (
         ("has a number that is not finite", ~np.isfinite(vectors).all(axis=1)),
-        ("is all zeros: it has no direction", ~vectors.any(axis=1)),
+        ("is all zeros: it has no direction", np.abs(vectors).max(axis=1, initial=0) < 1e-12),
     ):
         if bad.any():
             raise InputError(f"{where(int(bad.argmax()))}: the vector {what}")
@@ -129,6 +129,13 @@ class Inputs:
             mask = shard_of == shard
             out[mask] = self.shards[shard][rows[mask] - self.starts[shard]]
         return out
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Sixteen bits a pixel as eight (Pillow would cut off at 255 instead, and leave white)."""
+    if image.mode not in ("I", "I;16", "I;16B"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -55,6 +55,11 @@ class Catalogue:
             for code, split in enumerate(SPLITS)
         }
 
+    def test_classes_seen(self) -> int:
+        """How many classes of the test split are also trained on; 0 where classes are disjoint."""
+        train, test = (np.unique(self.label_codes[self.splits == code]) for code in (0, 2))
+        return len(np.intersect1d(train, test))
+
 
 def catalogue(source: Source, config: DataConfig) -> Catalogue:
     """Read and check the metadata of every item."""
@@ -128,7 +133,11 @@ def stage(
     return Staged(
         files=files,
         labels=found.labels,
-        items_card={"content": source.content, "splits": found.counts()},
+        items_card={
+            "content": source.content,
+            "splits": found.counts(),
+            "test_classes_seen": found.test_classes_seen(),
+        },
         inputs_card={"shape": list(shape or ()), "dtype": dtype},
     )
 
@@ -169,10 +178,12 @@ def _ids(table: pa.Table, where: Callable[[int], str]) -> Int64:
         raise InputError(f"{where(pc.index(pc.is_null(column), True).as_py())}: id is missing")
     if not pa.types.is_integer(column.type):
         raise InputError(f"id is {column.type}; ids are integers (leave the column out to number)")
-    ids: Int64 = column.cast(pa.int64(), safe=True).to_numpy()
-    if (ids < 0).any():
-        row = int((ids < 0).argmax())
-        raise InputError(f"{where(row)}: id {ids[row]} is negative")
+    given = column.to_numpy()
+    bad = (given < 0) | (given > np.iinfo(np.int64).max)
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(f"{where(row)}: id {given[row]} is not between 0 and 2^63 - 1")
+    ids: Int64 = given.astype(np.int64)
     if (twice := ids[1:] == ids[:-1]).any():
         row = int(twice.argmax())
         raise InputError(f"{where(row + 1)}: id {ids[row]} is also that of {where(row)}")

@@ -26,6 +26,12 @@ IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 )
 SORT_LIMIT = 1 << 30
+HOLDS = {
+    "image": "the bytes or the paths of pictures",
+    "path": "text",
+    "text": "text",
+    "vector": "lists of numbers",
+}
 
 
 class Source(Protocol):
@@ -68,10 +74,10 @@ class TableSource:
 
     def __init__(self, path: Path, columns: dict[str, str]) -> None:
         """Read the schema, see which columns are there."""
-        self.root = path if path.is_dir() else path.parent
+        self.path, self.root = path, path if path.is_dir() else path.parent
         self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         try:
-            self.dataset = _dataset(self.files)
+            self.dataset = _dataset(self.files, columns.get("id", "id"))
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(f"{path}: {_first_line(error)}") from None
         self.columns = self._columns(path, columns)
@@ -82,12 +88,13 @@ class TableSource:
                 f" vector; exactly one is needed (name yours in data.columns)"
             )
         self.content: str = found[0]
-        if self.content == "image" and pa.types.is_string(self._type("image")):
-            self.content, self.columns["path"] = "path", self.columns["image"]
+        column = self.columns[self.content]
+        kind = self.dataset.schema.field(column).type
+        if self.content == "image" and _holds(kind, "path"):
+            self.content, self.columns["path"] = "path", column
+        if not _holds(kind, self.content):
+            raise InputError(f"{path}: column {column!r} is {kind}, not {HOLDS[self.content]}")
         self.order: np.ndarray | None = None
-
-    def _type(self, column: str) -> pa.DataType:
-        return self.dataset.schema.field(self.columns[column]).type
 
     def _columns(self, path: Path, named: dict[str, str]) -> dict[str, str]:
         have = self.dataset.schema.names
@@ -140,8 +147,7 @@ class TableSource:
         """The content column, in order of id."""
         column = self.columns[self.content]
         if self.order is None:
-            batches = self.dataset.to_batches(columns=[column], batch_size=rows, batch_readahead=1)
-            tables = _regrouped((batch.column(0) for batch in batches), rows)
+            tables = _regrouped(self._batches(column, rows), rows)
         else:
             table = self._sorted(column)
             tables = (table.slice(i, rows) for i in range(0, len(table), rows))
@@ -149,6 +155,13 @@ class TableSource:
         for values in tables:
             yield self._contents(values, start)
             start += len(values)
+
+    def _batches(self, column: str, rows: int) -> Iterator[pa.Array]:
+        try:
+            for batch in self.dataset.to_batches([column], batch_size=rows, batch_readahead=1):
+                yield batch.column(0)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{self.path}: {_first_line(error)}") from None
 
     def _sorted(self, column: str) -> pa.ChunkedArray:
         values = self._read([column])[column]
@@ -174,7 +187,7 @@ class TableSource:
         try:
             return self.dataset.to_table(columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{self.files[0]}: {_first_line(error)}") from None
+            raise InputError(f"{self.path}: {_first_line(error)}") from None
 
 
 class FolderSource:
@@ -198,7 +211,7 @@ class FolderSource:
             self._add(folder, split)
 
     def _add(self, folder: Path, split: str) -> None:
-        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = _pictures(folder)
         if not found:
             raise InputError(f"class {folder.name!r} is empty: no image in {folder}")
         self.paths += found
@@ -242,9 +255,9 @@ class ArraySource:
                 f"{path} holds {self.vectors.dtype} {self.vectors.shape}, not (n, d) numbers"
             )
         if labels.suffix == ".npy":
-            self.labels = [str(label) for label in _load_npy(labels, mapped=False).tolist()]
+            self.labels = pa.array(_load_npy(labels, mapped=False).reshape(-1))
         else:
-            self.labels = labels.read_text().splitlines()
+            self.labels = pa.array(_read_lines(labels), pa.string())
         if len(self.labels) != len(self.vectors):
             raise InputError(
                 f"{labels} has {len(self.labels)} labels for {len(self.vectors)} vectors"
@@ -265,17 +278,35 @@ class ArraySource:
     def blocks(self, rows: int) -> Iterator[Float32]:
         """The vectors."""
         for start in range(0, len(self.vectors), rows):
-            yield np.asarray(self.vectors[start : start + rows], dtype=np.float32)
+            yield _float32(self.vectors[start : start + rows])
 
 
-def _dataset(files: list[Path]) -> ds.Dataset:
+def _dataset(files: list[Path], id_column: str) -> ds.Dataset:
     if files[0].suffix != ".csv":
         return ds.dataset(files, format="parquet", partitioning=None)
-    names = pyarrow.csv.open_csv(files[0]).schema.names
-    # Labels stay text ("007"); an empty field is a missing one.
-    texts = {n: pa.string() for n in names if n != "id"}
-    options = pyarrow.csv.ConvertOptions(column_types=texts, strings_can_be_null=True)
-    return ds.dataset(files, format=ds.CsvFileFormat(convert_options=options))
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    names = pyarrow.csv.open_csv(files[0], parse_options=parse).schema.names
+    # Labels stay text ("007"); an empty field is a missing one, the text NA is not.
+    texts = {n: pa.string() for n in names if n != id_column}
+    options = pyarrow.csv.ConvertOptions(
+        column_types=texts, strings_can_be_null=True, null_values=[""]
+    )
+    return ds.dataset(files, format=ds.CsvFileFormat(parse, convert_options=options))
+
+
+def _holds(kind: pa.DataType, content: str) -> bool:
+    """Whether a column of type `kind` can be `content` (see HOLDS)."""
+    of = pa.types
+    if of.is_dictionary(kind):
+        return _holds(kind.value_type, content)
+    if content in ("path", "text"):
+        return bool(of.is_string(kind) or of.is_large_string(kind) or of.is_string_view(kind))
+    if content == "vector":
+        lists = of.is_list(kind) or of.is_large_list(kind) or of.is_fixed_size_list(kind)
+        return bool(lists and (of.is_integer(kind.value_type) or of.is_floating(kind.value_type)))
+    if of.is_struct(kind):  # the layout of Hugging Face datasets
+        return bool(kind.get_field_index("bytes") >= 0)
+    return bool(of.is_binary(kind) or of.is_large_binary(kind) or of.is_binary_view(kind))
 
 
 def _regrouped(arrays: Iterator[pa.Array], rows: int) -> Iterator[pa.ChunkedArray]:
@@ -303,19 +334,40 @@ def _vectors(values: pa.ChunkedArray, where: Callable[[int], str]) -> Float32:
             f"{where(row)}: the vector has {lengths[row]} numbers, the first has {lengths[0]}"
         )
     flat = np.concatenate([np.asarray(chunk.flatten()) for chunk in values.chunks])
-    return flat.astype(np.float32).reshape(len(values), -1)
+    return _float32(flat).reshape(len(values), -1)
+
+
+def _float32(numbers: np.ndarray) -> Float32:
+    """`numbers` as float32; those too large for it become infinite, and are refused as such."""
+    with np.errstate(over="ignore"):
+        return np.asarray(numbers, dtype=np.float32)
 
 
 def _folders(folder: Path) -> list[Path]:
     return [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
 
 
+def _pictures(folder: Path) -> list[Path]:
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(p for p in found if not any(n[0] == "." for n in p.relative_to(folder).parts))
+
+
 def _load_npy(path: Path, *, mapped: bool) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: {_first_line(error)}") from None
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise InputError(f"{path} holds several arrays, not one")
+    return found
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: {_first_line(error)}") from None
-    return array
 
 
 def _stat(path: Path) -> list[int]:

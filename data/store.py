@@ -137,6 +137,8 @@ class Store:
         self._verified: set[tuple[str, int, int]] = set()
         marker = self.root / "FORMAT"
         if create and not marker.exists():
+            if self.root.exists() and not self.root.is_dir():
+                raise InputError(f"{root} is a file: name an empty or a new folder")
             if self.root.exists() and any(self.root.iterdir()):
                 raise InputError(f"{root} holds other files: name an empty or a new folder")
             for name in FOLDERS:
@@ -144,7 +146,7 @@ class Store:
             self._write(marker, f"{FORMAT}\n".encode())
         if not marker.exists():
             raise InputError(f"no store at {root}: `remine run` makes one")
-        if (have := marker.read_text().strip()) != FORMAT:
+        if (have := marker.read_text(errors="replace").strip()) != FORMAT:
             raise StoreError(f"{marker} says {have!r}; this remine reads {FORMAT!r}")
 
     # Files ---------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from data.prepare import read_catalogue
 from data.store import Store, Version
 from data.types import SPLITS, Float32, unit
 from flows.stages import load_checkpoint
-from index.search import Searcher
+from index.search import MAX_K, Searcher
 from train.encoders import text_transform
 
 
@@ -34,6 +34,8 @@ class Question:
         given = [self.item, self.vector, self.image, self.text]
         if sum(part is not None for part in given) != 1:
             raise InputError("give exactly one of --id, --vector, --image and --text")
+        if not 1 <= self.k < MAX_K:
+            raise InputError(f"k is {self.k}; it must be 1 to {MAX_K - 1}")
 
 
 def answer(store: Store, version: Version, question: Question) -> list[list[dict[str, Any]]]:

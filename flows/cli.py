@@ -6,13 +6,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console as RichConsole
 
 from data.errors import InputError, StoreError
 from data.store import Store, Version
 from flows.environment import set_environment
+
+# Typer carries Click inside and exports only the leaves of its exceptions.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="remine",
@@ -115,10 +117,16 @@ def schedule(
     path = find_config(config)
     load_config(path, overrides or ())
     interval = _interval(every) if every else None
+    if cron:
+        _check_cron(cron)
 
-    from flows.orchestrate import serve
+    from flows.server import server
 
-    serve(str(path.absolute()) if path else None, overrides or [], cron=cron, every=interval)
+    with server() as url:
+        typer.echo(f"Prefect: {url.removesuffix('/api')}")
+        from flows.orchestrate import serve
+
+        serve(str(path.absolute()) if path else None, overrides or [], cron=cron, every=interval)
 
 
 @app.command()
@@ -203,16 +211,14 @@ def histogram(
 
 def main() -> None:
     """Run the command line: bad input is one line and exit code 2, a broken store exit code 1."""
-    set_environment()
     try:
+        set_environment()
         sys.exit(app(standalone_mode=False))
-    except click.UsageError as error:
-        _fail(error.format_message(), 2)
-    except InputError as error:
+    except (InputError, UsageError) as error:
         _fail(str(error), 2)
-    except (StoreError, click.ClickException) as error:
+    except StoreError as error:
         _fail(str(error), 1)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; the same command resumes", 130)
 
 
@@ -238,6 +244,15 @@ def _beam_overrides(runner: str | None, options: list[str] | None) -> list[str]:
     if options:
         changes.append("beam.options=[" + ", ".join(f'"{o}"' for o in options) + "]")
     return changes
+
+
+def _check_cron(text: str) -> None:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        CronSchedule(cron=text)
+    except ValueError:
+        raise InputError(f"--cron {text!r} is not a cron line, such as '0 3 * * *'") from None
 
 
 def _interval(text: str) -> timedelta:

@@ -107,7 +107,7 @@ def _publish(
     for old in run.store.versions():
         if base and old.number <= base.number:
             break
-        if replace(version, number=old.number, parent=old.parent) == old:
+        if replace(version, number=old.number, parent=old.parent).digest == old.digest:
             return old
     run.store.publish(version)
     run.store.log("publish", version=version.number, cycle=cycle, round=number)

@@ -77,9 +77,14 @@ def beam_execute(runner: str, options: Sequence[str]) -> Execute:
 
 
 def parse_options(runner: str, options: Sequence[str]) -> Any:
-    """Beam's PipelineOptions; refuses flags that no option of Beam knows."""
+    """Beam's PipelineOptions; refuses a runner or flags that Beam does not know."""
     from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.runner import create_runner
 
+    try:
+        create_runner(runner)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise InputError(f"beam.runner: {str(error).splitlines()[0]}") from None
     parsed = PipelineOptions([f"--runner={runner}", *options])
     known = parsed.get_all_options(drop_default=False)
     for flag in options:

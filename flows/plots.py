@@ -1,7 +1,8 @@
 """The report's plots as inline SVG, in the colours of the page around them."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 import matplotlib
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from data.types import KINDS, Triplets
 
 COLOURS = ("#2f7ed8", "#e0672f", "#3a9b5c", "#9a5fc0")
+NO_METADATA: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 INK = "#010203"  # stands for the page's text colour, light or dark
 STYLE = {
     "svg.fonttype": "none",
@@ -30,6 +32,18 @@ STYLE = {
 }
 
 
+def _styled(plot: Callable[..., str]) -> Callable[..., str]:
+    """Draw in STYLE from the first line to the last."""
+
+    @wraps(plot)
+    def styled(*args: Any) -> str:
+        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+            return plot(*args)
+
+    return styled
+
+
+@_styled
 def metric_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     """R@1, R@8 and MAP@R by round."""
     figure, axes = _figure()
@@ -46,6 +60,7 @@ def metric_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure)
 
 
+@_styled
 def training_curves(histories: Sequence[Mapping[str, Sequence[float]]]) -> str:
     """Loss and active fraction, step by step over all rounds, smoothed over 10 steps."""
     figure, axes = _figure()
@@ -71,12 +86,13 @@ def training_curves(histories: Sequence[Mapping[str, Sequence[float]]]) -> str:
     return _svg(figure)
 
 
+@_styled
 def distances(triplets: Triplets) -> str:
     """Histograms of d_ap, and of d_an by kind."""
     figure, axes = _figure(height=2.4)
     top = float(max(triplets.d_ap.max(initial=0.1), triplets.d_an.max(initial=0.1)))
     bins = np.linspace(0, top, 60).tolist()
-    axes.hist(triplets.d_ap, bins, color=COLOURS[2], alpha=0.55, label="d_ap")
+    axes.hist(triplets.d_ap, bins, color=COLOURS[2], alpha=0.55, label="d_ap (all)")
     for colour, kind in zip(COLOURS, ("semi_hard", "hard"), strict=False):
         chosen = triplets.kind == KINDS.index(kind)
         axes.hist(triplets.d_an[chosen], bins, histtype="step", color=colour, label=f"d_an {kind}")
@@ -85,6 +101,7 @@ def distances(triplets: Triplets) -> str:
     return _svg(figure)
 
 
+@_styled
 def ranks(mined: Mapping[str, Triplets]) -> str:
     """How many negatives are closer than the semi-hard one: share of triplets up to each rank."""
     figure, axes = _figure(height=2.4)
@@ -105,15 +122,13 @@ _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 
 
 def _figure(height: float = 2.8) -> tuple[Figure, Axes]:
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(5.2, height), layout="constrained")
-        return figure, figure.subplots()
+    figure = Figure(figsize=(5.2, height), layout="constrained")
+    return figure, figure.subplots()
 
 
 def _svg(figure: Figure) -> str:
     """The figure as an <svg> element that takes the page's text colour."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata=NO_METADATA)
     whole = buffer.getvalue()
     return whole[whole.index("<svg") :].replace(INK, "currentColor")

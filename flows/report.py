@@ -97,6 +97,7 @@ def _content(store: Store, version: Version) -> dict[str, Any]:
         "columns": COLUMNS,
         "rows": rows,
         "counts": version.artifacts["items"].card["splits"],
+        "seen": version.artifacts["items"].card["test_classes_seen"],
         "index": version.artifacts["index"].card,
         "plots": {
             "metrics": plots.metric_curves(rows),

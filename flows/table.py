@@ -22,7 +22,7 @@ COLUMNS = {
 
 
 def round_rows(version: Version) -> list[dict[str, Any]]:
-    """One row a round: retrieval on unseen classes before it, what it mined, how it trained.
+    """One row a round: retrieval among the test items before it, what it mined, how it trained.
 
     loss and active are means of the round's last 50 steps; they are known once it was trained, so
     a round that only evaluates (the last) has none.
@@ -42,7 +42,9 @@ def round_rows(version: Version) -> list[dict[str, Any]]:
 
 def round_table(version: Version) -> Table:
     """The rows as a table."""
-    title = f"cycle {version.cycle}: retrieval on unseen classes, and what was mined"
+    seen = version.artifacts["items"].card["test_classes_seen"]
+    classes = f"{seen} of the test classes are trained on" if seen else "unseen classes"
+    title = f"cycle {version.cycle}: retrieval ({classes}) before each round, and what it mined"
     table = Table(title=title, box=SIMPLE_HEAD)
     for name in COLUMNS.values():
         table.add_column(name, justify="right")

@@ -35,7 +35,7 @@ def _explained(config: Any) -> list[str]:
 
 def _settings(config: Any) -> list[str]:
     values = {f.name: getattr(config, f.name) for f in fields(config)}
-    return [f"# {k} = {_toml(v)}" for k, v in values.items() if not is_dataclass(v)]
+    return [f"#{k} = {_toml(v)}" for k, v in values.items() if not is_dataclass(v)]
 
 
 def _toml(value: Any) -> str:

@@ -57,10 +57,16 @@ def build_index(
     except RuntimeError:
         raise InputError(f"index.factory {name!r} is not one that FAISS knows") from None
     vectors = np.ascontiguousarray(embeddings.vectors)
-    if not inner.is_trained:
-        inner.train(vectors)
     index = faiss.IndexIDMap2(inner)
-    index.add_with_ids(vectors, embeddings.ids)
+    try:
+        inner.train(vectors)
+        index.add_with_ids(vectors, embeddings.ids)
+    except RuntimeError:
+        raise InputError(
+            f"index.factory {name!r} does not fit {n} vectors of {d} dimensions"
+        ) from None
+    if lists := _lists(index):
+        lists.make_direct_map()  # from an id to its vector: items are queries too
     inner.this.disown()  # type: ignore[attr-defined]  # the index owns it now
     index.own_fields = True
     nprobe, recall, sampled = _tune(index, embeddings, seed)
@@ -72,15 +78,13 @@ def build_index(
 
 def set_nprobe(index: faiss.Index, nprobe: int) -> None:
     """Visit `nprobe` lists a query, where the index has lists."""
-    inner = _inner(index)
-    if hasattr(inner, "nprobe"):
-        inner.nprobe = nprobe
+    if lists := _lists(index):
+        lists.nprobe = nprobe
 
 
-def _inner(index: faiss.Index) -> Any:
-    """What lies under the map of ids."""
-    whole: Any = faiss.downcast_index(index)
-    return faiss.downcast_index(whole.index)
+def _lists(index: faiss.Index) -> Any:
+    """The inverted lists under the map of ids, and under a transform; None where it has none."""
+    return faiss.try_extract_index_ivf(index)
 
 
 def _tune(index: faiss.Index, embeddings: Embeddings, seed: int) -> tuple[int, float, int]:
@@ -91,13 +95,14 @@ def _tune(index: faiss.Index, embeddings: Embeddings, seed: int) -> tuple[int, f
     k = min(DEPTH, n)
     _, exact = faiss.knn(queries, embeddings.vectors, k)
     wanted = embeddings.ids[exact]
-    lists = getattr(_inner(index), "nlist", 1)
+    lists = _lists(index)
+    most = lists.nlist if lists else 1
     nprobe = 1
     while True:
         set_nprobe(index, nprobe)
         _, found = index.search(queries, k)
         hits = (found[:, :, None] == wanted[:, None, :]).any(axis=2)
         recall = float(hits.mean())
-        if recall >= WISHED_RECALL or nprobe >= lists:
+        if recall >= WISHED_RECALL or nprobe >= most:
             return nprobe, round(recall, 6), len(rows)
-        nprobe = min(2 * nprobe, lists)
+        nprobe = min(2 * nprobe, most)

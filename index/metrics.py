@@ -69,6 +69,6 @@ def _sums(hits: Tensor, others: Tensor, ks: Sequence[int]) -> dict[str, float]:
     within = hits & (places <= others[:, None])
     precision = within.cumsum(dim=1) / places
     found = {f"recall@{k}": float(hits[:, :k].any(dim=1).sum()) for k in ks}
-    found["r_precision"] = float((within.sum(dim=1) / others).sum())
-    found["map@r"] = float(((precision * within).sum(dim=1) / others).sum())
+    found["r_precision"] = float((within.sum(dim=1) / others).double().sum())
+    found["map@r"] = float(((precision * within).sum(dim=1) / others).double().sum())
     return found

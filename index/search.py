@@ -38,7 +38,10 @@ class Searcher:
 
     def vectors(self, ids: Int64) -> Float32:
         """The stored vectors (q, d) of items by id."""
-        try:
-            return np.stack([self.index.reconstruct(int(i)) for i in ids])
-        except RuntimeError:
-            raise InputError(f"no item {', '.join(map(str, ids))} in the index") from None
+        out = np.empty((len(ids), self.index.d), np.float32)
+        for row, number in enumerate(ids.tolist()):
+            try:
+                out[row] = self.index.reconstruct(number)
+            except RuntimeError:
+                raise InputError(f"no item {number} in the index") from None
+        return out

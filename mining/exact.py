@@ -19,8 +19,8 @@ import torch
 
 from data.types import HARD, SEMI_HARD, Embeddings, Int64, Triplets
 from mining.config import MiningConfig
-from mining.kernels import choose, fill_buckets
-from mining.pairs import Pairs, Rows, exact_distances, find_pairs
+from mining.kernels import choose, exact_distances, fill_buckets
+from mining.pairs import Pairs, Rows, find_pairs
 from mining.stats import MiningStats
 
 TILE_ANCHORS = 1024

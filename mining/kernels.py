@@ -17,6 +17,15 @@ def distance(a: Float32, b: Float32) -> np.float32:
     return np.float32(total)
 
 
+@numba.njit(cache=True, nogil=True)
+def exact_distances(vectors: Float32, a: NDArray[np.intp], b: NDArray[np.intp]) -> Float32:
+    """Distances of rows a (p,) to rows b (p,), all summed alike: a tie is a tie everywhere."""
+    out = np.empty(len(a), np.float32)
+    for i in range(len(a)):
+        out[i] = distance(vectors[a[i]], vectors[b[i]])
+    return out
+
+
 @numba.njit(cache=True, parallel=True, nogil=True)
 def fill_buckets(
     scores: Float32,

@@ -1,4 +1,4 @@
-"""The (anchor, positive) pairs that mining asks a negative for, and exact distances."""
+"""The (anchor, positive) pairs that mining asks a negative for."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.types import Embeddings, Float32, Int64
+from mining.kernels import exact_distances
 
 Rows = NDArray[np.intp]
 
@@ -49,17 +50,6 @@ def find_pairs(gallery: Embeddings, anchors: Rows, max_positives: int, seed: int
     anchor, positive, d_ap = anchor[order], positive[order], d_ap[order]
     starts = np.searchsorted(anchor, np.arange(len(anchors) + 1))
     return Pairs(anchor=anchor, positive=positive, d_ap=d_ap, starts=starts)
-
-
-def exact_distances(vectors: Float32, a: Rows, b: Rows) -> Float32:
-    """Squared distances of rows a (p,) to rows b (p,), summed in float64; in blocks."""
-    out = np.empty(len(a), np.float32)
-    step = max(1, 4_000_000 // vectors.shape[1])
-    for i in range(0, len(a), step):
-        rows = slice(i, i + step)
-        difference = vectors[a[rows]].astype(np.float64) - vectors[b[rows]]
-        out[rows] = np.einsum("pd,pd->p", difference, difference)
-    return out
 
 
 def _rank_in_group(group: Rows, keys: NDArray[np.uint64]) -> Rows:

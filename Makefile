@@ -1,0 +1,45 @@
+# Every target makes .venv and installs what it needs, at the versions in constraints.txt.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+BIN := .venv/bin
+# An index of CPU builds of torch, where the default one only has CUDA builds (README, Install).
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+       $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: help demo test check bench clean
+
+help:
+	@echo "make demo   one cycle of three rounds over the embedded glyphs, with a report page"
+	@echo "make test   all tests"
+	@echo "make check  format, lint, types, layers"
+	@echo "make bench  the benchmarks behind every number in the README"
+	@echo "make clean  remove .venv and the demo's run"
+
+demo: .venv/$(GPU)
+	$(BIN)/remine run
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+check: .venv/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv runs
+
+.venv/$(GPU): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing (a minute or two) ..."
+	$(PIP) -e ".[$(GPU)]"
+	@touch $@
+
+.venv/dev: .venv/$(GPU)
+	$(PIP) -e ".[$(GPU),dev]"
+	@touch $@

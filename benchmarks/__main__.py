@@ -1,0 +1,7 @@
+"""Run every benchmark."""
+
+import subprocess
+import sys
+
+for name in ("embedding", "loader", "memory", "overhead", "seeds"):
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

@@ -1,0 +1,53 @@
+"""The embed stage against a bare torch loop: same encoder, same batches, same inputs."""
+
+import torch
+
+from benchmarks.common import fresh_run, in_turns, show
+from data.inputs import Inputs
+from flows import stages
+from flows.jobs import beam_execute
+
+REPEATS = 5
+
+
+def main() -> None:
+    """Embed the demo's 30,373 glyphs."""
+    with fresh_run(execute=beam_execute("FnApiRunner", [])) as (run, config, (items, inputs)):
+        checkpoint = stages.first_checkpoint(run, items, inputs)
+        encoder = stages.load_checkpoint(run.store, checkpoint)
+        whole = torch.from_numpy(Inputs(run.store.paths(inputs))[range_of(inputs.rows)])
+
+        def bare() -> None:
+            with torch.inference_mode():
+                for start in range(0, len(whole), config.index.batch):
+                    encoder(whole[start : start + config.index.batch])
+
+        def pipeline() -> None:
+            for receipt in (run.store.root / "receipts").iterdir():
+                if "embeddings" in receipt.read_text():
+                    receipt.unlink()
+            stages.embed(run, checkpoint, items, inputs)
+
+        bare()
+        pipeline()
+        taken = in_turns({"bare": bare, "pipeline": pipeline}, REPEATS)
+    rate = {name: f"{inputs.rows / value:,.0f}" for name, value in taken.items()}
+    show(
+        f"Embedding {inputs.rows:,} glyphs, batch {config.index.batch}",
+        [
+            ["", "items a second", "of the bare loop"],
+            ["bare torch loop", rate["bare"], "1.00"],
+            ["embed stage", rate["pipeline"], f"{taken['bare'] / taken['pipeline']:.2f}"],
+        ],
+    )
+
+
+def range_of(rows: int):  # noqa: ANN201
+    """All row numbers."""
+    import numpy as np
+
+    return np.arange(rows)
+
+
+if __name__ == "__main__":
+    main()

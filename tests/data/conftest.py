@@ -1,0 +1,141 @@
+"""What the tests of data/ share: small pictures and tables, the way from a source to a store."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from data import schemas
+from data.config import DataConfig
+from data.errors import InputError
+from data.inputs import ImageTransform, Inputs, Transform, vector_transform
+from data.prepare import Catalogue, catalogue, read_catalogue, stage, staging_folder
+from data.sources import open_source
+from data.store import Artifact, Store
+
+# Twelve classes of two items, more than one shard of 16 rows. Their hashes fill all three splits.
+LABELS = [name for name in "abcdefghijkl" for _ in range(2)]
+SHARD = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laid:
+    """What lies in the store, read back."""
+
+    store: Store
+    items: Artifact
+    inputs: Artifact
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return read_catalogue(self.store, self.items)
+
+    @property
+    def labels(self) -> list[str]:
+        """Each item's label, by way of its code."""
+        found = self.catalogue
+        return [found.labels[code] for code in found.label_codes]
+
+    @property
+    def contents(self) -> np.ndarray:
+        """Every item's input."""
+        inputs = Inputs(self.store.paths(self.inputs))
+        return inputs[np.arange(len(inputs))]
+
+    @property
+    def table(self) -> pa.Table:
+        """Every column of the items."""
+        *shards, _names = self.store.paths(self.items)
+        return schemas.read(shards, schema="items/1")
+
+
+def first_bytes(texts, _where) -> np.ndarray:
+    """Texts as 8 bytes each; data/ leaves the real transform to the encoder."""
+    return np.array([list(text.encode()[:8].ljust(8)) for text in texts], np.uint8)
+
+
+def transform_of(content: str, config: DataConfig) -> Transform:
+    if content in ("image", "path"):
+        return ImageTransform(config.image_size, config.channels)
+    return vector_transform if content == "vector" else first_bytes
+
+
+@pytest.fixture
+def labels() -> list[str]:
+    """The labels that `table` writes where none are given."""
+    return list(LABELS)
+
+
+@pytest.fixture
+def lay_down(tmp_path) -> Callable[..., Laid]:
+    """From a source below `tmp_path` to a store, in the order in which a cycle does it."""
+
+    def run(source: Path | str, **settings: Any) -> Laid:
+        config = DataConfig(source=str(source), unit_rows=SHARD, **settings)
+        opened = open_source(config, tmp_path)
+        opened.fingerprint()
+        found = catalogue(opened, config)
+        root = tmp_path / "store"
+        with staging_folder(root) as folder:
+            transform = transform_of(opened.content, config)
+            staged = stage(opened, found, transform, folder, SHARD)
+            store = Store(root, create=True)
+            items, inputs = staged.commit(store)
+        return Laid(store=store, items=items, inputs=inputs)
+
+    return run
+
+
+@pytest.fixture
+def refused(tmp_path, lay_down) -> Callable[..., str]:
+    """The message with which a source is refused: one line, and no trace is left on the disk."""
+
+    def run(source: Path | str, **settings: Any) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(InputError) as caught:
+            lay_down(source, **settings)
+        assert sorted(tmp_path.rglob("*")) == before
+        message = str(caught.value)
+        assert message
+        assert "\n" not in message
+        return message
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path) -> Callable[..., Path]:
+    """Writes columns as a Parquet or CSV file; `label` is LABELS where not given, None for none."""
+
+    def write(name: str = "items.parquet", **columns: Any) -> Path:
+        columns = {"label": LABELS, **columns}
+        content = pa.table({k: v for k, v in columns.items() if v is not None})
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix == ".csv":
+            pyarrow.csv.write_csv(content, path)
+        else:
+            pq.write_table(content, path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., bytes]:
+    """A PNG all of one colour."""
+
+    def draw(colour=0, size: tuple[int, int] = (8, 8), mode: str = "L") -> bytes:
+        buffer = io.BytesIO()
+        Image.new(mode, size, colour).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    return draw

@@ -1,0 +1,64 @@
+"""Fingerprints: they decide whether finished work is looked up or done again."""
+
+import os
+from itertools import pairwise
+
+import pytest
+
+from data.config import DataConfig
+from data.sources import open_source
+
+
+@pytest.fixture
+def paths(tmp_path, picture):
+    """The paths of pictures that lie in `tmp_path`."""
+    (tmp_path / "pictures").mkdir()
+    names = [f"pictures/{row:02d}.png" for row in range(24)]
+    for name in names:
+        (tmp_path / name).write_bytes(picture())
+    return names
+
+
+def change_nothing(_root):
+    pass
+
+
+def change_a_picture(root):
+    (root / "pictures/03.png").write_bytes(b"other bytes")
+
+
+def change_a_time(root):
+    os.utime(root / "pictures/03.png", ns=(1, 1))
+
+
+def rename_a_picture(root):
+    (root / "pictures/03.png").rename(root / "pictures/33.png")
+
+
+@pytest.mark.parametrize("source", ["items.csv", "."])
+def test_fingerprint_of_pictures(tmp_path, table, paths, source):
+    seen = []
+    for change in (
+        change_nothing,
+        change_nothing,
+        change_a_picture,
+        change_a_time,
+        rename_a_picture,
+    ):
+        change(tmp_path)
+        if source == "items.csv":
+            table("items.csv", path=paths)
+        seen.append(open_source(DataConfig(source=source), tmp_path).fingerprint())
+    assert seen[0] == seen[1]
+    assert all(a != b for a, b in pairwise(seen[1:]))
+
+
+def test_fingerprint_of_a_table(tmp_path, table, labels):
+    config = DataConfig(source="items.parquet")
+    renamed = DataConfig(source="items.parquet", columns={"label": "other"})
+    table(text=labels, other=labels)
+    first = open_source(config, tmp_path).fingerprint()
+    assert first == open_source(config, tmp_path).fingerprint()
+    assert first != open_source(renamed, tmp_path).fingerprint()
+    table(text=labels[::-1], other=labels)
+    assert first != open_source(config, tmp_path).fingerprint()

@@ -1,0 +1,182 @@
+"""What is wrong with users' files and columns is said in one line, and leaves no trace.
+
+The fixture `refused` checks the one line and the traces; here stands what the line must say.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+N = 24
+
+
+def test_no_label_column(refused, table, labels):
+    path = table(label=None, kind=labels, text=labels)
+    expected = f"{path} has no column 'label'; it has kind, text (name yours: data.columns.label)"
+    assert refused(path) == expected
+
+
+def test_named_column_that_is_not_there(refused, table, labels):
+    path = table(text=labels)
+    message = refused(path, columns={"label": "kind"})
+    assert message == f"{path} has no column 'kind' (data.columns.label)"
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"), [((), "none"), (("image", "text"), "image and text")]
+)
+def test_none_or_two_content_columns(refused, table, labels, columns, found):
+    path = table(**dict.fromkeys(columns, labels))
+    assert refused(path).startswith(f"{path} has {found} of the columns image, path, text, vector")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "kind"),
+    [
+        ("text", list(range(N)), "int64, not text"),
+        ("path", list(range(N)), "int64, not text"),
+        ("image", list(range(N)), "int64, not the bytes or the paths of pictures"),
+        ("image", [{"path": "x"}] * N, "struct<path: string>, not the bytes or the paths of"),
+        ("vector", ["[1, 2]"] * N, "string, not lists of numbers"),
+        ("vector", [["a"]] * N, "list<element: string>, not lists of numbers"),
+    ],
+)
+def test_content_of_another_type(refused, table, column, values, kind):
+    path = table(**{column: values})
+    assert refused(path).startswith(f"{path}: column '{column}' is {kind}")
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "items.csv", "vectors.npy"])
+@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense\nof,\xff\xfe,three\nlines\n"])
+def test_file_that_is_not_what_it_is_called(refused, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+    assert refused(name, labels="labels.txt").startswith(f"{tmp_path}/{name}")
+
+
+def test_corrupt_page(refused, table):
+    texts = [f"text {row}" for row in range(N)]
+    path = table(text=texts)
+    pq.write_table(pq.read_table(path), path, use_dictionary=False, compression="zstd")
+    content = bytearray(path.read_bytes())
+    page = pq.read_metadata(path).row_group(0).column(1)
+    start = page.data_page_offset
+    content[start + 30 : start + page.total_compressed_size] = bytes(
+        page.total_compressed_size - 30
+    )
+    path.write_bytes(bytes(content))
+    assert refused(path).startswith(f"{path}: ")
+
+
+def test_source_that_is_nothing(refused, tmp_path):
+    assert refused("gone.csv") == f"data.source: {tmp_path}/gone.csv does not exist"
+    (tmp_path / "some.txt").touch()
+    message = refused("some.txt")
+    assert (
+        message
+        == f"data.source: {tmp_path}/some.txt is not a Parquet, CSV or .npy file, nor a folder"
+    )
+
+
+def test_no_items(refused, table):
+    path = table(label=pa.array([], pa.string()), text=pa.array([], pa.string()))
+    assert refused(path) == f"data.source: {path} holds no items"
+
+
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_empty_class_folder(refused, tmp_path, picture, above):
+    for name in "ab":
+        (tmp_path / "set" / above / name).mkdir(parents=True)
+        (tmp_path / "set" / above / name / "1.png").write_bytes(picture())
+    (tmp_path / "set" / above / "void").mkdir()
+    (tmp_path / "set" / above / "void/.1.png").write_bytes(picture())
+    assert refused("set") == f"class 'void' is empty: no image in {tmp_path}/set/{above}void"
+
+
+def test_folder_without_classes(refused, tmp_path, picture):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/1.png").write_bytes(picture())
+    assert refused("set").startswith(f"{tmp_path}/set holds no folders")
+
+
+def test_vectors_without_labels(refused, tmp_path):
+    np.save(tmp_path / "vectors.npy", np.ones((N, 2)))
+    assert refused("vectors.npy").startswith(f"{tmp_path}/vectors.npy has no labels: name")
+    message = refused("vectors.npy", labels="gone.txt")
+    assert message == f"data.labels: {tmp_path}/gone.txt does not exist"
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "labels.npy"])
+@pytest.mark.parametrize("count", [0, N - 1, N + 1])
+def test_labels_of_another_length(refused, tmp_path, name, count):
+    np.save(tmp_path / "vectors.npy", np.ones((N, 2)))
+    if name == "labels.npy":
+        np.save(tmp_path / name, np.arange(count))
+    else:
+        (tmp_path / name).write_text("a label\n" * count)
+    message = refused("vectors.npy", labels=name)
+    assert message == f"{tmp_path}/{name} has {count} labels for {N} vectors"
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "labels.npy"])
+def test_missing_label_in_a_file_of_labels(refused, tmp_path, name):
+    np.save(tmp_path / "vectors.npy", np.ones((N, 2)))
+    if name == "labels.npy":
+        np.save(tmp_path / name, np.array([1.0] * 20 + [np.nan] * 4))
+    else:
+        (tmp_path / name).write_text("a\n" * 20 + "\n" * 4)
+    message = refused("vectors.npy", labels=name)
+    assert message == f"{tmp_path}/vectors.npy: row 20: label is missing"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\n" * N, None])
+def test_labels_that_are_no_text(refused, tmp_path, content):
+    np.save(tmp_path / "vectors.npy", np.ones((N, 2)))
+    labels = tmp_path / "labels.txt"
+    labels.mkdir() if content is None else labels.write_bytes(content)
+    assert refused("vectors.npy", labels="labels.txt").startswith(f"{labels}: ")
+
+
+@pytest.mark.parametrize("vectors", [np.ones(N), np.ones((N, 2, 2)), np.full((N, 2), "a")])
+def test_npy_that_is_no_matrix_of_numbers(refused, tmp_path, vectors):
+    np.save(tmp_path / "vectors.npy", vectors)
+    (tmp_path / "labels.txt").write_text("a\n" * N)
+    message = refused("vectors.npy", labels="labels.txt")
+    assert message.startswith(f"{tmp_path}/vectors.npy holds {vectors.dtype} {vectors.shape}, not")
+
+
+def test_npz_under_another_name(refused, tmp_path):
+    with (tmp_path / "vectors.npy").open("wb") as file:
+        np.savez(file, a=np.ones((N, 2)), b=np.ones(N))
+    (tmp_path / "labels.txt").write_text("a\n" * N)
+    assert "holds several arrays" in refused("vectors.npy", labels="labels.txt")
+
+
+# The task -------------------------------------------------------------------------------------
+
+
+def test_no_test_classes(refused, table, labels):
+    path = table(split=["train"] * 20 + ["val"] * 4, text=labels)
+    assert refused(path) == "no test classes: the split column names no item `test`"
+
+
+def test_one_training_class(refused, table, labels):
+    path = table(split=["train"] * 2 + ["test"] * 22, text=labels)
+    assert refused(path).startswith("1 training class of 12 classes in all: triplets need two")
+
+
+def test_one_class(refused, table, labels):
+    path = table(label=["a"] * N, text=labels)
+    assert refused(path).startswith("0 training class of 1 classes in all: triplets need two")
+
+
+def test_no_class_with_two_items(refused, table, labels):
+    path = table(label=[f"class {row}" for row in range(N)], text=labels)
+    assert refused(path) == "no training class has two items: there is no positive pair"
+
+
+def test_no_training_class_with_two_items(refused, table, labels):
+    splits = ["train", "test"] * 12  # two items a class, but only one of them to train on
+    path = table(split=splits, text=labels)
+    assert refused(path) == "no training class has two items: there is no positive pair"

@@ -1,0 +1,80 @@
+"""A cycle small enough to run in seconds, on the real glyphs."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data.config import GlyphConfig
+from data.glyphs import GlyphSource
+
+SMALL = """
+[run]
+store = "store"
+rounds = 2
+[data]
+source = "{source}"
+unit_rows = 256
+[encoder]
+dimensions = 16
+width = 8
+[mining]
+unit_anchors = 200
+[train]
+steps = 6
+batch = 16
+save_every = 2
+"""
+
+Remine = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Parquet file of some glyphs, drawn once."""
+    source = GlyphSource(GlyphConfig(characters=60, size=16))
+    pictures = [picture for block in source.blocks(1000) for picture in block]
+    path = tmp_path_factory.mktemp("glyphs") / "items.parquet"
+    pq.write_table(source.metadata().append_column("image", pa.array(pictures)), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_config(glyphs: Path) -> str:
+    """The small cycle's settings."""
+    return SMALL.format(source=glyphs)
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, small_config: str) -> Path:
+    """The small cycle's config, in a folder of its own."""
+    path = tmp_path / "remine.toml"
+    path.write_text(small_config)
+    return path
+
+
+@pytest.fixture(scope="session")
+def remine(tmp_path_factory: pytest.TempPathFactory) -> Remine:
+    """Runs the installed command with a Prefect of its own."""
+    home = tmp_path_factory.mktemp("prefect")
+    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "WARNING"}
+    environment.pop("PREFECT_API_URL", None)
+
+    def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).parent / "remine"), *map(str, arguments)]
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+
+    return run

@@ -3,6 +3,7 @@
 import os
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from data.config import DataConfig
@@ -31,8 +32,15 @@ def change_a_time(root):
     os.utime(root / "pictures/03.png", ns=(1, 1))
 
 
+def change_a_size(root):
+    path = root / "pictures/03.png"
+    stat = path.stat()
+    path.write_bytes(b"longer than it was before" * 100)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
 def rename_a_picture(root):
-    (root / "pictures/03.png").rename(root / "pictures/33.png")
+    (root / "pictures/03.png").rename(root / "pictures/03b.png")
 
 
 @pytest.mark.parametrize("source", ["items.csv", "."])
@@ -43,6 +51,7 @@ def test_fingerprint_of_pictures(tmp_path, table, paths, source):
         change_nothing,
         change_a_picture,
         change_a_time,
+        change_a_size,
         rename_a_picture,
     ):
         change(tmp_path)
@@ -62,3 +71,14 @@ def test_fingerprint_of_a_table(tmp_path, table, labels):
     assert first != open_source(renamed, tmp_path).fingerprint()
     table(text=labels[::-1], other=labels)
     assert first != open_source(config, tmp_path).fingerprint()
+
+
+def test_fingerprint_of_vectors(tmp_path):
+    config = DataConfig(source="vectors.npy", labels="labels.txt")
+    seen = []
+    for first, labels in ((1, "a\nb"), (1, "a\nb"), (2, "a\nb"), (2, "a\nc")):
+        np.save(tmp_path / "vectors.npy", np.array([[first, 1], [1, 1]]))
+        (tmp_path / "labels.txt").write_text(labels)
+        seen.append(open_source(config, tmp_path).fingerprint())
+    assert seen[0] == seen[1]
+    assert all(a != b for a, b in pairwise(seen[1:]))

@@ -1,9 +1,7 @@
 """Splits, ids and shards: what prepare makes of a source, and what of it is stable."""
 
 import hashlib
-import io
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from data.config import DataConfig
 from data.errors import InputError
-from data.inputs import ImageTransform
-from data.prepare import catalogue, read_catalogue, stage, staging_folder
+from data.prepare import catalogue, stage, staging_folder
 from data.sources import open_source
 from data.store import Store
 from data.types import SPLITS
@@ -75,10 +71,18 @@ def test_new_classes_move_no_old_one(old, new, test_share):
     assert not moved or [name for name in old if before[name] == TEST] == list(moved)
 
 
+@settings(deadline=None)
+@given(names=names, shares=st.tuples(st.floats(0.001, 0.5), st.floats(0.001, 0.5)))
+def test_a_larger_share_only_adds_test_classes(names, shares):
+    small, large = (split_of([*names] * 2, test_share=s, val_share=0.01) for s in sorted(shares))
+    assert {n for n in names if small[n] == TEST} <= {n for n in names if large[n] == TEST}
+
+
 def test_splits_are_the_same_for_ever():
     # A different hash would move classes that a published checkpoint was trained on to the test.
     split = split_of([f"class {i}" for i in range(12)] * 2)
-    assert [split[f"class {i}"] for i in range(12)] == []
+    numbers = {name: [i for i in range(12) if split[f"class {i}"] == name] for name in SPLITS}
+    assert numbers == {TRAIN: [1, 2, 3, 8, 11], VAL: [0, 4, 6, 9], TEST: [5, 7, 10]}
 
 
 def test_shares_are_kept():

@@ -69,6 +69,12 @@ def test_corrupt_page(refused, table):
     assert refused(path).startswith(f"{path}: ")
 
 
+def test_csv_with_a_row_too_long(refused, tmp_path):
+    # Arrow's own message repeats the row, line breaks and all.
+    (tmp_path / "items.csv").write_text('label,text\na,b\n"a\nb",c,d\n')
+    assert refused("items.csv").startswith(f"{tmp_path}/items.csv: CSV parse error")
+
+
 def test_source_that_is_nothing(refused, tmp_path):
     assert refused("gone.csv") == f"data.source: {tmp_path}/gone.csv does not exist"
     (tmp_path / "some.txt").touch()

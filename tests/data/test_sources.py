@@ -174,6 +174,12 @@ def test_a_class_may_be_called_train(lay_down, tmp_path, picture):
     assert lay_down("set", test_share=0.5).labels == [name.split("/")[0] for name in names]
 
 
+def test_splits_need_one_to_train_on(tmp_path, picture):
+    grow_folder(tmp_path / "set", picture, ["test/1.png", "val/2.png"])
+    table = open_source(DataConfig(source="set"), tmp_path).metadata()
+    assert table.to_pydict() == {"label": ["test", "val"]}
+
+
 def test_folder_of_parquet_files(lay_down, tmp_path, table, labels):
     for name, rows in {"b": slice(10, 24), "a": slice(0, 10)}.items():
         texts = [f"text {row}" for row in range(N)][rows]

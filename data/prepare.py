@@ -79,7 +79,7 @@ def catalogue(source: Source, config: DataConfig) -> Catalogue:
         splits=splits,
         groups=table["group"].cast(pa.string()) if "group" in table.column_names else None,
     )
-    _check_task(found)
+    _check_task(found, config.source)
     return found
 
 
@@ -147,9 +147,9 @@ def _where(source: Source, start: int, row: int) -> str:
 
 
 @contextmanager
-def staging_folder(root: Path) -> Iterator[Path]:
-    """A temporary folder on the disk of `root`, which need not exist yet."""
-    near = next(p for p in (root / "tmp", *root.absolute().parents) if p.is_dir())
+def staging_folder(place: Path) -> Iterator[Path]:
+    """A temporary folder in `place`, or in the nearest folder above it that exists."""
+    near = next(p for p in (place, *place.absolute().parents) if p.is_dir())
     with tempfile.TemporaryDirectory(prefix=".remine-", dir=near) as folder:
         yield Path(folder)
 
@@ -231,19 +231,19 @@ def _split_by_class(labels: list[str], codes: Int32, config: DataConfig) -> Int8
     return of_class[codes]
 
 
-def _check_task(found: Catalogue) -> None:
+def _check_task(found: Catalogue, source: str) -> None:
     """Refuse data that leaves nothing to learn or nothing to test."""
     counts = found.counts()
     if not counts["test"]["classes"]:
-        raise InputError("no test classes: the split column names no item `test`")
+        raise InputError(f"{source}: no test classes: the split column names no item `test`")
     if counts["train"]["classes"] < 2:
         raise InputError(
-            f"{counts['train']['classes']} training class of {len(found.labels)} classes in all:"
+            f"{source}: of {len(found.labels)} classes {counts['train']['classes']} to train on:"
             " triplets need two or more to train on, and one more to test"
         )
     sizes = np.bincount(found.label_codes[found.splits == 0])
     if sizes.max() < 2:
-        raise InputError("no training class has two items: there is no positive pair")
+        raise InputError(f"{source}: no training class has two items, so there is no pair")
 
 
 def _items_table(

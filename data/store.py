@@ -139,7 +139,8 @@ class Store:
         if create and not marker.exists():
             if self.root.exists() and not self.root.is_dir():
                 raise InputError(f"{root} is a file: name an empty or a new folder")
-            if self.root.exists() and any(self.root.iterdir()):
+            # Folders without FORMAT are what a kill leaves between the two steps below.
+            if self.root.exists() and {p.name for p in self.root.iterdir()} - set(FOLDERS):
                 raise InputError(f"{root} holds other files: name an empty or a new folder")
             for name in FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
@@ -242,6 +243,8 @@ class Store:
         """Make `version` the current one; its number must be the next free one."""
         body = _sealed(asdict(version))
         target = self._manifest(version.number)
+        if version.number > 1 and not self._manifest(version.number - 1).exists():
+            raise StoreError(f"version {version.number} does not follow the newest one")
         with self.temporary() as temp:
             temp.write_bytes(body)
             _sync(temp)

@@ -18,6 +18,7 @@ def lay_out(store: Store, version: Version) -> Path:
     folder = store.root / "views" / f"{version.number:08d}"
     if not folder.exists():
         building = store.root / "tmp" / secrets.token_hex(8)
+        building.mkdir()
         for name, artifact in version.artifacts.items():
             for file in artifact.files:
                 link = building / name / file.name

@@ -62,13 +62,14 @@ def prepare(config: Config, console: Console) -> tuple[Store, Artifact, Artifact
         del settings[elsewhere]
     key = digest(["prepare", source.fingerprint(), settings, code_hash("data", "train")])
     root = config.store
+    staging = root.parent
     if (root / "FORMAT").exists():
-        store = Store(root)
+        store, staging = Store(root), root / "tmp"
         if (items := store.recall(f"{key}-items")) and (inputs := store.recall(f"{key}-inputs")):
             return store, items, inputs
     with console.stage("prepare", "items") as bar:
         found = catalogue(source, config.data)
-        with staging_folder(root) as folder:
+        with staging_folder(staging) as folder:
             transform = _transform(source, config)
             rows = config.data.unit_rows
             staged = stage(source, found, transform, folder, rows, bar.update)

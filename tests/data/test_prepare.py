@@ -199,7 +199,7 @@ def test_staging_lies_on_the_disk_of_the_store(tmp_path):
         assert folder.name.startswith(".remine-")
         (folder / "shard").touch()
     Store(root, create=True)
-    with staging_folder(root) as folder:
+    with staging_folder(root / "tmp") as folder:
         assert folder.parent == root / "tmp"
     assert not list(tmp_path.glob(".remine-*"))
     assert not list((root / "tmp").iterdir())

@@ -164,25 +164,25 @@ def test_npz_under_another_name(refused, tmp_path):
 
 def test_no_test_classes(refused, table, labels):
     path = table(split=["train"] * 20 + ["val"] * 4, text=labels)
-    assert refused(path) == "no test classes: the split column names no item `test`"
+    assert refused(path) == f"{path}: no test classes: the split column names no item `test`"
 
 
 def test_one_training_class(refused, table, labels):
     path = table(split=["train"] * 2 + ["test"] * 22, text=labels)
-    assert refused(path).startswith("1 training class of 12 classes in all: triplets need two")
+    assert refused(path).startswith(f"{path}: of 12 classes 1 to train on: triplets need two")
 
 
 def test_one_class(refused, table, labels):
     path = table(label=["a"] * N, text=labels)
-    assert refused(path).startswith("0 training class of 1 classes in all: triplets need two")
+    assert refused(path).startswith(f"{path}: of 1 classes 0 to train on: triplets need two")
 
 
 def test_no_class_with_two_items(refused, table, labels):
     path = table(label=[f"class {row}" for row in range(N)], text=labels)
-    assert refused(path) == "no training class has two items: there is no positive pair"
+    assert refused(path) == f"{path}: no training class has two items, so there is no pair"
 
 
 def test_no_training_class_with_two_items(refused, table, labels):
     splits = ["train", "test"] * 12  # two items a class, but only one of them to train on
     path = table(split=splits, text=labels)
-    assert refused(path) == "no training class has two items: there is no positive pair"
+    assert refused(path) == f"{path}: no training class has two items, so there is no pair"

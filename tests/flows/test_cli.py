@@ -155,7 +155,7 @@ def test_bad_data_is_refused_before_anything_is_made(remine, tmp_path):
     done = remine("run", "--set", "data.source=items.parquet", cwd=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (
         2,
-        "remine: no test classes: the split column names no item `test`",
+        "remine: items.parquet: no test classes: the split column names no item `test`",
     )
     table = table.set_column(1, "split", [["train", "train", "test", "test"]])
     pq.write_table(table, tmp_path / "items.parquet")

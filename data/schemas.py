@@ -112,8 +112,8 @@ def read_embeddings(paths: Iterable[Path]) -> Embeddings:
     """The embeddings in the shards at `paths`; n * (4 d + 12) bytes of memory."""
     table = read(paths, schema="embeddings/1")
     return Embeddings(
-        ids=table["id"].to_numpy(),
-        label_codes=table["label_code"].to_numpy(),
+        ids=np.array(table["id"]),  # copies: Arrow's own memory is read-only
+        label_codes=np.array(table["label_code"]),
         vectors=vector_column(table),
     )
 

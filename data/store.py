@@ -166,11 +166,11 @@ class Store:
         """Move the finished file `temp` under its content hash."""
         ref = FileRef(name=name, sha256=file_sha256(temp), bytes=temp.stat().st_size, rows=rows)
         temp.chmod(0o444)
-        _sync(temp)
+        sync(temp)
         # Replacing an object changes nothing but its inode, and mends a damaged one.
         target = self.root / ref.object
         temp.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
         return ref
 
     def put_bytes(self, content: bytes, *, name: str, rows: int = 0) -> FileRef:
@@ -247,13 +247,13 @@ class Store:
             raise StoreError(f"version {version.number} does not follow the newest one")
         with self.temporary() as temp:
             temp.write_bytes(body)
-            _sync(temp)
+            sync(temp)
             try:
                 os.link(temp, target)
             except FileExistsError:
                 if target.read_bytes() != body:
                     raise StoreError(f"{target} was published by another run") from None
-            _sync(target.parent)
+            sync(target.parent)
         self._write(self.root / "CURRENT", f"{version.number}\n".encode())
 
     @contextmanager
@@ -306,12 +306,12 @@ class Store:
     def _write(self, path: Path, content: bytes) -> None:
         with self.temporary() as temp:
             temp.write_bytes(content)
-            _sync(temp)
+            sync(temp)
             temp.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Force a file's bytes, or a folder's entries, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

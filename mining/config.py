@@ -24,6 +24,8 @@ class MiningConfig:
     def __post_init__(self) -> None:
         if not self.kinds or not set(self.kinds) <= {"hard", "semi_hard"}:
             raise InputError(f"mining.kinds is {list(self.kinds)}; known: hard, semi_hard")
+        if len(set(self.kinds)) < len(self.kinds):
+            raise InputError(f"mining.kinds is {list(self.kinds)}; each kind is named once")
         if not 0 < self.margin <= 4:
             raise InputError(
                 f"mining.margin is {self.margin}; it is a squared distance, above 0 and up to 4"

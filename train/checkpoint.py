@@ -21,7 +21,7 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     try:
         encoder.load_state_dict(load(path.read_bytes()))
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[-1].strip()
         raise StoreError(f"{path} holds the weights of another encoder: {reason}") from None
 
 

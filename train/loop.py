@@ -4,8 +4,10 @@ Deterministic: the same checkpoint, triplets, config and number of threads give 
 whether the round ran through or was killed and resumed from its last save.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from data.errors import StoreError
 from data.inputs import Inputs
+from data.store import sync
 from data.types import Int64
 from train.checkpoint import encoder_bytes, load_encoder, load_optimizer, optimizer_bytes
 from train.config import TrainConfig
@@ -51,9 +54,10 @@ class Training:
         """Train config.steps steps; calls progress(step, loss, active fraction) after each."""
         history, done = self._resume()
         self.encoder.train()
-        for step, batch in enumerate(self._batches(done), start=done + 1):
-            if step > config.steps:
-                break
+        # The steps come first: zip must not ask for one more batch, which would pass through the
+        # encoder and move its batch statistics.
+        steps = range(done + 1, config.steps + 1)
+        for step, batch in zip(steps, self._batches(done), strict=False):
             loss, active = triplet_loss(*batch, margin=config.margin)
             if not torch.isfinite(loss):
                 raise StoreError(f"step {step}: the loss is {loss.item()}: the round stops")
@@ -77,24 +81,45 @@ class Training:
             yield anchor, positive, negative
 
     def _save(self, history: History) -> None:
-        """Leave a save in a folder named by its step, which appears only when it is whole."""
-        step = len(history.loss)
+        """Leave a save in a folder named by its step and hash, whole before it has that name."""
+        parts = {
+            "encoder": encoder_bytes(self.encoder),
+            "optimizer": optimizer_bytes(self.optimizer),
+            "history": json.dumps(vars(history)).encode(),
+        }
         temp = self.scratch / "saving"
         temp.mkdir(parents=True, exist_ok=True)
-        (temp / "encoder").write_bytes(encoder_bytes(self.encoder))
-        (temp / "optimizer").write_bytes(optimizer_bytes(self.optimizer))
-        (temp / "history").write_text(json.dumps(vars(history)))
-        temp.rename(self.scratch / f"{step:08d}")
+        for name, content in parts.items():
+            (temp / name).write_bytes(content)
+            sync(temp / name)
+        older = _saves(self.scratch)
+        temp.rename(self.scratch / f"{len(history.loss):08d}-{_hash(parts)}")
+        sync(self.scratch)
+        for folder in older:
+            shutil.rmtree(folder)
 
     def _resume(self) -> tuple[History, int]:
-        """The state of the newest save, if there is one."""
-        saves = sorted(self.scratch.glob("0*"))
-        if not saves:
-            return History(), 0
-        load_encoder(self.encoder, saves[-1] / "encoder")
-        load_optimizer(self.optimizer, saves[-1] / "optimizer")
-        history = History(**json.loads((saves[-1] / "history").read_text()))
-        return history, len(history.loss)
+        """The state of the newest sound save, if there is one."""
+        for folder in reversed(_saves(self.scratch)):
+            parts = {path.name: path.read_bytes() for path in folder.iterdir()}
+            if folder.name.endswith(_hash(parts)):
+                load_encoder(self.encoder, folder / "encoder")
+                load_optimizer(self.optimizer, folder / "optimizer")
+                history = History(**json.loads(parts["history"]))
+                return history, len(history.loss)
+        return History(), 0
+
+
+def _saves(scratch: Path) -> list[Path]:
+    """The saves in `scratch`, oldest first."""
+    return sorted(scratch.glob("0*-*"))
+
+
+def _hash(parts: Mapping[str, bytes]) -> str:
+    whole = hashlib.sha256()
+    for name in sorted(parts):
+        whole.update(hashlib.sha256(parts[name]).digest())
+    return whole.hexdigest()
 
 
 def make_optimizer(encoder: Encoder, config: TrainConfig) -> torch.optim.Optimizer:

@@ -128,9 +128,9 @@ def test_nothing_appears_when_the_disk_fails(store, monkeypatch):
 def test_bytes_reach_the_disk_before_their_name_does(store, monkeypatch):
     # A power cut between the two must not leave a name over nothing.
     events = []
-    sync, move = store_module._sync, Path.replace
+    sync, move = store_module.sync, Path.replace
     monkeypatch.setattr(
-        store_module, "_sync", lambda path: (events.append(f"sync {path.parent.name}"), sync(path))
+        store_module, "sync", lambda path: (events.append(f"sync {path.parent.name}"), sync(path))
     )
     monkeypatch.setattr(
         Path, "replace", lambda path, to: (events.append(f"move {to.parent.name}"), move(path, to))

@@ -49,6 +49,7 @@ def test_overrides_win(tmp_path):
         ("[mining]\nmargin = 'wide'", "mining.margin is 'wide'; it must be a number"),
         ("[mining]\nkinds = 'hard'", "mining.kinds is 'hard'; it must be a list of texts"),
         ("[mining]\nkinds = ['harder']", "mining.kinds is ['harder']; known: hard, semi_hard"),
+        ("[mining]\nkinds = ['hard', 'hard']", "each kind is named once"),
         ("[train]\nsteps = 1.5", "train.steps is 1.5; it must be a whole number"),
         ("[train]\nsteps = true", "train.steps is True; it must be a whole number"),
         ("[train]\nsteps = 0", "train.steps is 0; it must be 1 to"),

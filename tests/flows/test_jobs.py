@@ -89,5 +89,5 @@ def test_beam_options_pass_through_and_unknown_ones_are_refused():
 
 @pytest.mark.parametrize("runner", ["NoSuchRunner", "no.such.Runner"])
 def test_an_unknown_runner_is_refused(runner):
-    with pytest.raises(InputError, match="beam.runner: "):
+    with pytest.raises(InputError, match=r"beam\.runner: "):
         beam_execute(runner, [])

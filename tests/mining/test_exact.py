@@ -196,6 +196,26 @@ def test_kinds_and_roles_are_right_by_definition():
         assert codes[anchor] == codes[positive] != codes[negative]
 
 
+def test_semi_hard_is_the_nearest_of_those_that_another_library_finds():
+    pytest.importorskip("pytorch_metric_learning")
+    from pytorch_metric_learning import distances, miners
+
+    gallery = random_gallery(80, 16, 6)
+    theirs = miners.TripletMarginMiner(
+        margin=0.2, type_of_triplets="semihard", distance=distances.LpDistance(power=2)
+    )
+    vectors, codes = torch.from_numpy(gallery.vectors), torch.from_numpy(gallery.label_codes)
+    nearest = {}
+    for a, p, n in zip(*(rows.tolist() for rows in theirs(vectors, codes)), strict=True):
+        d_an = float(((vectors[a] - vectors[n]) ** 2).sum())
+        nearest[a, p] = min(nearest.get((a, p), (d_an, n)), (d_an, n))
+    triplets, _ = mine(gallery, MiningConfig(kinds=("semi_hard",), max_positives=0))
+    found = {(a, p): n for a, p, n, *_ in rows_of(triplets)}
+    ids = gallery.ids.tolist()
+    assert len(found) > 300
+    assert found == {(ids[a], ids[p]): ids[n] for (a, p), (_, n) in nearest.items()}
+
+
 @pytest.mark.parametrize("block", [1, 64, 299])
 def test_anchors_in_blocks_give_what_all_at_once_give(block):
     gallery, config = random_gallery(300, 16, 10), MiningConfig(max_positives=3)

@@ -1,0 +1,216 @@
+"""The training loop: it learns, and a killed round goes on as if nothing had happened."""
+
+import numpy as np
+import pytest
+import torch
+
+from data import schemas
+from data.errors import StoreError
+from data.inputs import Inputs
+from data.types import SEMI_HARD, Triplets
+from train.checkpoint import encoder_bytes, optimizer_bytes
+from train.config import EncoderConfig, TrainConfig
+from train.encoders import build_encoder
+from train.loader import TripletLoader
+from train.loop import Training, make_optimizer
+
+N = 60
+CONFIG = TrainConfig(steps=11, batch=8, save_every=3, learning_rate=0.01)
+
+
+class Killed(Exception):  # noqa: N818 - it is what happens, not what went wrong
+    pass
+
+
+def silent(step, loss, active):
+    pass
+
+
+def kill_at(last):
+    def progress(step: int, _loss: float, _active: float) -> None:
+        if step == last:
+            raise Killed
+
+    return progress
+
+
+@pytest.fixture(params=["vector", "image"])
+def content(request):
+    return request.param
+
+
+@pytest.fixture
+def given(tmp_path, content):
+    """Triplets and inputs on disk: five classes that only some of the numbers tell apart."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(N) % 5
+    if content == "vector":
+        inputs = 3 * rng.standard_normal((N, 12)).astype(np.float32)
+        inputs[:, :3] = rng.standard_normal((5, 3))[codes] + 0.1 * rng.standard_normal((N, 3))
+    else:
+        patterns = rng.integers(0, 256, (5, 1, 10, 10))[codes]
+        inputs = ((patterns + 3 * rng.integers(0, 256, (N, 1, 10, 10))) // 4).astype(np.uint8)
+    np.save(tmp_path / "inputs.npy", inputs)
+    anchor = np.repeat(np.arange(N), 3)
+    positive = (anchor + 5 * rng.integers(1, N // 5, len(anchor))) % N
+    negative = (anchor + 5 * rng.integers(0, N // 5, len(anchor)) + rng.integers(1, 5)) % N
+    ids = np.arange(N) * 7 + 2**40
+    t = len(anchor)
+    triplets = Triplets(
+        anchor_id=ids[anchor],
+        positive_id=ids[positive],
+        negative_id=ids[negative],
+        d_ap=np.zeros(t, np.float32),
+        d_an=np.zeros(t, np.float32),
+        kind=np.full(t, SEMI_HARD, np.int8),
+        negative_rank=np.zeros(t, np.int32),
+    )
+    table = schemas.triplets_table(triplets)
+    schemas.write(table, tmp_path / "triplets.parquet", schema="triplets/1", provenance={})
+    return tmp_path, content, inputs.shape[1:], ids
+
+
+def training(given, scratch, config=CONFIG, seed=0):
+    """A round as a new process would set it up."""
+    folder, content, shape, ids = given
+    encoder = build_encoder(EncoderConfig(width=8, dimensions=8), content, shape, seed)
+    loader = TripletLoader(
+        paths=[folder / "triplets.parquet"], kinds=("semi_hard",), batch=config.batch, seed=5
+    )
+    return Training(
+        encoder=encoder,
+        optimizer=make_optimizer(encoder, config),
+        loader=loader,
+        inputs=Inputs([folder / "inputs.npy"]),
+        ids=ids,
+        scratch=folder / scratch,
+        device=torch.device("cpu"),
+    )
+
+
+def left(round_, history):
+    """All that a round leaves, as bytes and numbers."""
+    return encoder_bytes(round_.encoder), optimizer_bytes(round_.optimizer), vars(history)
+
+
+@pytest.fixture
+def undisturbed(given):
+    round_ = training(given, "undisturbed")
+    history = round_.run(CONFIG, silent)
+    assert min(history.active) > 0  # every step learns something that a resumed one could miss
+    return left(round_, history)
+
+
+@pytest.mark.parametrize("last", [2, 3, 7, 11])
+def test_a_killed_round_resumes_to_the_same_bits(given, undisturbed, last):
+    with pytest.raises(Killed):
+        training(given, "killed").run(CONFIG, kill_at(last))
+    # Whatever the new process starts with, the save decides; without one it starts from step 1.
+    resumed = training(given, "killed", seed=1 if last > 3 else 0)
+    steps = []
+    history = resumed.run(CONFIG, lambda step, _loss, _active: steps.append(step))
+    assert left(resumed, history) == undisturbed
+    saved = (last - 1) // 3 * 3
+    assert steps == list(range(saved + 1, 12))
+
+
+def test_a_round_may_be_killed_again_and_again(given, undisturbed):
+    for last in (4, 5, 8, 10):
+        with pytest.raises(Killed):
+            training(given, "killed").run(CONFIG, kill_at(last))
+    resumed = training(given, "killed")
+    assert left(resumed, resumed.run(CONFIG, silent)) == undisturbed
+
+
+def test_a_half_written_save_is_passed_over(given, undisturbed):
+    with pytest.raises(Killed):
+        training(given, "killed").run(CONFIG, kill_at(5))
+    half = given[0] / "killed" / "saving"
+    half.mkdir()
+    (half / "encoder").write_bytes(b"half")
+    resumed = training(given, "killed")
+    assert left(resumed, resumed.run(CONFIG, silent)) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "saved"), [(11, 3, [3, 6, 9]), (9, 3, [3, 6]), (4, 1, [1, 2, 3]), (5, 9, [])]
+)
+@pytest.mark.parametrize("content", ["vector"], indirect=True)
+def test_saves_come_as_often_as_wished_and_only_the_newest_stays(given, steps, every, saved):
+    seen = set()
+
+    def look(_step, _loss, _active) -> None:
+        names = [path.name for path in (given[0] / "saves").glob("*")]
+        assert len(names) <= 1
+        seen.update(int(name.split("-")[0]) for name in names)
+
+    config = TrainConfig(steps=steps, batch=8, save_every=every)
+    training(given, "saves", config).run(config, look)
+    assert sorted(seen) == saved
+
+
+@pytest.mark.parametrize("content", ["vector"], indirect=True)
+def test_a_damaged_save_is_not_resumed_from(given):
+    config = TrainConfig(steps=5, batch=8, save_every=2)
+    whole = training(given, "undisturbed", config).run(config, silent)
+    training(given, "saves", config).run(config, silent)
+    (save,) = (given[0] / "saves").glob("*")
+    content = bytearray((save / "encoder").read_bytes())
+    content[-1] ^= 1
+    (save / "encoder").write_bytes(content)
+    assert training(given, "saves", config).run(config, silent) == whole
+
+
+def test_history_and_progress_tell_every_step(given):
+    told = []
+    round_ = training(given, "told")
+    history = round_.run(CONFIG, lambda *step: told.append(step))
+    steps = range(1, 12)
+    assert told == list(zip(steps, history.loss, history.active, strict=True))
+    assert not round_.encoder.training  # ready for use
+
+
+@pytest.mark.parametrize("content", ["image"], indirect=True)
+def test_batch_statistics_come_from_the_steps_alone(given):
+    # A loaded encoder is set for use, where they do not move; and no batch is read ahead.
+    round_ = training(given, "used")
+    round_.encoder.eval()
+    round_.run(CONFIG, silent)
+    counts = [n for name, n in round_.encoder.named_buffers() if name.endswith("tracked")]
+    assert counts
+    assert set(map(int, counts)) == {11}
+
+
+def test_training_lowers_the_loss(given):
+    config = TrainConfig(steps=60, batch=32, learning_rate=0.01)
+    history = training(given, "long", config).run(config, silent)
+    before, after = np.mean(history.loss[:5]), np.mean(history.loss[-5:])
+    assert before > 0.15
+    assert after < before / 2
+    assert history.active[-1] < history.active[0]
+
+
+@pytest.mark.parametrize("content", ["vector"], indirect=True)
+def test_the_first_step_is_on_the_first_batch(given):
+    # By hand: the ids of the batch, their rows, the loss of the untrained encoder.
+    round_ = training(given, "first")
+    ids = next(round_.loader.batches())
+    vectors = np.load(given[0] / "inputs.npy").astype(np.float64)
+    encoder = training(given, "first").encoder.double()
+    rows = [[given[3].tolist().index(number) for number in role] for role in ids.tolist()]
+    with torch.no_grad():
+        a, p, n = (encoder.body(torch.from_numpy(vectors[role])) for role in rows)
+    a, p, n = (torch.nn.functional.normalize(x) for x in (a, p, n))
+    each = torch.relu(((a - p) ** 2).sum(1) - ((a - n) ** 2).sum(1) + CONFIG.margin)
+    history = round_.run(CONFIG, silent)
+    assert history.loss[0] == pytest.approx(each.mean().item(), abs=1e-5)
+    assert history.active[0] == (each > 0).double().mean().item()
+
+
+@pytest.mark.parametrize("content", ["vector"], indirect=True)
+def test_a_loss_that_is_not_finite_stops_the_round(given):
+    round_ = training(given, "bad")
+    with torch.no_grad():
+        next(round_.encoder.parameters()).fill_(float("nan"))
+    with pytest.raises(StoreError, match=r"^step 1: the loss is nan"):
+        round_.run(CONFIG, silent)

@@ -45,7 +45,7 @@ def round_table(version: Version) -> Table:
     seen = version.artifacts["items"].card["test_classes_seen"]
     classes = f"{seen} of the test classes are trained on" if seen else "unseen classes"
     title = f"cycle {version.cycle}: retrieval ({classes}) before each round, and what it mined"
-    table = Table(title=title, box=SIMPLE_HEAD)
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in COLUMNS.values():
         table.add_column(name, justify="right")
     for row in round_rows(version):
@@ -58,4 +58,6 @@ def _text(name: str, value: float | None) -> str:
         return ""
     if name in ("recall@1", "recall@8", "map@r", "active"):
         return f"{100 * value:.1f}"
+    if name == "spread":
+        return f"{value:.2f}"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -5,19 +5,16 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.csv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data import schemas
-from data.errors import InputError
 from data.prepare import read_catalogue
 from data.store import Artifact, Store, digest
-from data.types import SPLITS, Embeddings, Float32, Int64, Triplets
+from data.types import SPLITS, Embeddings, Float32, Triplets
+from data.vectors import read_id_pairs
 from flows.jobs import Unit, run_job, units_of
 from flows.run import Run, code_hash, put_table
 from mining.config import MiningConfig
@@ -165,24 +162,11 @@ def read_setup(store: Store, setup: Artifact) -> Setup:
     return Setup(**body, centroids=centroids)
 
 
-def read_same_as(path: Path) -> Int64:
-    """(p, 2) ids from a Parquet or CSV file with columns a and b."""
-    try:
-        table = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
-        return np.stack([table[name].to_numpy().astype(np.int64) for name in ("a", "b")], axis=1)
-    except FileNotFoundError:
-        raise InputError(f"mining.same_as: {path} does not exist") from None
-    except KeyError:
-        raise InputError(f"{path}: same-as pairs need the columns a and b") from None
-    except (ValueError, TypeError, OSError) as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
-
-
 def _keep_same_as(run: Run) -> Artifact | None:
     """The pairs that the settings name, in the store: workers elsewhere see nothing else."""
     if not run.config.mining.same_as:
         return None
-    pairs = read_same_as(run.config.base / run.config.mining.same_as)
+    pairs = read_id_pairs(run.config.base / run.config.mining.same_as, ("a", "b"))
     file = run.store.put_bytes(_npy(pairs), name="same_as.npy", rows=len(pairs))
     return Artifact(kind="same_as", files=(file,))
 

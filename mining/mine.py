@@ -62,13 +62,7 @@ class Mined:
 
     def card(self) -> dict[str, Any]:
         """The account in plain JSON."""
-        return {
-            "triplets": len(self.triplets),
-            **self.stats.to_json(),
-            **self.setup.to_json(),
-            "seconds": dict(self.seconds),
-            "peak_mb": self.peak_mb,
-        }
+        return account(self.stats, self.setup, self.seconds, self.peak_mb)
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,7 @@ def mine(
     index that answers with these ids, to mine through.
     """
     config = config or MiningConfig()
-    problem = _problem(np.asarray(vectors, np.float32), labels, ids, queries, positives)
+    problem = make_problem(np.asarray(vectors, np.float32), labels, ids, queries, positives)
     if same_as is not None and len(same_as):
         problem = problem.forbid(np.asarray(same_as, np.int64))
     return mine_problem(problem, config, seed, index)
@@ -142,6 +136,19 @@ def mine_problem(
         seconds=phases.rounded(),
         peak_mb=peak_mb(),
     )
+
+
+def account(
+    stats: MiningStats, setup: Setup, seconds: Mapping[str, float], peak: int
+) -> dict[str, Any]:
+    """What was asked and found, how, how well and at what cost, in plain JSON."""
+    return {
+        "triplets": stats.triplets - stats.capped,
+        **stats.to_json(),
+        **setup.to_json(),
+        "seconds": dict(seconds),
+        "peak_mb": peak,
+    }
 
 
 def mine_block(
@@ -317,13 +324,14 @@ def _second(problem: Problem, pairs: Pairs, pair: Int64, negative: Int64, seed: 
     return np.where(size > 1, ids[chosen], -1)
 
 
-def _problem(
+def make_problem(
     vectors: Float32,
     labels: Sequence[object] | Sequence[Sequence[str]] | None,
     ids: Int64 | None,
     queries: Float32 | None,
     positives: Mapping[int, Sequence[int]] | None,
 ) -> Problem:
+    """The problem that `mine` is given, checked; see there."""
     n = len(vectors)
     known = np.arange(n) if ids is None else np.asarray(ids, np.int64)
     order = np.argsort(known, kind="stable")

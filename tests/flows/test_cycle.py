@@ -14,7 +14,6 @@ from data import schemas
 from data.prepare import read_catalogue
 from data.store import Artifact, Store, Version
 from data.types import HARD, SEMI_HARD, SPLITS
-from flows import stages
 from flows.config import load_config
 from flows.console import Console
 from flows.cycle import call_plain, prepared, run_cycle

@@ -10,7 +10,7 @@ from benchmarks.common import show
 from data.types import Embeddings, unit
 from mining.config import MiningConfig
 from mining.engines import Exact
-from mining.mine import mine_block
+from mining.miner import mine_block
 from mining.problem import by_label
 
 D, ANCHORS = 64, 8192

@@ -15,9 +15,9 @@ from data.vectors import read_id_pairs, read_vectors, vector_shape
 from flows.config import Config
 from flows.console import Console
 from index.search import load_index
-from mining.engines import open_engine, prepare
+from mining.engines import prepare
 from mining.hubs import hub_limits, under_limits
-from mining.mine import Phases, account, by_anchor, make_problem, mine_block, peak_mb
+from mining.miner import Phases, account, by_anchor, make_problem, mine_block, peak_mb
 from mining.policy import choose, product_rate
 from mining.problem import Problem, by_pairs
 from mining.scan import fast_half
@@ -49,8 +49,7 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
     index = load_index(files.index, problem.gallery.shape[1]) if files.index else None
     phases, seed = Phases(), config.run.seed
     with console.stage("prepare", "vectors") as bar, phases("prepare"):
-        setup = prepare(problem, config.mining, seed, index)
-        engine = open_engine(problem, setup, index)
+        setup, engine = prepare(problem, config.mining, seed, index)
         bar.update(len(problem.gallery), len(problem.gallery))
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".remine-", dir=out.absolute().parent) as temp:

@@ -20,7 +20,7 @@ from flows.run import Run, code_hash, put_table
 from mining.config import MiningConfig
 from mining.engines import Setup, open_engine, prepare
 from mining.hubs import hub_limits, under_limits
-from mining.mine import Phases, by_anchor, mine_block, mine_shards
+from mining.miner import Phases, by_anchor, mine_block, mine_shards
 from mining.policy import choose
 from mining.problem import Problem, by_label
 from mining.stats import MiningStats
@@ -159,6 +159,7 @@ def read_setup(store: Store, setup: Artifact) -> Setup:
     body = json.loads(store.path(setup.files[0]).read_bytes())
     body["recall"] = None  # already in the card; workers do not need it
     centroids = np.load(store.path(setup.files[1])) if len(setup.files) > 1 else None
+    body["levels"] = tuple(tuple(level) for level in body["levels"])
     return Setup(**body, centroids=centroids)
 
 
@@ -185,7 +186,7 @@ def _decide(
     if choice.engine == "exact":
         setup = Setup(engine="exact", reason=choice.reason)
     else:
-        setup = prepare(read_problem(run.store, embeddings, items, same_as), config, seed)
+        setup, _ = prepare(read_problem(run.store, embeddings, items, same_as), config, seed)
     body = json.dumps(setup.to_json(), sort_keys=True).encode()
     files = [run.store.put_bytes(body, name="setup.json")]
     if setup.centroids is not None:

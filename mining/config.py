@@ -35,8 +35,9 @@ class MiningConfig:
     second_negative: add another item of the negative's class. same_as: a Parquet or CSV file with
     columns a and b, pairs of ids that are never negatives of one another.
     engine: "exact", "approximate" (the list-join), "faiss:FACTORY" (the nearest `candidates` by an
-    index of FAISS), or "auto" by size. recall: what an engine that is not exact must reach on a
-    sample. memory_gb: of the gallery in one worker, above which it is mined in shards.
+    index of FAISS), or "auto" by size. recall: the share of the chosen negatives that an engine
+    which is not exact must find, on a sample; recall_neighbours: of the 10 nearest negatives.
+    memory_gb: of the gallery in one worker, above which it is mined in shards.
     unit_anchors: anchors in a shard, the unit of work.
     """
 
@@ -56,6 +57,7 @@ class MiningConfig:
     same_as: str = ""
     engine: str = "auto"
     recall: float = 0.998
+    recall_neighbours: float = 0.99
     candidates: int = 100
     memory_gb: float = 8.0
     unit_anchors: int = 8192
@@ -79,6 +81,7 @@ class MiningConfig:
             ("near_duplicate", 0, 4),
             ("hub_cap", 0, 2**31 - 1),
             ("recall", 0.5, 1),
+            ("recall_neighbours", 0.5, 1),
             ("candidates", 1, 10_000),
             ("memory_gb", 0.01, 10_000),
             ("unit_anchors", 64, 1_000_000),

@@ -22,13 +22,14 @@ from mining.join import Lists, train_centroids
 from mining.kernels import look_at
 from mining.policy import choose
 from mining.problem import Problem, Rows
-from mining.recall import Recall, Sample
+from mining.recall import Recall, Sample, nothing
 from mining.scan import Found, Windows, scan
 
 Cut = NDArray[np.bool_]
-VISITS = (4, 8, 16, 32, 64, 128)
-DEEPEST = 2**62
-TOO_DEAR = 0.5  # of the exact search's products
+Levels = tuple[tuple[int, int], ...]
+VISITS = (8, 16, 32, 64, 128, 256)
+TOO_DEAR = 0.5  # of the exact search's cost
+DEARER = 3.0  # a row in a visited list costs about this much more than one in the exact scan
 
 
 class Engine(Protocol):
@@ -56,11 +57,14 @@ class Exact:
 
 @dataclass(frozen=True, kw_only=True)
 class Join:
-    """The nearest `visits` lists for every anchor; windows deeper than `deepest` exactly."""
+    """The lists nearest to an anchor, level by level; what stays open exactly.
+
+    levels: (visits, deepest) with growing visits. After a level a window with at most `deepest`
+    closer negatives is answered; anchors with others go on to the next level.
+    """
 
     lists: Lists
-    visits: int
-    deepest: int
+    levels: Levels
 
     @property
     def problem(self) -> Problem:
@@ -68,14 +72,20 @@ class Join:
         return self.lists.problem
 
     def search(self, anchors: slice | Rows, windows: Windows, found: Found) -> Cut:
-        """Cut short is what was not searched exactly, unless all lists were visited."""
+        """Cut short is what was answered by lists."""
         rows = np.arange(len(self.problem))[anchors]
-        self.lists.visit(rows, windows, found, self.visits)
-        if self.visits >= len(self.lists.centroids):
-            return np.zeros(len(windows.floor), bool)
-        deep = found.closer > self.deepest
-        _search_again(self.problem.block(rows), windows, found, deep)
-        return ~deep
+        owner = np.repeat(np.arange(len(rows)), windows.stops - windows.starts)
+        still = np.arange(len(rows))
+        final = np.zeros(len(windows.floor), bool)
+        visited = 0
+        for visits, deepest in self.levels:
+            self.lists.visit(rows[still], windows.block(still), found, visited, visits)
+            going_on = np.zeros(len(rows), bool)
+            going_on[still] = True
+            final |= going_on[owner] & (found.closer <= deepest)
+            still, visited = np.unique(owner[~final]), visits
+        _search_again(self.problem.block(rows), windows, found, ~final)
+        return final
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +122,14 @@ class Listed:
 class Setup:
     """What is decided once for a problem, so that every worker opens the same engine.
 
-    engine: "exact", "approximate" or "faiss". visits, deepest, centroids (c, d): of Join.
+    engine: "exact", "approximate" or "faiss". levels, centroids (c, d): of Join.
     candidates, factory, nprobe: of Listed. recall: as measured, None where the engine is exact.
     reason: why this engine, in words.
     """
 
     engine: str
     reason: str
-    visits: int = 0
-    deepest: int = 0
+    levels: Levels = ()
     centroids: Float32 | None = None
     candidates: int = 0
     factory: str = ""
@@ -131,12 +140,13 @@ class Setup:
         """Plain JSON, without the centroids."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         del values["centroids"]
+        values["levels"] = [list(level) for level in self.levels]
         return {**values, "recall": self.recall and self.recall.to_json()}
 
 
 def prepare(
     problem: Problem, config: MiningConfig, seed: int, index: faiss.Index | None = None
-) -> Setup:
+) -> tuple[Setup, Engine]:
     """Decide how to mine `problem`, and measure what is not exact.
 
     `index`: one that is there already and answers with the gallery's ids.
@@ -145,7 +155,7 @@ def prepare(
     if index is not None or choice.engine == "faiss":
         return _prepare_listed(problem, config, seed, index)
     if choice.engine == "exact":
-        return Setup(engine="exact", reason=choice.reason)
+        return Setup(engine="exact", reason=choice.reason), Exact(problem=problem)
     return _prepare_join(problem, config, seed, choice.reason)
 
 
@@ -156,7 +166,7 @@ def open_engine(problem: Problem, setup: Setup, index: faiss.Index | None = None
     if setup.engine == "approximate":
         assert setup.centroids is not None
         lists = Lists.of(problem, setup.centroids)
-        return Join(lists=lists, visits=setup.visits, deepest=setup.deepest)
+        return Join(lists=lists, levels=setup.levels)
     built = index or open_index(problem, setup.factory, setup.nprobe)
     proven = faiss.try_extract_index_ivf(built) is None and setup.factory == "Flat"
     return Listed(problem=problem, index=built, candidates=setup.candidates, proven=proven)
@@ -176,43 +186,49 @@ def open_index(problem: Problem, factory: str, nprobe: int) -> faiss.Index:
     return index
 
 
-def _prepare_join(problem: Problem, config: MiningConfig, seed: int, reason: str) -> Setup:
-    """The number of visits that reaches the wished recall for least; else the exact engine."""
+def _prepare_join(
+    problem: Problem, config: MiningConfig, seed: int, reason: str
+) -> tuple[Setup, Engine]:
+    """The levels that reach the wished recall for least; else the exact engine."""
     lists = Lists.of(problem, train_centroids(problem, seed))
     sample = Sample.of(lists.problem, config, seed)
-    best, least = None, TOO_DEAR
+    levels: list[tuple[int, int]] = []
+    best: tuple[float, Levels, Recall] | None = None
+    visited, spent, c = 0, 0.0, len(lists.centroids)
     for visits in VISITS:
-        if visits >= len(lists.centroids):
+        if visits >= c:
             break
-        for windows, found in sample.searches():
-            lists.visit(sample.anchors, windows, found, visits)
-        if sample.neighbours() < config.recall:
+        spent += DEARER * (visits - visited) / c * (sample.open_share() if levels else 1)
+        for windows, found in zip(sample.asked, sample.found, strict=True):
+            lists.visit(sample.anchors, windows, found, visited, visits)
+        visited = visits
+        if not levels and sample.neighbours() < config.recall_neighbours:
             continue
-        deepest = sample.deepest(config.recall)
-        cost = visits / len(lists.centroids) + sample.deeper(deepest)
-        if cost >= least:
+        deepest = sample.trust(config.recall)
+        if deepest < 0:
+            continue
+        levels.append((visits, deepest))
+        cost = spent + sample.open_share()
+        if cost < (best[0] if best else TOO_DEAR):
+            best = cost, tuple(levels), sample.recall(seed)
+        if spent > (best[0] if best else TOO_DEAR):
             break
-        least = cost
-        best = Setup(
-            engine="approximate",
-            reason=reason,
-            visits=visits,
-            deepest=deepest,
-            centroids=lists.centroids,
-            recall=sample.recall(deepest, seed),
-        )
     if best is None:
-        return Setup(
-            engine="exact",
-            reason=f"{reason}; but by lists the recall of {config.recall:g} would cost as much as"
-            " the exact search",
-        )
-    return best
+        why = f"{reason}; but to reach mining.recall by lists would cost as much as exact"
+        return Setup(engine="exact", reason=why), Exact(problem=problem)
+    setup = Setup(
+        engine="approximate",
+        reason=reason,
+        levels=best[1],
+        centroids=lists.centroids,
+        recall=best[2],
+    )
+    return setup, Join(lists=lists, levels=best[1])
 
 
 def _prepare_listed(
     problem: Problem, config: MiningConfig, seed: int, index: faiss.Index | None
-) -> Setup:
+) -> tuple[Setup, Engine]:
     """The smallest number of visited lists that reaches the wished recall."""
     factory = config.engine.partition(":")[2] or f"IVF{isqrt(len(problem.gallery))},Flat"
     built = index or open_index(problem, factory, 1)
@@ -230,11 +246,13 @@ def _prepare_listed(
             nprobe=nprobe,
         )
         engine = open_engine(problem, setup, built)
-        for windows, found in sample.searches():
+        sample.found = nothing(sample.asked)
+        for windows, found in zip(sample.asked, sample.found, strict=True):
             engine.search(sample.anchors, windows, found)
-        recall = sample.recall(DEEPEST, seed)
+        sample.trust(0)
+        recall = sample.recall(seed)
         if recall.neighbours >= config.recall:
-            return replace(setup, recall=recall)
+            return replace(setup, recall=recall), engine
         if nprobe >= most:
             raise InputError(
                 f"mining.recall is {config.recall:g}, but the index finds {recall.neighbours:.4f}"

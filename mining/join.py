@@ -24,13 +24,16 @@ import torch  # before faiss: the other order crashes in the OpenMP runtime
 from numpy.typing import NDArray
 
 from data.types import Float32, Int32, Int64
+from mining.kernels import top_columns
 from mining.problem import Problem, Rows
-from mining.scan import Found, Operand, Windows, fast_half, in_threads, take
+from mining.scan import Found, Operand, Windows, fast_half, in_threads, look, slack_of
 
-ITERATIONS, POINTS = 10, 64  # of k-means, and points that train a centroid
-SHARE = 0.25  # of a home list's anchors that must vote for a list to have all of them visit it
-MEMBERS, COLUMNS = 1024, 16_384  # of one product: 32 MB of scores
-ASSIGN = 8192
+LISTS = 4  # times sqrt(n); with 1, the same recall takes looking at 4 to 15 times as many rows
+LEAST = 160  # items a list, where that makes fewer lists: below, training costs more than it saves
+ITERATIONS, POINTS = 6, 32  # of k-means, and points that train a centroid
+SHARE = 0.5  # of a home list's anchors that must vote for a list to have all of them visit it
+MEMBERS, COLUMNS = 512, 8192  # of one product: 8 MB of scores in bfloat16
+ASSIGN = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,41 +74,42 @@ class Lists:
             queries=gallery if same else Operand.of(laid.anchors, half=half),
         )
 
-    def visit(self, anchors: Rows, windows: Windows, found: Found, visits: int) -> None:
-        """Take for each of `anchors` (b,), ascending, its nearest `visits` lists into account."""
+    def visit(self, anchors: Rows, windows: Windows, found: Found, first: int, visits: int) -> None:
+        """Take each anchor's nearest lists, from number `first` to `visits`, into account.
+
+        anchors: (b,), ascending, with their windows.
+        """
         threads = torch.get_num_threads()
         parts = np.array_split(np.arange(len(anchors)), max(1, min(threads, len(anchors) // 64)))
 
         def work(part: Rows) -> None:
-            self._visit_part(anchors[part], windows.block(part), found, visits)
+            self._visit_part(anchors[part], windows.block(part), found, first, visits)
 
         in_threads(work, parts)
 
-    def _visit_part(self, anchors: Rows, windows: Windows, found: Found, visits: int) -> None:
-        problem = self.problem.block(anchors)
-        queries = self.queries.take(anchors)
-        home = self.home[anchors]
-        votes = nearest(problem.anchors, self.centroids, visits)
+    def _visit_part(
+        self, anchors: Rows, windows: Windows, found: Found, first: int, visits: int
+    ) -> None:
+        """The visits of some anchors, on one thread."""
+        desk = Desk(self, anchors, windows, found)
+        votes = nearest(desk.problem.anchors, self.centroids, visits)[:, first:]
         left = np.ones(votes.shape, bool)  # the votes that are not yet followed
-        for start, stop in _runs(home):
-            for i in range(start, stop, MEMBERS):
-                members = slice(i, min(i + MEMBERS, stop))
-                counts = np.bincount(votes[members].ravel(), minlength=len(self.centroids))
-                shared = counts >= max(2, SHARE * (members.stop - i))
-                left[members] = ~shared[votes[members]]
-                for columns in self._packs(np.flatnonzero(shared)):
-                    tile = self.gallery.take(columns)
-                    take(problem, windows, found, members, queries, tile, columns)
+        for block in range(0, len(anchors), MEMBERS):
+            members = np.arange(block, min(block + MEMBERS, len(anchors)))
+            counts = np.bincount(votes[members].ravel(), minlength=len(self.centroids))
+            shared = counts >= max(2, SHARE * len(members))
+            left[members] = ~shared[votes[members]]
+            for columns in self._packs(np.flatnonzero(shared)):
+                desk.take(members, columns)
         rows, places = np.nonzero(left)
-        lists = votes[rows, places]
-        order = np.argsort(lists, kind="stable")
-        rows, lists = rows[order], lists[order]
-        for start, stop in _runs(lists):
-            for columns in self._packs(lists[start : start + 1]):
-                tile = self.gallery.take(slice(columns[0], columns[-1] + 1))
+        # Each anchor's own list comes first: what it holds sets limits that most others fail.
+        turns = votes[rows, places] + len(self.centroids) * (places + first > 0)
+        order = np.argsort(turns, kind="stable")
+        rows, turns = rows[order], turns[order]
+        for start, stop in _runs(turns):
+            for columns in self._packs(turns[start : start + 1] % len(self.centroids)):
                 for i in range(start, stop, MEMBERS):
-                    some = rows[i : min(i + MEMBERS, stop)]
-                    take(problem, windows, found, some, queries, tile, columns)
+                    desk.take(rows[i : min(i + MEMBERS, stop)], columns)
 
     def _packs(self, lists: Int32 | Rows) -> list[Int64]:
         """The gallery positions of `lists`, ascending, in parts of about COLUMNS."""
@@ -115,6 +119,45 @@ class Lists:
         return [columns[i : i + COLUMNS] for i in range(0, len(columns), COLUMNS)]
 
 
+class Desk:
+    """Where one thread multiplies blocks of its anchors with blocks of the gallery.
+
+    Sides are padded to few different lengths: for each new shape the library behind torch's product
+    compiles a kernel, which costs as much as the product of a small block. Memory is kept, since
+    fresh memory costs page faults.
+    """
+
+    def __init__(self, lists: Lists, anchors: Rows, windows: Windows, found: Found) -> None:
+        self.problem, self.windows, self.found = lists.problem.block(anchors), windows, found
+        self.gallery, self.queries = lists.gallery, lists.queries.take(anchors)
+        dtype, d = self.gallery.vectors.dtype, self.problem.anchors.shape[1]
+        self.rows = torch.zeros((MEMBERS, d), dtype=dtype)
+        self.keys = torch.zeros((COLUMNS, d), dtype=dtype)
+        self.scores = torch.empty(MEMBERS * COLUMNS, dtype=dtype)
+        half = dtype == torch.bfloat16
+        other = float(self.gallery.error.max())
+        self.slack = slack_of(self.queries.error, other, d, half=half)
+
+    def take(self, rows: Rows, columns: Int64) -> None:
+        """Take the products of anchors `rows` (b,) with gallery positions `columns` (m,)."""
+        b, m = _padded(len(rows), 16), _padded(len(columns), 32)
+        for source, places, side in (
+            (self.queries, rows, self.rows),
+            (self.gallery, columns, self.keys),
+        ):
+            where = torch.from_numpy(places)
+            torch.index_select(source.vectors, 0, where, out=side[: len(places)])
+        scores = self.scores[: b * m].view(b, m)
+        torch.mm(self.rows[:b], self.keys[:m].T, out=scores)
+        look(self.problem, self.windows, self.found, rows, scores, columns, self.slack)
+
+
+def _padded(count: int, step: int) -> int:
+    """`count` rounded up to a multiple of `step`, of 4 * step above 8 * step."""
+    step = step if count <= 8 * step else 4 * step
+    return -(-count // step) * step
+
+
 def _runs(values: NDArray[np.integer]) -> list[tuple[int, int]]:
     """(start, stop) of each run of equal values."""
     edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
@@ -122,28 +165,45 @@ def _runs(values: NDArray[np.integer]) -> list[tuple[int, int]]:
 
 
 def train_centroids(problem: Problem, seed: int) -> Float32:
-    """About sqrt(n) unit centroids (c, d) of the gallery: spherical k-means on a sample."""
-    n, d = problem.gallery.shape
-    lists = max(1, isqrt(n))
+    """Unit centroids (c, d) of the gallery, LISTS * sqrt(n) of them, by spherical k-means.
+
+    Neighbouring centroids stand side by side, so that neighbouring lists' anchors vote alike.
+    """
+    n = len(problem.gallery)
+    lists = max(1, min(LISTS * isqrt(n), n // LEAST))
     rows = np.random.default_rng(seed).choice(n, min(n, lists * POINTS), replace=False)
+    centroids = _kmeans(problem.gallery[np.sort(rows)], lists, seed)
+    groups = nearest(centroids, _kmeans(centroids, max(1, isqrt(lists)), seed), 1)[:, 0]
+    return np.ascontiguousarray(centroids[np.argsort(groups, kind="stable")])
+
+
+def _kmeans(vectors: Float32, count: int, seed: int) -> Float32:
+    """Train `count` centroids with FAISS."""
     kmeans = faiss.Kmeans(
-        d, lists, niter=ITERATIONS, spherical=True, seed=seed, min_points_per_centroid=1
+        vectors.shape[1],
+        count,
+        niter=ITERATIONS,
+        spherical=True,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=max(POINTS, 1 + len(vectors) // count),
     )
-    kmeans.train(problem.gallery[np.sort(rows)])
-    return np.ascontiguousarray(kmeans.centroids)
+    kmeans.train(vectors)
+    assert kmeans.centroids is not None
+    return kmeans.centroids
 
 
 def nearest(vectors: Float32, centroids: Float32, count: int) -> Int32:
     """The `count` nearest centroids (n, count) of each vector, by bfloat16 where that is fast."""
-    side = Operand.of(centroids, half=fast_half()).vectors.T.contiguous()
+    half = fast_half()
+    side = Operand.of(centroids, half=half).vectors.T.contiguous()
     found = np.empty((len(vectors), min(count, len(centroids))), np.int32)
 
     def work(start: int) -> None:
         block = torch.from_numpy(vectors[start : start + ASSIGN]).to(side.dtype)
         scores = block @ side
-        one = count == 1  # several times faster than topk
-        top = scores.argmax(dim=1, keepdim=True) if one else scores.topk(found.shape[1]).indices
-        found[start : start + ASSIGN] = top.numpy()
+        bits = scores.view(torch.int16 if half else torch.int32).numpy()
+        found[start : start + ASSIGN] = top_columns(bits, found.shape[1])
 
     in_threads(work, range(0, len(vectors), ASSIGN))
     return found

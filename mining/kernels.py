@@ -49,6 +49,7 @@ def product(a: Float32, b: Float32) -> np.float32:
 @numba.njit(cache=True, nogil=True)
 def scan_tile(
     scores: Keys,
+    chosen: Int64,
     columns: Int64,
     origin: int,
     coarse: Float32,
@@ -67,35 +68,29 @@ def scan_tile(
 ) -> None:
     """Take the products of some anchors with some of the gallery into account.
 
-    scores: (b, m) the bits of bfloat16 or float32 products with the gallery rows `columns` (m,),
-    ascending; overwritten. origin: the row that gallery[0] is. coarse: (b,) how far a score may lie
-    from the exact product. fine: the same for a float32 product. starts, stops: (b,) each anchor's
-    windows. floor, rows, distances, closer: of all windows, see mining.scan; the last three are
-    updated. barred: gallery rows that are no negatives, per anchor and ascending.
+    scores: (at least b, at least m) the bits of bfloat16 or float32 products of the anchors
+    `chosen` (b,) with the gallery rows `columns` (m,), ascending; overwritten. origin: the row that
+    gallery[0] is. Of all anchors: coarse, how far their scores may lie from exact products; starts,
+    stops, their windows; barred, gallery rows that are no negatives, ascending. fine: as coarse,
+    for a float32 product. floor, rows, distances, closer: of all windows, see mining.scan; the last
+    three are updated.
     """
-    most = (stops - starts).max()
+    most = 1
+    for a in chosen:
+        most = max(most, stops[a] - starts[a])
     low, high = np.empty(most, scores.dtype), np.empty(most, scores.dtype)
     products = np.empty(CHUNK, np.float32)
-    for i in range(len(anchors)):
-        w0, w1 = starts[i], stops[i]
-        if w0 == w1:
+    for i in range(len(chosen)):
+        a = chosen[i]
+        if starts[a] == stops[a]:
             continue
-        keys, slack, anchor = scores[i], coarse[i], anchors[i]
-        windows = floor[w0:w1], rows[w0:w1], distances[w0:w1], closer[w0:w1]
-        _bar(keys, columns, barred[barred_starts[i] : barred_stops[i]])
-        least = _limits(floor[w0:w1], distances[w0:w1], slack, low, high)
-        if least < 0:  # the bits of positive floats are in order as they are
-            _to_keys(keys)
-        for first in range(0, len(keys), CHUNK):
-            chunk = keys[first : first + CHUNK]
-            top = _largest(chunk)
-            if top < least:
-                continue
-            if _take(
-                chunk, top, columns[first:], origin, slack, fine, anchor, gallery, windows,
-                low, high, products,
-            ):  # fmt: skip
-                least = low[: w1 - w0].min()
+        keys = scores[i, : len(columns)]
+        _bar(keys, columns, barred, barred_starts[a], barred_stops[a])
+        _limits(floor, distances, starts[a], stops[a], coarse[a], low, high)
+        _scan_row(
+            keys, a, columns, origin, coarse[a], fine, anchors, gallery, floor, starts[a], stops[a],
+            rows, distances, closer, low, high, products,
+        )  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True, parallel=True)
@@ -133,63 +128,78 @@ def look_at(
                 if exact <= floor[w]:
                     closer[w] += 1
                 elif _before(exact, row, distances[w, -1], rows[w, -1]):
-                    _insert(exact, row, distances[w], rows[w])
+                    _insert(exact, row, distances, rows, w)
     return reach
 
 
 @numba.njit(cache=True, nogil=True)
-def _take(
-    chunk, top, columns, origin, slack, fine, anchor, gallery, windows, low, high, products
+def _scan_row(
+    keys, a, columns, origin, slack, fine, anchors, gallery, floor, w0, w1,
+    rows, distances, closer, low, high, products,
 ):  # fmt: skip
-    """Count and collect what one chunk of keys holds for each window; whether a limit rose."""
-    floor, rows, distances, closer = windows
+    """Count and collect what the keys of anchor `a` hold for each of its windows."""
     last = rows.shape[1] - 1
-    rose = fresh = False
-    shift = np.int32(32 - 8 * chunk.itemsize)
-    for w in range(len(floor)):
-        if top < low[w]:
+    shift = np.int32(32 - 8 * keys.itemsize)
+    least = _least(low, w1 - w0)
+    if least < 0:  # the bits of positive floats are in order as they are
+        _to_keys(keys)
+    for first in range(0, len(columns), CHUNK):
+        chunk = keys[first : first + CHUNK]
+        top = _largest(chunk)
+        if top < least:
             continue
-        best = top
-        if top > high[w]:  # some are closer than the floor, beyond doubt
-            count, best = _split(chunk, high[w])
-            closer[w] += count
-            if best < low[w]:
+        fresh = False
+        for w in range(w0, w1):
+            lowest, highest = low[w - w0], high[w - w0]
+            if top < lowest:
                 continue
-        if not fresh:
-            products[:] = np.nan
-            fresh = True
-        above = np.float32(1 - 0.5 * floor[w] + fine)
-        below = np.float32(1 - 0.5 * distances[w, last] - fine)
-        lowest, highest = low[w], high[w]
-        for j in range(len(chunk)):
-            if chunk[j] < lowest or chunk[j] > highest:
-                continue
-            row = columns[j]
-            if np.isnan(products[j]):
-                products[j] = product(anchor, gallery[row - origin])
-            if products[j] > above:
-                closer[w] += 1
-            elif products[j] >= below:
-                exact = distance(anchor, gallery[row - origin])
-                if exact <= floor[w]:
+            if top > highest:  # some are closer than the floor, beyond doubt
+                count, best = _split(chunk, highest)
+                closer[w] += count
+                if best < lowest:
+                    continue
+            if not fresh:
+                products[:] = np.nan
+                fresh = True
+            above = np.float32(1 - 0.5 * floor[w] + fine)
+            below = np.float32(1 - 0.5 * distances[w, last] - fine)
+            for j in range(len(chunk)):
+                if chunk[j] < lowest or chunk[j] > highest:
+                    continue
+                row = columns[first + j]
+                if np.isnan(products[j]):
+                    products[j] = product(anchors[a], gallery[row - origin])
+                if products[j] > above:
                     closer[w] += 1
-                elif _before(exact, row, distances[w, last], rows[w, last]):
-                    _insert(exact, row, distances[w], rows[w])
-                    below = np.float32(1 - 0.5 * distances[w, last] - fine)
-                    lowest = _key(1 - 0.5 * distances[w, last] - slack) >> shift
-                    rose = True
-        low[w] = lowest
-    return rose
+                elif products[j] >= below:
+                    exact = distance(anchors[a], gallery[row - origin])
+                    if exact <= floor[w]:
+                        closer[w] += 1
+                    elif _before(exact, row, distances[w, last], rows[w, last]):
+                        _insert(exact, row, distances, rows, w)
+                        below = np.float32(1 - 0.5 * distances[w, last] - fine)
+                        lowest = _key(1 - 0.5 * distances[w, last] - slack) >> shift
+            if lowest > low[w - w0]:
+                low[w - w0] = lowest
+                least = _least(low, w1 - w0)
 
 
 @numba.njit(cache=True, nogil=True)
-def _limits(floor, distances, slack, low, high):
-    """Per window the keys below which nothing is wanted, above which all is closer; the least."""
+def _limits(floor, distances, w0, w1, slack, low, high):
+    """Per window the keys below which nothing is wanted, and above which all is closer."""
     shift = np.int32(32 - 8 * low.itemsize)
-    for w in range(len(floor)):
-        low[w] = _key(1 - 0.5 * distances[w, -1] - slack) >> shift
-        high[w] = _key(1 - 0.5 * floor[w] + slack) >> shift
-    return low[: len(floor)].min()
+    for w in range(w0, w1):
+        low[w - w0] = _key(1 - 0.5 * distances[w, -1] - slack) >> shift
+        high[w - w0] = _key(1 - 0.5 * floor[w] + slack) >> shift
+
+
+@numba.njit(cache=True, nogil=True)
+def _least(low, count):
+    """The least of the first `count`."""
+    least = low[0]
+    for w in range(1, count):
+        least = min(least, low[w])
+    return least
 
 
 @numba.njit(cache=True, nogil=True)
@@ -204,15 +214,27 @@ def _to_keys(bits):
 
 
 @numba.njit(cache=True, nogil=True)
-def _bar(keys, columns, barred):
+def _bar(keys, columns, barred, start, stop):
     """Put what is no negative below everything."""
-    place = 0
-    for p in range(np.searchsorted(barred, columns[0]), len(barred)):
+    place, end = 0, len(columns)
+    for p in range(_first(barred, start, stop, columns[0]), stop):
         if barred[p] > columns[-1]:
             break
-        place += np.searchsorted(columns[place:], barred[p])
+        place = _first(columns, place, end, barred[p])
         if columns[place] == barred[p]:
             keys[place] = -1  # the bits of the lowest of all
+
+
+@numba.njit(cache=True, nogil=True)
+def _first(ascending, start, stop, value):
+    """The first place from `start` on with at least `value`."""
+    while start < stop:
+        middle = (start + stop) // 2
+        if ascending[middle] < value:
+            start = middle + 1
+        else:
+            stop = middle
+    return start
 
 
 @numba.njit(cache=True, nogil=True)
@@ -236,6 +258,28 @@ def _split(keys, high):
 
 
 @numba.njit(cache=True, nogil=True)
+def top_columns(bits, count):
+    """The `count` largest of each row of float bits (b, m), largest first: columns (b, count)."""
+    found = np.empty((len(bits), count), np.int32)
+    for i in range(len(bits)):
+        keys = bits[i]
+        _to_keys(keys)
+        best = np.full(count, np.iinfo(bits.dtype).min, bits.dtype)
+        for first in range(0, len(keys), 64):
+            if first >= count and _largest(keys[first : first + 64]) <= best[-1]:
+                continue
+            for j in range(first, min(first + 64, len(keys))):
+                if j >= count and keys[j] <= best[-1]:
+                    continue
+                place = min(j, count - 1)
+                while place > 0 and keys[j] > best[place - 1]:
+                    best[place], found[i, place] = best[place - 1], found[i, place - 1]
+                    place -= 1
+                best[place], found[i, place] = keys[j], j
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
 def _key(score):
     bits = np.float32(score).view(np.int32)
     return bits ^ ((bits >> np.int32(31)) & TOP)
@@ -248,10 +292,10 @@ def _before(d, row, other_d, other_row):
 
 
 @numba.njit(cache=True, nogil=True)
-def _insert(d, row, distances, rows):
-    """Put (d, row) in its place in a sorted list, whose last entry goes."""
-    place = len(rows) - 1
-    while place > 0 and _before(d, row, distances[place - 1], rows[place - 1]):
-        distances[place], rows[place] = distances[place - 1], rows[place - 1]
+def _insert(d, row, distances, rows, w):
+    """Put (d, row) in its place in a window's sorted list, whose last entry goes."""
+    place = rows.shape[1] - 1
+    while place > 0 and _before(d, row, distances[w, place - 1], rows[w, place - 1]):
+        distances[w, place], rows[w, place] = distances[w, place - 1], rows[w, place - 1]
         place -= 1
-    distances[place], rows[place] = d, row
+    distances[w, place], rows[w, place] = d, row

@@ -1,10 +1,10 @@
 """How much of the exact answer an engine finds, on a sample of anchors."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data.types import Int64
 from mining.config import MiningConfig
@@ -15,6 +15,7 @@ from mining.windows import ask
 SAMPLE = 2000
 NEIGHBOURS = 10
 RESAMPLES = 200
+ANY_DEPTH = 2**62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +41,16 @@ class Recall:
 class Sample:
     """Some anchors, what is asked for them, the exact answer, and the latest answer of an engine.
 
-    Two questions: the 10 nearest negatives, and the windows of the strategies.
+    Two questions: the 10 nearest negatives, and the windows of the strategies. final: (w,) which of
+    the latter are answered for good, got: (w,) with how many right negatives.
     """
 
     anchors: Rows
     asked: tuple[Windows, Windows]
     truth: tuple[Found, Found]
     found: tuple[Found, Found]
+    final: NDArray[np.bool_]
+    got: Int64
 
     @classmethod
     def of(cls, problem: Problem, config: MiningConfig, seed: int) -> Self:
@@ -55,43 +59,56 @@ class Sample:
         anchors = np.sort(rng.choice(len(problem), min(SAMPLE, len(problem)), replace=False))
         block = problem.block(anchors)
         asked = (_nearest_windows(len(anchors)), ask(block, config, seed)[1].windows)
-        truth = _nothing(asked)
+        truth = nothing(asked)
         for windows, found in zip(asked, truth, strict=True):
             scan(block, windows, found)
-        return cls(anchors=anchors, asked=asked, truth=truth, found=truth)
-
-    def searches(self) -> Iterator[tuple[Windows, Found]]:
-        """Windows and empty answers for an engine to fill."""
-        self.found = _nothing(self.asked)
-        return zip(self.asked, self.found, strict=True)
+        w = len(asked[1].floor)
+        return cls(
+            anchors=anchors,
+            asked=asked,
+            truth=truth,
+            found=nothing(asked),
+            final=np.zeros(w, bool),
+            got=np.zeros(w, np.int64),
+        )
 
     def neighbours(self) -> float:
         """The share of the 10 nearest negatives that was found."""
         got, all_ = _hits(self.found[0], self.truth[0])
         return float(got.sum() / max(1, all_.sum()))
 
-    def deepest(self, wished: float) -> int:
-        """Up to how many closer negatives a window may have for the wished share to be found."""
-        got, all_ = _hits(self.found[1], self.truth[1])
-        order = np.argsort(self.found[1].closer, kind="stable")
-        shares = got[order].cumsum() / np.maximum(all_[order].cumsum(), 1)
-        good = np.flatnonzero((shares >= wished) | (all_[order].cumsum() == 0))
-        if len(good) == len(order):
-            return 2**62
-        return int(self.found[1].closer[order[good[-1]]]) - 1 if len(good) else -1
+    def trust(self, wished: float) -> int:
+        """Take as final what was found in windows with few closer negatives; up to how many.
 
-    def deeper(self, deepest: int) -> float:
-        """The share of anchors with a window deeper than that."""
+        As many windows as leave the share of right answers among all final ones at `wished`.
+        """
+        got, all_ = _hits(self.found[1], self.truth[1])
+        got = np.where(self.final, self.got, got)
+        depths, place = np.unique(np.where(self.final, -1, self.closer), return_inverse=True)
+        some, every = (np.bincount(place, values).cumsum() for values in (got, all_))
+        good = np.flatnonzero(some >= wished * every)
+        if not len(good):
+            return -1
+        deepest = ANY_DEPTH if good[-1] == len(depths) - 1 else int(depths[good[-1]])
+        self.got = np.where(self.closer <= deepest, got, self.got)
+        self.final |= self.closer <= deepest
+        return deepest
+
+    @property
+    def closer(self) -> Int64:
+        """How many closer negatives were found in each window."""
+        return self.found[1].closer
+
+    def open_share(self) -> float:
+        """The share of anchors with a window that is not final."""
         owner = _owners(self.asked[1])
-        deep = np.unique(owner[self.found[1].closer > deepest])
-        return len(deep) / max(1, len(self.anchors))
+        return len(np.unique(owner[~self.final])) / max(1, len(self.anchors))
 
-    def recall(self, deepest: int, seed: int) -> Recall:
-        """The recall where windows deeper than that are searched exactly."""
+    def recall(self, seed: int) -> Recall:
+        """The recall where windows that are not final are searched exactly."""
         near = _share(self.asked[0], *_hits(self.found[0], self.truth[0]), seed)
-        got, all_ = _hits(self.found[1], self.truth[1])
-        got = np.where(self.found[1].closer > deepest, all_, got)
-        negatives = _share(self.asked[1], got, all_, seed)
+        all_ = _hits(self.truth[1], self.truth[1])[1]
+        negatives = _share(self.asked[1], np.where(self.final, self.got, all_), all_, seed)
         return Recall(
             sampled=len(self.anchors),
             neighbours=near[0],
@@ -101,7 +118,8 @@ class Sample:
         )
 
 
-def _nothing(asked: tuple[Windows, Windows]) -> tuple[Found, Found]:
+def nothing(asked: tuple[Windows, Windows]) -> tuple[Found, Found]:
+    """Empty answers to both."""
     return Found.nothing(asked[0]), Found.nothing(asked[1])
 
 
@@ -122,8 +140,11 @@ def _hits(found: Found, truth: Found) -> tuple[Int64, Int64]:
     By distance, so that of several equally near ones any will do.
     """
     there = truth.rows >= 0
-    same = there & (found.rows >= 0) & (found.distances == truth.distances)
-    return same.sum(axis=1), there.sum(axis=1)
+    found_distances = np.where(found.rows >= 0, found.distances, np.nan)
+    same = np.zeros(there.shape, bool)
+    for column in found_distances.T:
+        same |= truth.distances == column[:, None]
+    return (there & same).sum(axis=1), there.sum(axis=1)
 
 
 def _owners(windows: Windows) -> Int64:

@@ -30,9 +30,9 @@ from mining.problem import Problem, Rows
 # A tile of scores is 4 MB in bfloat16; smaller and larger ones were slower, none by over 10 %.
 ANCHORS, GALLERY = 512, 4096
 SAMPLE = 512
-# Above this share of undecided products, float32 ones (1.06 to 1.65 of the bare product's time with
+# Above this share of undecided products, float32 ones (1.1 to 1.5 times the bare product with
 # 4 floors an anchor) are faster than bfloat16 ones and a second look (measured at d = 128).
-UNDECIDED = 0.015
+UNDECIDED = 0.03
 Part = TypeVar("Part")
 
 
@@ -121,11 +121,6 @@ class Operand:
         where = rows if isinstance(rows, slice) else torch.from_numpy(rows)
         return type(self)(vectors=self.vectors[where], error=self.error[rows])
 
-    @property
-    def half(self) -> bool:
-        """Whether it is bfloat16."""
-        return self.vectors.dtype == torch.bfloat16
-
 
 def scan(problem: Problem, windows: Windows, found: Found, *, first: int = 0) -> None:
     """Take the whole gallery into account.
@@ -147,52 +142,63 @@ def scan(problem: Problem, windows: Windows, found: Found, *, first: int = 0) ->
 
 def _scan_part(problem: Problem, windows: Windows, found: Found, first: int, *, half: bool) -> None:
     """The scan for some anchors, on one thread."""
-    queries = Operand.of(problem.anchors, half=half)
+    queries, d = Operand.of(problem.anchors, half=half), problem.anchors.shape[1]
+    # A thread that asks for fresh memory each time spends a third of its time on page faults.
+    scratch = torch.empty(ANCHORS * GALLERY, dtype=queries.vectors.dtype)
+    numbers = np.arange(len(problem))
     for start in range(0, len(problem.gallery), GALLERY):
         tile = Operand.of(problem.gallery[start : start + GALLERY], half=half)
+        slack = slack_of(queries.error, tile.error.max(), d, half=half)
         columns = np.arange(start, start + len(tile.vectors)) + first
         for i in range(0, len(problem), ANCHORS):
             rows = slice(i, min(i + ANCHORS, len(problem)))
-            take(problem, windows, found, rows, queries, tile, columns, first)
+            scores = scratch[: (rows.stop - i) * len(columns)].view(-1, len(columns))
+            torch.mm(queries.vectors[rows], tile.vectors.T, out=scores)
+            look(problem, windows, found, numbers[rows], scores, columns, slack, first)
 
 
-def take(
+def look(
     problem: Problem,
     windows: Windows,
     found: Found,
-    anchors: slice | Rows,
-    queries: Operand,
-    tile: Operand,
+    anchors: Rows,
+    scores: Tensor,
     columns: Int64,
+    slack: Float32,
     first: int = 0,
 ) -> None:
-    """Take the products of some anchors with the gallery rows `columns` (m,) into account.
+    """Take the products of `anchors` (b,) with the gallery rows `columns` (m,) into account.
 
-    queries: all anchors. tile: the gallery at `columns`, ascending. first: see `scan`.
+    scores: (at least b, at least m) bfloat16 or float32; overwritten. columns: ascending. slack:
+    of all anchors, how far 1 - distance / 2 may lie from a score. first: see `scan`.
     """
-    d = problem.anchors.shape[1]
-    scores = queries.vectors[anchors] @ tile.vectors.T
-    bits = torch.int16 if tile.half else torch.int32
+    half = scores.dtype == torch.bfloat16
     scan_tile(
-        scores.view(bits).numpy(),
+        scores.view(torch.int16 if half else torch.int32).numpy(),
+        anchors,
         columns,
         first,
-        half_slack(queries.error[anchors], tile.error.max(), d)
-        if tile.half
-        else np.full(len(scores), product_slack(d), np.float32),
-        product_slack(d),
-        problem.anchors[anchors],
+        slack,
+        product_slack(problem.anchors.shape[1]),
+        problem.anchors,
         problem.gallery,
-        windows.starts[anchors],
-        windows.stops[anchors],
+        windows.starts,
+        windows.stops,
         windows.floor,
-        problem.barred.starts[anchors],
-        problem.barred.stops[anchors],
+        problem.barred.starts,
+        problem.barred.stops,
         problem.barred.rows,
         found.rows,
         found.distances,
         found.closer,
     )
+
+
+def slack_of(error: Float32, other: float, d: int, *, half: bool) -> Float32:
+    """How far 1 - distance / 2 may lie from products, (q,); see half_slack."""
+    if half:
+        return half_slack(error, other, d)
+    return np.full(len(error), product_slack(d), np.float32)
 
 
 def in_threads(work: Callable[[Part], None], parts: Sequence[Part]) -> None:
@@ -261,7 +267,7 @@ def undecided(problem: Problem, windows: Windows) -> float:
     a = rng.choice(asked, min(SAMPLE, len(asked)), replace=False)
     b = rng.integers(0, len(problem.gallery), min(SAMPLE, len(problem.gallery)))
     anchors, gallery = problem.anchors[a], problem.gallery[b]
-    distances = 2 - 2 * anchors @ gallery.T
+    distances = (2 - 2 * torch.from_numpy(anchors) @ torch.from_numpy(gallery).T).numpy()
     error, other = (Operand.of(side, half=True).error for side in (anchors, gallery))
     slack = 2 * half_slack(error, other.max(), anchors.shape[1])
     close = 0

@@ -36,7 +36,7 @@ from data.types import (
 )
 from mining.config import MiningConfig
 from mining.draw import draw_uniform, draw_weighted
-from mining.engines import Cut, Engine, Setup, open_engine, prepare
+from mining.engines import Cut, Engine, Setup, prepare
 from mining.hubs import hub_limits, under_limits
 from mining.pairs import Pairs, hashes
 from mining.problem import Problem, Rows, by_label, by_labels, by_pairs
@@ -116,8 +116,7 @@ def mine_problem(
     """Mine all anchors of a problem, block by block."""
     phases = Phases()
     with phases("prepare"):
-        setup = prepare(problem, config, seed, index)
-        engine = open_engine(problem, setup, index)
+        setup, engine = prepare(problem, config, seed, index)
     parts, stats = [], MiningStats()
     for start in range(0, len(engine.problem), BLOCK):
         block = slice(start, min(start + BLOCK, len(engine.problem)))

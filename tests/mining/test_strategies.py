@@ -13,7 +13,6 @@ from mining import MiningConfig, mine
 from mining.config import NEGATIVES, POSITIVES
 from mining.engines import Exact
 from mining.miner import make_problem, mine_block, mine_problem
-from mining.problem import by_pairs
 
 EXACT = {"semi_hard", "hard", "hardest"}
 
@@ -108,7 +107,7 @@ def test_queries_against_a_corpus(oracle_of, gallery, strategy, data):
     queries = unit(np.random.default_rng(0).normal(size=(5, corpus.shape[1])).astype(np.float32))
     answers = {q: data.draw(st.lists(st.sampled_from(ids.tolist()), max_size=3)) for q in range(5)}
     config = MiningConfig(negatives=(strategy,), max_positives=0)
-    problem = by_pairs(queries, np.arange(5), corpus, ids, answers)
+    problem = make_problem(corpus, None, ids, queries, answers)
     mined = mine(corpus, config=config, ids=ids, queries=queries, positives=answers)
     check(oracle_of(problem, config), mined.triplets, strategy)
 

@@ -48,9 +48,10 @@ def plan_windows(pairs: Pairs, anchors: int, config: MiningConfig) -> Plan:
     for i, name in enumerate(asked):
         floors[i] = np.maximum(guarded, _base(name, pairs.d_ap))
         ceilings[i] = _ceiling(name, pairs.d_ap, config)
-    # One integer a (anchor, floor) that sorts as the two do; a float's bits sort as integers do
-    # once it is positive.
-    keys = (pairs.anchor << 32) + (floors + np.float32(2)).view(np.int32)
+    # One integer a (anchor, floor) that sorts as the two do, and differs where they differ: the bits
+    # of a float that is not negative sort as it does, and no floor is negative but -1.
+    bits = np.where(floors < 0, np.int32(-1), floors.view(np.int32))
+    keys = (pairs.anchor << 32) + bits + 1
     unique, first, window = np.unique(keys.ravel(), return_index=True, return_inverse=True)
     ceiling = np.full(len(unique), -1, np.float32)
     np.maximum.at(ceiling, window, ceilings.ravel())

@@ -25,7 +25,8 @@ class MiningConfig:
     max_positives: pairs per anchor at most; 0 is no limit for "all" and 1 for the others.
     negatives: what to find for each pair, each strategy by itself: "semi_hard" the nearest with
     d_ap < d_an < d_ap + margin; "hard" the nearest with d_an <= d_ap; "hardest" the nearest of all;
-    "random_semi_hard" any of the semi-hard window; "rank_band" any of ranks band[0] to band[1];
+    "random_semi_hard" any of the semi-hard window; "rank_band" any of the nearest, from
+    the band[0]th to before the band[1]th, counted from 0;
     "distance_weighted" by inverse density of distances (Wu et al. 2017) from a pool of random ones;
     "uniform" any. per_pair: negatives for each pair and strategy.
     skip_ranks: pass over the nearest r negatives, which may be mislabelled. absolute_margin: d_an

@@ -48,7 +48,7 @@ def plan_windows(pairs: Pairs, anchors: int, config: MiningConfig) -> Plan:
     for i, name in enumerate(asked):
         floors[i] = np.maximum(guarded, _base(name, pairs.d_ap))
         ceilings[i] = _ceiling(name, pairs.d_ap, config)
-    # One integer a (anchor, floor) that sorts as the two do, and differs where they differ: the bits
+    # One integer a (anchor, floor) that sorts as the two do and differs where they differ: the bits
     # of a float that is not negative sort as it does, and no floor is negative but -1.
     bits = np.where(floors < 0, np.int32(-1), floors.view(np.int32))
     keys = (pairs.anchor << 32) + bits + 1
@@ -103,9 +103,12 @@ def answer(
     window = plan.of[name]
     rows, distances = found.rows[window], found.distances[window]
     ranks = found.closer[window][:, None] + _strictly_closer(distances)
-    fits = (rows >= 0) & (distances < plan.ceiling[name][:, None]) & (ranks >= config.skip_ranks)
+    # Places, not ranks: of equally near ones each has a place of its own, so that a list as long as
+    # the places asked for is long enough.
+    places = found.closer[window][:, None] + np.arange(rows.shape[1])
+    fits = (rows >= 0) & (distances < plan.ceiling[name][:, None]) & (places >= config.skip_ranks)
     if name == "rank_band":
-        fits &= (ranks >= config.band[0]) & (ranks < config.band[1])
+        fits &= (places >= config.band[0]) & (places < config.band[1])
     order = np.broadcast_to(np.arange(rows.shape[1], dtype=np.uint64), rows.shape)
     if name in ("rank_band", "random_semi_hard"):
         order = hashes(0, pair_keys.view(np.int64)[:, None], ids[rows]) >> np.uint64(1)

@@ -68,7 +68,7 @@ class Oracle:
         """What `strategy` may answer for a pair, nearest first."""
         config, one = self.config, np.float32(1)
         fits = []
-        for d, row, rank in self.negatives(anchor):
+        for place, (d, row, rank) in enumerate(self.negatives(anchor)):
             guarded = (
                 (not config.near_duplicate or d > np.float32(config.near_duplicate))
                 and (not config.absolute_margin or d > d_ap + np.float32(config.absolute_margin))
@@ -77,13 +77,13 @@ class Oracle:
                     or d > 2 * one - np.float32(config.relative_margin) * (2 * one - d_ap)
                 )
             )
-            ranked = rank >= config.skip_ranks or strategy in ("uniform", "distance_weighted")
+            ranked = place >= config.skip_ranks or strategy in ("uniform", "distance_weighted")
             inside = {
                 "semi_hard": d_ap < d < d_ap + np.float32(config.margin),
                 "random_semi_hard": d_ap < d < d_ap + np.float32(config.margin),
                 "hard": d <= d_ap,
                 "hardest": True,
-                "rank_band": config.band[0] <= rank < config.band[1],
+                "rank_band": config.band[0] <= place < config.band[1],
                 "uniform": True,
                 "distance_weighted": np.sqrt(np.float64(d)) < 1.4,
             }[strategy]

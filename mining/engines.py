@@ -22,7 +22,7 @@ from mining.join import Lists, train_centroids
 from mining.kernels import look_at
 from mining.policy import choose
 from mining.problem import Problem, Rows
-from mining.recall import Recall, Sample, nothing
+from mining.recall import Recall, Sample
 from mining.scan import Found, Windows, scan
 
 Cut = NDArray[np.bool_]
@@ -103,19 +103,24 @@ class Listed:
     def search(self, anchors: slice | Rows, windows: Windows, found: Found) -> Cut:
         """Windows that reach beyond their anchor's list are searched exactly."""
         block = self.problem.block(anchors)
+        beyond = self.consult(block, windows, found)
+        _search_again(block, windows, found, beyond)
+        return ~beyond & (not self.proven)
+
+    def consult(self, block: Problem, windows: Windows, found: Found) -> Cut:
+        """Take the index's lists into account; which windows reach beyond them, (w,)."""
         k = min(self.candidates, len(block.gallery))
         _, ids = self.index.search(np.ascontiguousarray(block.anchors), k)
         rows = np.searchsorted(block.gallery_ids, ids).clip(0, len(block.gallery) - 1)
-        rows[block.gallery_ids[rows] != ids] = -1  # FAISS says -1 for none; others are strangers
+        rows[block.gallery_ids[rows] != ids] = -2  # not in the gallery
+        rows[ids < 0] = -1  # FAISS had no more
         reach = look_at(
             block.anchors, block.gallery, rows, windows.starts, windows.stops, windows.floor,
             block.barred.starts, block.barred.stops, block.barred.rows,
             found.rows, found.distances, found.closer,
         )  # fmt: skip
         reached = np.repeat(reach, windows.stops - windows.starts)
-        beyond = (found.distances[:, -1] > reached) & (k < len(block.gallery))
-        _search_again(block, windows, found, beyond)
-        return ~beyond & (not self.proven)
+        return (found.distances[:, -1] > reached) & (k < len(block.gallery))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +172,12 @@ def open_engine(problem: Problem, setup: Setup, index: faiss.Index | None = None
         assert setup.centroids is not None
         lists = Lists.of(problem, setup.centroids)
         return Join(lists=lists, levels=setup.levels)
-    built = index or open_index(problem, setup.factory, setup.nprobe)
-    proven = faiss.try_extract_index_ivf(built) is None and setup.factory == "Flat"
-    return Listed(problem=problem, index=built, candidates=setup.candidates, proven=proven)
+    return _listed(problem, setup, index or open_index(problem, setup.factory, setup.nprobe))
+
+
+def _listed(problem: Problem, setup: Setup, index: faiss.Index) -> Listed:
+    exact = setup.factory == "Flat"
+    return Listed(problem=problem, index=index, candidates=setup.candidates, proven=exact)
 
 
 def open_index(problem: Problem, factory: str, nprobe: int) -> faiss.Index:
@@ -232,6 +240,8 @@ def _prepare_listed(
     """The smallest number of visited lists that reaches the wished recall."""
     factory = config.engine.partition(":")[2] or f"IVF{isqrt(len(problem.gallery))},Flat"
     built = index or open_index(problem, factory, 1)
+    if built.d != problem.gallery.shape[1]:
+        raise InputError(f"the index holds {built.d} dimensions, not {problem.gallery.shape[1]}")
     lists = faiss.try_extract_index_ivf(built)
     sample = Sample.of(problem, config, seed)
     nprobe, most = 1, lists.nlist if lists else 1
@@ -245,18 +255,21 @@ def _prepare_listed(
             factory="" if index else factory,
             nprobe=nprobe,
         )
-        engine = open_engine(problem, setup, built)
-        sample.found = nothing(sample.asked)
-        for windows, found in zip(sample.asked, sample.found, strict=True):
-            engine.search(sample.anchors, windows, found)
+        engine = _listed(problem, setup, built)
+        sample.restart()
+        # Neighbours as the index itself lists them; windows as they will be answered.
+        engine.consult(problem.block(sample.anchors), sample.asked[0], sample.found[0])
+        engine.search(sample.anchors, sample.asked[1], sample.found[1])
         sample.trust(0)
         recall = sample.recall(seed)
-        if recall.neighbours >= config.recall:
+        enough = recall.negatives >= config.recall
+        if enough and recall.neighbours >= config.recall_neighbours:
             return replace(setup, recall=recall), engine
         if nprobe >= most:
             raise InputError(
                 f"mining.recall is {config.recall:g}, but the index finds {recall.neighbours:.4f}"
-                " of the 10 nearest negatives: wish for less, or use another engine"
+                " of the 10 nearest negatives: wish for less, raise mining.candidates, or use another"
+                " engine"
             )
         nprobe = min(2 * nprobe, most)
 

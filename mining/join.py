@@ -1,18 +1,14 @@
 """Nearest negatives in windows for large galleries: the list-join.
 
-The gallery is cut into about sqrt(n) lists by spherical k-means (FAISS's), and laid out list by
-list. An anchor votes for the `visits` lists whose centroids are nearest. Anchors of one home list
-vote much alike, so they share matrix products: one block of theirs against the union of the lists
-that many of them vote for, then what is left, grouped by list. Windows, masks of positives and the
-second look in float32 are those of the exact scan, in the same compiled loops; all that is
-approximate is which lists are visited.
+The gallery is cut into up to 4 sqrt(n) lists by spherical k-means (FAISS), laid out list by
+list. An anchor visits the lists whose centroids are nearest; those who visit the same list share a
+matrix product with it. Windows, masks of positives and the second look in float32 are those of the
+exact scan, in the same compiled loops; all that is approximate is which lists are visited.
 
 How far to trust it is measured (mining.engines): a sample of anchors is searched exactly and by
-lists, with 4, 8, 16, ... visits. Windows with many closer negatives (a positive far out) have their
-floor beyond the visited lists; from where the sample misses too many they are searched exactly.
+lists, with 8, 16, 32, ... visits. Windows with many closer negatives (a positive far out) have
+their floor beyond the visited lists; where the sample misses too many they are searched exactly.
 """
-
-import faiss  # isort: skip
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -23,6 +19,8 @@ import numpy as np
 import torch  # before faiss: the other order crashes in the OpenMP runtime
 from numpy.typing import NDArray
 
+import faiss  # isort: skip
+
 from data.types import Float32, Int32, Int64
 from mining.kernels import top_columns
 from mining.problem import Problem, Rows
@@ -31,7 +29,6 @@ from mining.scan import Found, Operand, Windows, fast_half, in_threads, look, sl
 LISTS = 4  # times sqrt(n); with 1, the same recall takes looking at 4 to 15 times as many rows
 LEAST = 160  # items a list, where that makes fewer lists: below, training costs more than it saves
 ITERATIONS, POINTS = 6, 32  # of k-means, and points that train a centroid
-SHARE = 0.5  # of a home list's anchors that must vote for a list to have all of them visit it
 MEMBERS, COLUMNS = 512, 8192  # of one product: 8 MB of scores in bfloat16
 ASSIGN = 2048
 
@@ -93,19 +90,10 @@ class Lists:
         """The visits of some anchors, on one thread."""
         desk = Desk(self, anchors, windows, found)
         votes = nearest(desk.problem.anchors, self.centroids, visits)[:, first:]
-        left = np.ones(votes.shape, bool)  # the votes that are not yet followed
-        for block in range(0, len(anchors), MEMBERS):
-            members = np.arange(block, min(block + MEMBERS, len(anchors)))
-            counts = np.bincount(votes[members].ravel(), minlength=len(self.centroids))
-            shared = counts >= max(2, SHARE * len(members))
-            left[members] = ~shared[votes[members]]
-            for columns in self._packs(np.flatnonzero(shared)):
-                desk.take(members, columns)
-        rows, places = np.nonzero(left)
         # Each anchor's own list comes first: what it holds sets limits that most others fail.
-        turns = votes[rows, places] + len(self.centroids) * (places + first > 0)
+        turns = (votes + len(self.centroids) * (np.arange(first, visits) > 0)).ravel()
         order = np.argsort(turns, kind="stable")
-        rows, turns = rows[order], turns[order]
+        rows, turns = order // votes.shape[1], turns[order]
         for start, stop in _runs(turns):
             for columns in self._packs(turns[start : start + 1] % len(self.centroids)):
                 for i in range(start, stop, MEMBERS):
@@ -200,8 +188,11 @@ def nearest(vectors: Float32, centroids: Float32, count: int) -> Int32:
     found = np.empty((len(vectors), min(count, len(centroids))), np.int32)
 
     def work(start: int) -> None:
-        block = torch.from_numpy(vectors[start : start + ASSIGN]).to(side.dtype)
-        scores = block @ side
+        block = torch.from_numpy(vectors[start : start + ASSIGN])
+        # Always as many rows: an anchor's order of lists must not depend on who is asked beside it.
+        padded = torch.zeros((ASSIGN, vectors.shape[1]), dtype=side.dtype)
+        padded[: len(block)] = block
+        scores = (padded @ side)[: len(block)]
         bits = scores.view(torch.int16 if half else torch.int32).numpy()
         found[start : start + ASSIGN] = top_columns(bits, found.shape[1])
 

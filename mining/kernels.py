@@ -108,7 +108,7 @@ def look_at(
     distances: Float32,
     closer: Int64,
 ) -> Float32:
-    """Take candidates (b, k), gallery rows or -1, into account; see scan_tile.
+    """Take candidates (b, k), gallery rows, -1 for no more, -2 for unknown; see scan_tile.
 
     Returns (b,) the distance to each anchor's farthest candidate, inf where it has less than k.
     """
@@ -116,8 +116,9 @@ def look_at(
     for i in numba.prange(len(anchors)):
         banned = barred[barred_starts[i] : barred_stops[i]]
         for row in candidates[i]:
-            if row < 0:
+            if row == -1:
                 reach[i] = np.inf
+            if row < 0:
                 continue
             exact = distance(anchors[i], gallery[row])
             reach[i] = max(reach[i], exact)

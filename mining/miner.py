@@ -11,15 +11,14 @@ part by part and merges what was found, exactly.
 import resource
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-
-import faiss  # isort: skip
-
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
+
+import faiss  # isort: skip
 
 from data.errors import InputError
 from data.types import (
@@ -118,7 +117,7 @@ def mine_problem(
     with phases("prepare"):
         setup, engine = prepare(problem, config, seed, index)
     parts, stats = [], MiningStats()
-    for start in range(0, len(engine.problem), BLOCK):
+    for start in range(0, max(1, len(engine.problem)), BLOCK):
         block = slice(start, min(start + BLOCK, len(engine.problem)))
         triplets, counted = mine_block(engine, block, config, seed, phases)
         parts.append(triplets)
@@ -262,11 +261,13 @@ def _beyond_the_list(
 ) -> Answer:
     """Where a window holds more than its list, draw from all of the window instead."""
     window = plan.of["random_semi_hard"]
-    full = np.flatnonzero(found.rows[window, -1] >= 0)
+    skipped = np.maximum(config.skip_ranks - found.closer[window], 0)
+    nearest = found.distances[window, np.maximum(skipped - 1, 0)]
+    # Where one that is skipped has an equal that is not, the list is all there is to draw from.
+    parted = (skipped == 0) | (found.distances[window, skipped] > nearest)
+    full = np.flatnonzero(parted & (found.rows[window, -1] >= 0))
     some = Pairs(anchor=pairs.anchor[full], positive=pairs.positive[full], d_ap=pairs.d_ap[full])
-    skipped = np.maximum(config.skip_ranks - found.closer[window[full]], 0)
-    nearest = found.distances[window[full], np.maximum(skipped - 1, 0)]
-    floor = np.where(skipped > 0, nearest, plan.windows.floor[window[full]])
+    floor = np.where(skipped > 0, nearest, plan.windows.floor[window])[full]
     ceiling = plan.ceiling["random_semi_hard"][full]
     drawn = draw_uniform(problem, some, floor, ceiling, config.per_pair, seed)
     rows, distances, ranks = listed.rows.copy(), listed.distances.copy(), listed.ranks.copy()
@@ -333,9 +334,13 @@ def make_problem(
     """The problem that `mine` is given, checked; see there."""
     n = len(vectors)
     known = np.arange(n) if ids is None else np.asarray(ids, np.int64)
+    if not n:
+        raise InputError("there are no vectors")
+    if len(known) != n:
+        raise InputError(f"ids must be {n} different integers, one for each vector")
     order = np.argsort(known, kind="stable")
     known, unit_vectors = known[order], unit(vectors[order])
-    if len(known) != n or (known[1:] == known[:-1]).any():
+    if (known[1:] == known[:-1]).any():
         raise InputError(f"ids must be {n} different integers, one for each vector")
     if queries is not None:
         if positives is None:

@@ -51,8 +51,8 @@ class Lists:
 
     def renamed(self, names: Int64) -> Self:
         """The lists with names[row] for each row, ascending again. Lists overlap wholly or not."""
-        starts = np.unique(self.starts[self.stops > self.starts])
-        segment = np.searchsorted(starts, np.arange(len(self.rows)), side="right")
+        edges = np.unique(np.concatenate([self.starts, self.stops]))
+        segment = np.searchsorted(edges, np.arange(len(self.rows)), side="right")
         rows = names[self.rows]
         return type(self)(
             starts=self.starts, stops=self.stops, rows=rows[np.lexsort((rows, segment))]

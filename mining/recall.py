@@ -72,6 +72,11 @@ class Sample:
             got=np.zeros(w, np.int64),
         )
 
+    def restart(self) -> None:
+        """Forget what was found and taken as final."""
+        self.found = nothing(self.asked)
+        self.final, self.got = np.zeros_like(self.final), np.zeros_like(self.got)
+
     def neighbours(self) -> float:
         """The share of the 10 nearest negatives that was found."""
         got, all_ = _hits(self.found[0], self.truth[0])

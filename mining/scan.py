@@ -130,6 +130,8 @@ def scan(problem: Problem, windows: Windows, found: Found, *, first: int = 0) ->
     """
     if not len(windows.starts) == len(windows.stops) == len(problem):
         raise ValueError(f"{len(problem)} anchors need as many starts and stops of windows")
+    if not len(problem.gallery):
+        return
     half = fast_half() and undecided(problem, windows) < UNDECIDED
     share = max(ANCHORS, -(-len(problem) // torch.get_num_threads()))
     parts = [slice(i, min(i + share, len(problem))) for i in range(0, len(problem), share)]

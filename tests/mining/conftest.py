@@ -1,15 +1,30 @@
 """Problems to mine, and the plain loop that says what is right."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
-from data.types import unit
+import mining.policy
+from data.types import EASY, HARD, SEMI_HARD, unit
 from mining.config import MiningConfig
 from mining.miner import make_problem
-from mining.pairs import hashes
 from mining.problem import Problem
+
+BY_CHANCE = ("random_semi_hard", "rank_band", "uniform", "distance_weighted")
+UNCOUNTED = ("uniform", "distance_weighted")
+
+
+def loop_hash(seed: int, *values: int) -> int:
+    """splitmix64, chained, in whole numbers."""
+    state, mask = seed, 2**64 - 1
+    for value in values:
+        state = ((state ^ (value & mask)) + 0x9E3779B97F4A7C15) & mask
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+        state ^= state >> 31
+    return state
 
 
 @dataclass
@@ -42,11 +57,9 @@ class Oracle:
         elif how != "all":
             limit = limit or 1
         if how in ("all", "random") and limit:
-            ids = self.problem.gallery_ids
-            key = {
-                row: int(hashes(self.seed, self.problem.anchor_ids[[anchor]], ids[[row]])[0])
-                for _, row in pairs
-            }
+            ids = self.problem.gallery_ids.tolist()
+            own = int(self.problem.anchor_ids[anchor])
+            key = {row: loop_hash(self.seed, own, ids[row]) for _, row in pairs}
             kept = set(sorted(key, key=key.__getitem__)[:limit])
             return [pair for pair in pairs if pair[1] in kept]
         if limit:
@@ -66,7 +79,7 @@ class Oracle:
 
     def admissible(self, strategy: str, anchor: int, d_ap: np.float32) -> list[tuple]:
         """What `strategy` may answer for a pair, nearest first."""
-        config, one = self.config, np.float32(1)
+        config, two = self.config, np.float32(2)
         fits = []
         for place, (d, row, rank) in enumerate(self.negatives(anchor)):
             guarded = (
@@ -74,10 +87,10 @@ class Oracle:
                 and (not config.absolute_margin or d > d_ap + np.float32(config.absolute_margin))
                 and (
                     not config.relative_margin
-                    or d > 2 * one - np.float32(config.relative_margin) * (2 * one - d_ap)
+                    or d > two - np.float32(config.relative_margin) * (two - d_ap)
                 )
             )
-            ranked = place >= config.skip_ranks or strategy in ("uniform", "distance_weighted")
+            ranked = place >= config.skip_ranks or strategy in UNCOUNTED
             inside = {
                 "semi_hard": d_ap < d < d_ap + np.float32(config.margin),
                 "random_semi_hard": d_ap < d < d_ap + np.float32(config.margin),
@@ -91,11 +104,68 @@ class Oracle:
                 fits.append((d, row, rank))
         return fits
 
+    def kind(self, d_ap: np.float32, d_an: np.float32) -> int:
+        if d_an <= d_ap:
+            return HARD
+        return SEMI_HARD if d_an < d_ap + np.float32(self.config.margin) else EASY
+
+    def check(self, triplets, stats, *, certain: bool = True) -> None:
+        """The triplets of one strategy are what the loops say: all of it, or a fair part of it.
+
+        certain: whether it is known that what is missing does not exist.
+        """
+        (strategy,) = self.config.negatives
+        rows = {item: row for row, item in enumerate(self.problem.gallery_ids.tolist())}
+        mined: dict[tuple[int, int], list[tuple]] = {}
+        for t in range(len(triplets)):
+            pair = int(triplets.anchor_id[t]), rows[int(triplets.positive_id[t])]
+            d_ap, d_an = triplets.d_ap[t], triplets.d_an[t]
+            assert triplets.kind[t] == self.kind(d_ap, d_an)
+            found = d_an, rows[int(triplets.negative_id[t])], int(triplets.negative_rank[t])
+            mined.setdefault((*pair, d_ap), []).append(found)
+        asked = []
+        answered = 0
+        for anchor in range(len(self.problem)):
+            for d_ap, positive in self.pairs(anchor):
+                asked.append((int(self.problem.anchor_ids[anchor]), positive, d_ap))
+                found = mined.get(asked[-1], [])
+                fits = self.admissible(strategy, anchor, d_ap)
+                answered += len(found)
+                assert len(found) == min(self.config.per_pair, len(fits))
+                if strategy not in BY_CHANCE:
+                    assert found == fits[: self.config.per_pair]
+                elif strategy in UNCOUNTED:
+                    fits = [(d, row, -1) for d, row, _ in fits]
+                assert len(set(found)) == len(found)
+                assert set(found) <= set(fits)
+        assert list(mined) == [pair for pair in asked if pair in mined]  # no others, and in order
+        assert (stats.anchors, stats.pairs) == (len(self.problem), len(asked))
+        assert stats.singletons == len(self.problem) - len({anchor for anchor, *_ in asked})
+        assert stats.answered == {strategy: answered}
+        missing = len(asked) * self.config.per_pair - answered
+        assert stats.none_exists[strategy] + stats.not_found[strategy] == missing
+        if certain and strategy != "distance_weighted":
+            assert stats.not_found == {strategy: 0}
+        assert sum(stats.kinds.values()) == stats.triplets == len(triplets) + stats.capped
+
 
 @pytest.fixture(scope="session")
 def oracle_of():
     """Oracle(problem, config): a fixture, so that all test files share it."""
     return Oracle
+
+
+@pytest.fixture(scope="session", name="loop_hash")
+def _loop_hash() -> Callable[..., int]:
+    return loop_hash
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_stopwatch() -> Iterator[None]:
+    """Every call would time products for 20 ms to foretell its cost."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mining.policy, "product_rate", lambda: 1e11)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -118,3 +188,20 @@ def clustered():
 def problem_of():
     """(vectors, labels) to a problem."""
     return lambda vectors, labels: make_problem(vectors, labels, None, None, None)
+
+
+@pytest.fixture(scope="session")
+def as_set():
+    """What was mined, without distances and in no order."""
+
+    def rows(triplets) -> set[tuple[int, ...]]:
+        columns = (triplets.anchor_id, triplets.positive_id, triplets.negative_id, triplets.kind)
+        return set(zip(*(column.tolist() for column in columns), strict=True))
+
+    return rows
+
+
+@pytest.fixture(scope="session")
+def as_bytes():
+    """Every bit of what was mined."""
+    return lambda triplets: [column.tobytes() for column in triplets.columns().values()]

@@ -1,5 +1,6 @@
 """Every strategy and guard against the plain loop, on small galleries full of special cases."""
 
+from collections import defaultdict
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -7,208 +8,249 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from data.errors import InputError
-from data.types import EASY, HARD, SEMI_HARD, unit
+from data.types import EASY, SEMI_HARD, Embeddings, unit
 from mining import MiningConfig, mine
 from mining.config import NEGATIVES, POSITIVES
-from mining.engines import Exact
-from mining.miner import make_problem, mine_block, mine_problem
+from mining.miner import make_problem, mine_problem
+from mining.problem import by_label
 
-EXACT = {"semi_hard", "hard", "hardest"}
+KINDS = ("random", "equal", "grid", "opposite", "copies", "near")
 
 
 @st.composite
-def galleries(draw):
-    """Few vectors, many of them equal or opposite, in few classes; labels are texts."""
-    n, d = draw(st.integers(1, 24)), draw(st.integers(1, 6))
+def galleries(draw, kinds=KINDS, most=24):
+    """Few vectors, many of them equal, opposite or very near, in few classes; labels are texts.
+
+    Their ids are shuffled, with gaps, some of them negative.
+    """
+    n, d = draw(st.integers(1, most)), draw(st.integers(1, 40))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    kinds = draw(st.sampled_from(["random", "equal", "grid", "opposite"]))
+    kind = draw(st.sampled_from(kinds))
+    if kind == "random":
+        d = max(d, 3)  # in fewer dimensions there are equal distances
     vectors = rng.normal(size=(n, d))
-    if kinds == "equal":
+    if kind == "equal":
         vectors[:] = vectors[0]
-    elif kinds == "grid":
+    elif kind == "grid":
         vectors = rng.integers(-1, 2, (n, d)).astype(float)
         vectors[~vectors.any(axis=1)] = 1
-    elif kinds == "opposite":
+    elif kind == "opposite":
         vectors = np.sign(rng.normal(size=(n, 1))) * vectors[0]
+    elif kind == "copies":
+        vectors = vectors[rng.integers(0, max(1, n // 3), n)]
+    elif kind == "near":
+        vectors = vectors[0] + 1e-2 * vectors
     labels = [f"c{c}" for c in rng.integers(0, draw(st.integers(1, 5)), n)]
-    ids = np.sort(rng.choice(1000, n, replace=False)) - 500
+    ids = rng.choice(1000, n, replace=False) - 500
     return unit(vectors.astype(np.float32)), labels, ids
 
 
-configs = st.builds(
-    MiningConfig,
-    positives=st.sampled_from(POSITIVES),
-    max_positives=st.sampled_from([0, 1, 3, 100]),
-    per_pair=st.sampled_from([1, 2, 30]),
-    margin=st.sampled_from([0.2, 1.0, 4.0]),
-    band=st.sampled_from([(0, 3), (2, 40)]),
-    skip_ranks=st.sampled_from([0, 1, 2]),
-    absolute_margin=st.sampled_from([0.0, 0.0, 0.1]),
-    relative_margin=st.sampled_from([0.0, 0.0, 0.95]),
-    near_duplicate=st.sampled_from([0.0, 0.0, 0.05]),
-    negatives=st.sampled_from(NEGATIVES).map(lambda name: (name,)),
-    pool=st.just(4096),
-)
+settings_of_all = {
+    "positives": st.sampled_from(POSITIVES),
+    "max_positives": st.sampled_from([0, 1, 3, 100]),
+    "per_pair": st.sampled_from([1, 2, 30]),
+    "margin": st.sampled_from([0.2, 1.0, 4.0]),
+    "absolute_margin": st.sampled_from([0.0, 0.0, 0.1]),
+    "relative_margin": st.sampled_from([0.0, 0.0, 0.95]),
+    "near_duplicate": st.sampled_from([0.0, 0.0, 0.05]),
+    "pool": st.just(4096),  # so many that each of a few items is in it
+}
 
 
-def check(oracle, triplets, strategy):
-    """The triplets are what the loop says: all of it, in its order, or a fair part of it."""
-    problem, config = oracle.problem, oracle.config
-    rows = {int(item): row for row, item in enumerate(problem.gallery_ids.tolist())}
-    mined: dict[tuple[int, int], list[tuple]] = {}
-    for t in range(len(triplets)):
-        pair = int(triplets.anchor_id[t]), rows[int(triplets.positive_id[t])]
-        found = triplets.d_an[t], rows[int(triplets.negative_id[t])], int(triplets.negative_rank[t])
-        mined.setdefault(pair, []).append(found)
-    for anchor in range(len(problem)):
-        for d_ap, positive in oracle.pairs(anchor):
-            found = mined.pop((int(problem.anchor_ids[anchor]), positive), [])
-            fits = oracle.admissible(strategy, anchor, d_ap)
-            if strategy in EXACT:
-                assert found == fits[: config.per_pair]
-                continue
-            assert len(found) == len({row for _, row, _ in found})
-            assert len(found) == min(config.per_pair, len(fits)) or strategy == "distance_weighted"
-            ranked = {(d, row): rank for d, row, rank in fits}
-            for d, row, rank in found:
-                assert rank in (-1, ranked[d, row])
-    assert not mined
-
-
-@settings(max_examples=150, deadline=None)
-@given(galleries(), configs)
-def test_every_strategy_agrees_with_the_plain_loop(oracle_of, gallery, config):
+@pytest.mark.parametrize("strategy", NEGATIVES)
+@settings(max_examples=80, deadline=None)
+@given(galleries(), st.fixed_dictionaries(settings_of_all))
+def test_every_strategy_agrees_with_the_plain_loop(oracle_of, strategy, gallery, values):
+    config = MiningConfig(negatives=(strategy,), band=(0, 100), **values)
     vectors, labels, ids = gallery
     mined = mine(vectors, labels, config=config, ids=ids)
     problem = make_problem(vectors, labels, ids, None, None)
-    check(oracle_of(problem, config), mined.triplets, config.negatives[0])
+    oracle_of(problem, config).check(mined.triplets, mined.stats)
+
+
+@pytest.mark.parametrize("strategy", NEGATIVES)
+@settings(max_examples=40, deadline=None)
+@given(
+    galleries(("random",)),
+    st.fixed_dictionaries(settings_of_all),
+    st.sampled_from([(0, 1), (0, 3), (2, 5), (3, 1000)]),
+    st.sampled_from([0, 1, 4, 30]),
+)
+def test_ranks_and_skipped_ones(oracle_of, strategy, gallery, values, band, skipped):
+    config = MiningConfig(negatives=(strategy,), band=band, skip_ranks=skipped, **values)
+    vectors, labels, ids = gallery
+    mined = mine(vectors, labels, config=config, ids=ids)
+    problem = make_problem(vectors, labels, ids, None, None)
+    oracle_of(problem, config).check(mined.triplets, mined.stats)
+
+
+@pytest.mark.parametrize("strategy", ["hardest", "semi_hard", "random_semi_hard", "rank_band"])
+@settings(max_examples=40, deadline=None)
+@given(galleries(("grid", "copies", "opposite")), st.sampled_from([1, 2]), st.integers(0, 3))
+def test_ranks_and_skipped_ones_among_equals(oracle_of, strategy, gallery, per_pair, skipped):
+    config = MiningConfig(
+        negatives=(strategy,), per_pair=per_pair, skip_ranks=skipped, band=(0, 3), margin=4.0
+    )
+    vectors, labels, ids = gallery
+    mined = mine(vectors, labels, config=config, ids=ids)
+    problem = make_problem(vectors, labels, ids, None, None)
+    oracle_of(problem, config).check(mined.triplets, mined.stats)
+
+
+def test_equal_negatives_that_are_skipped_do_not_hide_the_next():
+    # Four negatives at distance 2, in places 0 to 3, and one at 4.
+    vectors = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 1], [0, 1], [-1, 0]], np.float32)
+    config = MiningConfig(negatives=("hardest",), skip_ranks=4)
+    triplets = mine(vectors, [0, 0, 1, 1, 1, 1, 1], config=config).triplets
+    assert triplets.negative_id[triplets.anchor_id == 0].tolist() == [6]
+
+
+def test_a_band_counts_each_of_several_equals():
+    vectors = np.array([[1, 0], [1, 0], [0.6, 0.8], *[[0, 1]] * 6], np.float32)
+    config = MiningConfig(negatives=("rank_band",), band=(1, 3), per_pair=4)
+    triplets = mine(vectors, [0, 0, *[1] * 7], config=config).triplets
+    of_first = triplets.take(triplets.anchor_id == 0)
+    assert sorted(of_first.negative_id.tolist()) == [3, 4]
+    assert of_first.negative_rank.tolist() == [1, 1]
+
+
+def test_positives_nearly_as_far_have_windows_of_their_own():
+    # A negative between two positives that are 1e-4 and 3e-4 away.
+    vectors = unit(np.array([[1, 0], [1, 1e-4], [1, 3e-4], [1, 2e-4]], np.float32))
+    mined = mine(vectors, [0, 0, 0, 1], config=MiningConfig(negatives=("semi_hard",)))
+    of_first = mined.triplets.take(mined.triplets.anchor_id == 0)
+    assert of_first.positive_id.tolist() == [1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(galleries(), st.lists(st.sampled_from(NEGATIVES), min_size=2, max_size=3, unique=True))
+def test_strategies_do_not_disturb_one_another(as_set, gallery, names):
+    vectors, labels, ids = gallery
+    config = MiningConfig(negatives=tuple(names), per_pair=2, band=(0, 100))
+    together = mine(vectors, labels, config=config, ids=ids)
+    alone = [
+        mine(vectors, labels, config=replace(config, negatives=(name,)), ids=ids) for name in names
+    ]
+    assert as_set(together.triplets) == set().union(*(as_set(one.triplets) for one in alone))
+    assert together.stats.answered == {n: alone[i].stats.triplets for i, n in enumerate(names)}
 
 
 @settings(max_examples=60, deadline=None)
 @given(galleries(), st.sampled_from(NEGATIVES), st.data())
 def test_several_labels_an_item(oracle_of, gallery, strategy, data):
     vectors, _, ids = gallery
-    some = st.lists(st.sampled_from("abcd"), min_size=1, max_size=3, unique=True)
+    ids = np.sort(ids)
+    some = st.lists(st.sampled_from("abcd"), max_size=3, unique=True)
     labels = [data.draw(some) for _ in vectors]
-    config = MiningConfig(negatives=(strategy,), max_positives=0)
+    config = MiningConfig(negatives=(strategy,), max_positives=0, band=(0, 100), pool=4096)
     problem = make_problem(vectors, labels, ids, None, None)
     for anchor, own in enumerate(labels):
         shared = {row for row, other in enumerate(labels) if set(own) & set(other)} - {anchor}
         got = oracle_of(problem, config).listed(problem.positives, anchor) - {anchor}
         assert got == shared
-    check(oracle_of(problem, config), mine_problem(problem, config).triplets, strategy)
+    mined = mine_problem(problem, config)
+    oracle_of(problem, config).check(mined.triplets, mined.stats)
 
 
 @settings(max_examples=60, deadline=None)
 @given(galleries(), st.sampled_from(NEGATIVES), st.data())
 def test_queries_against_a_corpus(oracle_of, gallery, strategy, data):
     corpus, _, ids = gallery
+    ids = np.sort(ids)
     queries = unit(np.random.default_rng(0).normal(size=(5, corpus.shape[1])).astype(np.float32))
     answers = {q: data.draw(st.lists(st.sampled_from(ids.tolist()), max_size=3)) for q in range(5)}
-    config = MiningConfig(negatives=(strategy,), max_positives=0)
+    config = MiningConfig(negatives=(strategy,), max_positives=0, band=(0, 100), pool=4096)
     problem = make_problem(corpus, None, ids, queries, answers)
     mined = mine(corpus, config=config, ids=ids, queries=queries, positives=answers)
-    check(oracle_of(problem, config), mined.triplets, strategy)
+    oracle_of(problem, config).check(mined.triplets, mined.stats)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(galleries(), st.sampled_from(NEGATIVES), st.data())
 def test_same_as_pairs_are_never_negatives_of_each_other(oracle_of, gallery, strategy, data):
     vectors, labels, ids = gallery
     item = st.sampled_from(ids.tolist())
     pairs = np.array(data.draw(st.lists(st.tuples(item, item), min_size=1, max_size=8)))
-    config = MiningConfig(negatives=(strategy,))
-    triplets = mine(vectors, labels, config=config, ids=ids, same_as=pairs).triplets
+    config = MiningConfig(negatives=(strategy,), band=(0, 100), pool=4096)
+    mined = mine(vectors, labels, config=config, ids=ids, same_as=pairs)
     both = {*map(tuple, pairs.tolist()), *map(tuple, pairs[:, ::-1].tolist())}
+    triplets = mined.triplets
     named = set(zip(triplets.anchor_id.tolist(), triplets.negative_id.tolist(), strict=True))
     assert not both & named
     problem = make_problem(vectors, labels, ids, None, None).forbid(pairs)
-    check(oracle_of(problem, config), triplets, strategy)
+    oracle_of(problem, config).check(triplets, mined.stats)
 
 
 @settings(max_examples=60, deadline=None)
-@given(galleries())
-def test_kinds_and_second_negatives(gallery):
+@given(galleries(), st.integers(0, 3))
+def test_second_negatives_are_others_of_the_negatives_class(gallery, seed):
     vectors, labels, ids = gallery
     config = MiningConfig(negatives=("uniform", "hardest"), per_pair=5, second_negative=True)
-    triplets = mine(vectors, labels, config=config, ids=ids).triplets
+    triplets = mine(vectors, labels, config=config, ids=ids, seed=seed).triplets
     label = dict(zip(ids.tolist(), labels, strict=True))
-    for t in range(len(triplets)):
-        d_ap, d_an = triplets.d_ap[t], triplets.d_an[t]
-        near = SEMI_HARD if d_an < d_ap + np.float32(0.2) else EASY
-        assert triplets.kind[t] == (HARD if d_an <= d_ap else near)
-        negative, second = int(triplets.negative_id[t]), int(triplets.negative2_id[t])
+    for negative, second in zip(
+        triplets.negative_id.tolist(), triplets.negative2_id.tolist(), strict=True
+    ):
         others = [i for i in label if label[i] == label[negative] and i != negative]
         assert second in others if others else second == -1
 
 
 @settings(max_examples=60, deadline=None)
-@given(galleries(), st.integers(1, 4))
-def test_the_hub_cap_keeps_as_many_as_it_says(gallery, cap):
+@given(galleries(), st.integers(1, 4), st.integers(0, 3))
+def test_the_hub_cap_keeps_the_smallest_hashes(as_set, loop_hash, gallery, cap, seed):
     vectors, labels, ids = gallery
-    config = MiningConfig(negatives=("hardest",), max_positives=0)
-    free = mine(vectors, labels, config=config, ids=ids)
-    capped = mine(vectors, labels, config=replace(config, hub_cap=cap), ids=ids)
-    before = dict(zip(*np.unique(free.triplets.negative_id, return_counts=True), strict=True))
-    after = dict(zip(*np.unique(capped.triplets.negative_id, return_counts=True), strict=True))
-    assert after == {item: min(cap, count) for item, count in before.items()}
+    config = MiningConfig(negatives=("hardest", "semi_hard"), max_positives=0)
+    free = mine(vectors, labels, config=config, ids=ids, seed=seed)
+    capped = mine(vectors, labels, config=replace(config, hub_cap=cap), ids=ids, seed=seed)
+    serving = defaultdict(set)
+    for anchor, positive, negative, kind in as_set(free.triplets):
+        hashed = loop_hash(seed, anchor, positive, negative)
+        serving[negative].add((hashed, anchor, positive, negative, kind))
+    kept = {row[1:] for rows in serving.values() for row in sorted(rows)[:cap]}
+    assert as_set(capped.triplets) == kept
     assert capped.stats.capped == len(free.triplets) - len(capped.triplets)
 
 
-def drawn(vectors, strategy, seeds, pool=1024):
-    """How often each row is drawn as the negative of item 0, whose only positive is item 1."""
-    labels = [0, 0] + [1] * (len(vectors) - 2)
-    problem = make_problem(vectors, labels, None, None, None).block(slice(1))
-    config = MiningConfig(negatives=(strategy,), pool=pool)
-    counts = np.zeros(len(vectors))
-    for seed in range(seeds):
-        triplets, _ = mine_block(Exact(problem=problem), slice(1), config, seed)
-        counts[triplets.negative_id] += 1
-    return counts
+def test_the_semi_hard_window_is_open_at_both_ends():
+    # The positive is a copy, so the window ends at the margin itself.
+    vectors = np.array([[1, 0], [1, 0], [1, 0], [0.6, 0.8], [0, 1]], np.float32)
+    d_an = rounded_once(*unit(vectors)[[0, 3]])
+    for margin, wanted in ((d_an, []), (np.nextafter(d_an, np.float32(4)), [3])):
+        names = ("semi_hard", "random_semi_hard")
+        config = MiningConfig(negatives=names, margin=float(margin))
+        triplets = mine(vectors, [0, 0, 1, 1, 1], config=config).triplets
+        assert triplets.negative_id[triplets.anchor_id == 0].tolist() == wanted * 2
+        config = replace(config, negatives=("uniform",), per_pair=9)
+        triplets = mine(vectors, [0, 0, 1, 1, 1], config=config).triplets
+        third = (triplets.anchor_id == 0) & (triplets.negative_id == 3)
+        assert triplets.kind[third].tolist() == [SEMI_HARD if wanted else EASY]
 
 
-def test_random_draws_are_even():
-    rng = np.random.default_rng(0)
-    counts = drawn(unit(rng.normal(size=(40, 8)).astype(np.float32)), "uniform", 400)
-    assert counts.sum() == 400
-    assert counts[2:].min() > 1  # 10.5 on average
-    assert counts.max() < 28
+def test_the_least_difference_tells_hard_from_semi_hard():
+    # A negative whose distance is the next float32 after the positive's.
+    anchor, positive = np.float32([1, 0]), np.float32([0.6, 0.8])
+    wanted = np.nextafter(rounded_once(anchor, positive), np.float32(4))
+    steps = np.stack(np.meshgrid(np.arange(9), np.arange(9)), axis=-1).reshape(-1, 2)
+    near = positive + np.float32([-(2.0**-24), 2.0**-24]) * steps.astype(np.float32)
+    negative = next(step for step in near if rounded_once(anchor, step) == wanted)
+    gallery = Embeddings(
+        ids=np.arange(3),
+        label_codes=np.array([0, 0, 1], np.int32),
+        vectors=np.stack([anchor, positive, negative]),
+    )
+    config = MiningConfig(negatives=("hard", "hardest", "semi_hard"))
+    triplets = mine_problem(by_label(gallery), config).triplets
+    assert triplets.kind[triplets.anchor_id == 0].tolist() == [SEMI_HARD] * 2
 
 
-def test_distance_weighted_draws_follow_the_inverse_density():
-    # Four groups of negatives at fixed distances; d = 4, so log w = -2 log d - log(1 - d^2/4) / 2.
-    angles = np.repeat([0.7, 0.9, 1.1, 1.3], 25)
-    rng = np.random.default_rng(0)
-    side = unit(rng.normal(size=(100, 3)).astype(np.float32))
-    negatives = np.concatenate([np.cos(angles)[:, None], np.sin(angles)[:, None] * side], axis=1)
-    vectors = np.concatenate([np.eye(4)[:1], np.eye(4)[:1], negatives]).astype(np.float32)
-    counts = drawn(vectors, "distance_weighted", 1500, pool=2048)
-    groups = counts[2:].reshape(4, 25).sum(axis=1)
-    d = 2 * np.sin(np.array([0.7, 0.9, 1.1, 1.3]) / 2)
-    weights = np.exp(-2 * np.log(d) - 0.5 * np.log(1 - d * d / 4))
-    np.testing.assert_allclose(groups / groups.sum(), weights / weights.sum(), atol=0.04)
+def rounded_once(a, b):
+    """The distance of two vectors."""
+    return ((a.astype(np.float64) - b.astype(np.float64)) ** 2).sum().astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({}, "3 vectors need 3 labels"),
-        ({"labels": ["a", "b"]}, "3 vectors need 3 labels"),
-        ({"labels": ["a"] * 3, "ids": np.array([1, 1, 2])}, "3 different integers"),
-        ({"queries": np.ones((1, 2))}, "queries need positives"),
-        ({"queries": np.ones((1, 2)), "positives": {0: [9]}}, "its positive 9 is not in the"),
-        ({"labels": ["a"] * 3, "same_as": np.array([[0, 9]])}, "one of the ids is not in the"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, message):
-    vectors = np.ones((3, 2), np.float32)
-    with pytest.raises(InputError, match=message):
-        mine(vectors, **arguments)
-
-
-def test_vectors_without_direction_are_refused():
-    vectors = np.ones((3, 2), np.float32)
-    vectors[1] = 0
-    with pytest.raises(InputError, match="vector 1 has length 0"):
-        mine(vectors, ["a"] * 3)
+@pytest.mark.parametrize("labels", [[1, 1, 1], ["a", "b", "c"], np.array([2.5, 2.5, 2.5])])
+def test_one_class_or_only_singletons_have_no_triplets(labels):
+    vectors = np.eye(3, dtype=np.float32)
+    mined = mine(vectors, labels, config=MiningConfig(negatives=NEGATIVES))
+    assert len(mined.triplets) == 0
+    assert mined.stats.none_exists["hard"] == mined.stats.pairs

@@ -1,0 +1,195 @@
+"""What may be asked of mining: settings, arguments, and the engine that follows from them."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import mining.policy
+from data.errors import InputError
+from mining import MiningConfig, mine
+from mining.config import NEGATIVES, POSITIVES
+from mining.policy import EXACT_LIMIT, choose
+from mining.problem import by_pairs
+
+AUTO = MiningConfig()
+RANGES = {
+    "max_positives": (0, 1_000_000),
+    "per_pair": (1, 1000),
+    "pool": (16, 1_000_000),
+    "skip_ranks": (0, 1000),
+    "absolute_margin": (0, 4),
+    "relative_margin": (0, 1),
+    "near_duplicate": (0, 4),
+    "hub_cap": (0, 2**31 - 1),
+    "recall": (0.5, 1),
+    "recall_neighbours": (0.5, 1),
+    "candidates": (1, 10_000),
+    "memory_gb": (0.01, 10_000),
+    "unit_anchors": (64, 1_000_000),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_numbers_out_of_range_are_refused(name):
+    low, high = RANGES[name]
+    for value in (low - 1, high + 1, float("nan")):
+        with pytest.raises(InputError) as caught:
+            MiningConfig(**{name: value})
+        assert str(caught.value) == f"mining.{name} is {value}; it must be {low} to {high}"
+    for value in (low, high):
+        assert getattr(MiningConfig(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"positives": "best"}, "mining.positives is 'best'; known: all, random, hardest, easiest"),
+        ({"negatives": ()}, r"mining.negatives is \[\]; known: semi_hard, hard, hardest"),
+        ({"negatives": ("hard", "soft")}, r"mining.negatives is \['hard', 'soft'\]; known: semi"),
+        ({"negatives": ("hard", "hard")}, "mining.negatives is .*; name each strategy once"),
+        ({"margin": 0.0}, "mining.margin is 0.0; it is a squared distance, above 0 and up to 4"),
+        ({"margin": 4.1}, "mining.margin is 4.1; it is a squared distance, above 0 and up to 4"),
+        ({"margin": float("nan")}, "mining.margin is nan; it is a squared distance"),
+        ({"band": (5, 5)}, r"mining.band is \[5, 5\]; it is two ranks, at most 1000"),
+        ({"band": (-1, 5)}, r"mining.band is \[-1, 5\]; it is two ranks, at most 1000"),
+        ({"band": (0, 1001)}, r"mining.band is \[0, 1001\]; it is two ranks, at most 1000"),
+        ({"band": (5,)}, r"mining.band is \[5\]; it is two ranks"),
+        ({"engine": "fast"}, "mining.engine is 'fast'; known: auto, exact, approximate, faiss:"),
+        ({"engine": "faiss"}, "mining.engine is 'faiss'; known: auto, exact, approximate, faiss:"),
+    ],
+)
+def test_bad_settings_are_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        MiningConfig(**values)
+
+
+def test_every_strategy_is_known():
+    for positives in POSITIVES:
+        assert MiningConfig(positives=positives, negatives=NEGATIVES, band=(0, 1000))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "3 vectors need 3 labels"),
+        ({"labels": ["a", "b"]}, "3 vectors need 3 labels"),
+        ({"labels": ["a"] * 3, "ids": np.array([1, 1, 2])}, "3 different integers"),
+        ({"labels": ["a"] * 3, "ids": np.array([1, 2, 3, 4])}, "3 different integers"),
+        ({"queries": np.ones((1, 2))}, "queries need positives"),
+        ({"queries": np.ones((1, 2)), "positives": {0: [9]}}, "its positive 9 is not in the"),
+        ({"labels": ["a"] * 3, "same_as": np.array([[0, 9]])}, "one of the ids is not in the"),
+        (
+            {"labels": [["a"]] * 3, "config": MiningConfig(second_negative=True)},
+            "mining.second_negative needs items with one label each",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    vectors = np.ones((3, 2), np.float32)
+    with pytest.raises(InputError, match=message):
+        mine(vectors, **arguments)
+
+
+@pytest.mark.parametrize("bad", [0, np.nan, np.inf])
+def test_vectors_without_direction_are_refused(bad):
+    vectors = np.ones((3, 2), np.float32)
+    vectors[1] = bad
+    with pytest.raises(InputError, match="vector 1 has length"):
+        mine(vectors, ["a"] * 3)
+
+
+def test_no_vectors_at_all_are_refused():
+    with pytest.raises(InputError):
+        mine(np.zeros((0, 4), np.float32), [])
+
+
+def test_no_queries_give_no_triplets():
+    mined = mine(np.eye(3), queries=np.zeros((0, 3)), positives={})
+    assert len(mined.triplets) == 0
+
+
+def test_vectors_of_any_length_and_type_are_scaled():
+    vectors = np.random.default_rng(0).normal(size=(20, 3))
+    one = mine(vectors, [0, 1] * 10).triplets
+    two = mine((vectors * np.linspace(1, 9, 20)[:, None]).tolist(), [0, 1] * 10).triplets
+    np.testing.assert_array_equal(one.negative_id, two.negative_id)
+    np.testing.assert_allclose(one.d_an, two.d_an, atol=1e-6)
+
+
+def test_labels_of_any_kind_that_sorts():
+    vectors = np.random.default_rng(0).normal(size=(12, 3))
+    kinds = [[i % 3 for i in range(12)], [f"{i % 3}" for i in range(12)], np.arange(12) % 3 * 0.5]
+    kinds.append([{f"{i % 3}"} for i in range(12)])
+    mined = [mine(vectors, labels).triplets for labels in kinds]
+    for other in mined[1:]:
+        np.testing.assert_array_equal(other.negative_id, mined[0].negative_id)
+
+
+def test_a_query_that_is_the_id_of_an_item_is_another_thing():
+    # Query 0 lies where item 0 does, and item 0 is its negative all the same.
+    corpus = np.eye(3, dtype=np.float32)
+    problem = by_pairs(corpus[:1], np.array([0]), corpus, np.arange(3), {0: [1]})
+    assert problem.own.tolist() == [-1]
+    mined = mine(corpus, queries=corpus[:1], positives={0: [1]})
+    hard = mined.triplets.take(mined.triplets.kind == 0)
+    assert hard.negative_id.tolist() == [0]
+
+
+def test_small_galleries_are_mined_exactly_and_large_ones_by_lists():
+    assert choose(1000, EXACT_LIMIT, 64, AUTO).engine == "exact"
+    assert choose(1000, EXACT_LIMIT + 1, 64, AUTO).engine == "approximate"
+    assert choose(1000, 10**6, 64, MiningConfig(recall=1.0)).engine == "exact"
+
+
+@pytest.mark.parametrize("engine", ["exact", "approximate", "faiss:Flat", "faiss:"])
+@pytest.mark.parametrize("n", [10, 10**6])
+def test_who_names_an_engine_gets_it(engine, n):
+    choice = choose(1000, n, 64, MiningConfig(engine=engine))
+    assert choice.engine == engine.partition(":")[0]
+    assert choice.reason == "mining.engine asks for it"
+
+
+def test_a_gallery_over_the_memory_is_cut_in_shards():
+    n, d = 10**6, 128
+    needed = n * (4 * d + 12) / 2**30
+    one = choose(n, n, d, MiningConfig(memory_gb=needed * 1.01))
+    assert (one.engine, one.shards) == ("approximate", 1)
+    five = choose(n, n, d, MiningConfig(memory_gb=0.1))
+    assert (five.engine, five.shards) == ("exact", 5)
+    assert "cut in shards" in five.reason
+    assert five.memory_gb < one.memory_gb
+
+
+def test_shards_grow_with_the_gallery_and_shrink_with_memory():
+    shards = [choose(n, n, 64, MiningConfig(memory_gb=0.05)).shards for n in (10, 10**5, 10**6)]
+    assert shards == sorted(shards)
+    assert shards[0] == 1 < shards[-1]
+    shards = [choose(10, 10**6, 64, MiningConfig(memory_gb=m)).shards for m in (0.01, 0.1, 1)]
+    assert shards == sorted(shards, reverse=True)
+
+
+@pytest.mark.parametrize("engine", ["exact", "approximate", "auto"])
+def test_costs_grow_with_the_work(engine):
+    config = MiningConfig(engine=engine)
+    for sizes in (
+        [(10**k, 10**5, 64) for k in range(2, 7)],
+        [(1000, 10**k, 64) for k in range(2, 6)],
+        [(1000, 10**4, d) for d in (8, 64, 512)],
+    ):
+        costs = [choose(*size, config) for size in sizes]
+        assert all(a.seconds < b.seconds for a, b in pairwise(costs))
+        assert all(a.memory_gb <= b.memory_gb for a, b in pairwise(costs))
+
+
+def test_lists_cost_less_than_exact_where_they_are_chosen():
+    n = EXACT_LIMIT + 1
+    lists, exact = (choose(n, n, 128, MiningConfig(engine=e)) for e in ("auto", "exact"))
+    assert lists.seconds < exact.seconds
+
+
+def test_a_faster_machine_takes_less_time(monkeypatch):
+    slow = choose(10**5, 10**5, 64, AUTO).seconds
+    monkeypatch.setattr(mining.policy, "product_rate", lambda: 1e12)
+    assert choose(10**5, 10**5, 64, AUTO).seconds < slow
+    assert choose(10**5, 10**5, 64, AUTO).to_json()["engine"] == "exact"

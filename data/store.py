@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-from data.errors import InputError, StoreError
+from data.errors import InputError, StoreBusyError, StoreError
 
 FORMAT = "remine-store/1"
 FOLDERS = ("objects", "receipts", "versions", "views", "work", "tmp")
@@ -265,7 +265,7 @@ class Store:
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read().strip()
-                raise StoreError(
+                raise StoreBusyError(
                     f"{self.root} is in use by {holder}: one cycle at a time"
                 ) from None
             file.truncate(0)

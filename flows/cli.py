@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Typer carries Click inside and exports only the leaves of its exceptions.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="remine",
     help="Offline hard and semi-hard triplet mining over the whole dataset, as the model changes.",
@@ -95,9 +97,12 @@ def run(
     with prepared(settings, execute, Console()):
         pass
 
-    from flows.orchestrate import cycle
+    from flows.server import server
 
-    number = cycle(str(path.absolute()) if path else None, changes)
+    with server(schedules=False):
+        from flows.orchestrate import run_once
+
+        number = run_once(str(path.absolute()) if path else None, changes)
     wide = None if sys.stdout.isatty() else 120
     RichConsole(width=wide).print(round_table(Store(settings.store).version(number)))
     typer.echo(f"report: {settings.store / 'latest' / 'report.html'}")
@@ -276,19 +281,25 @@ def main() -> None:
     """Run the command line: bad input is one line and exit code 2, a broken store exit code 1."""
     try:
         set_environment()
-        sys.exit(app(standalone_mode=False))
+        if (code := app(standalone_mode=False)) != INTERRUPTED:
+            sys.exit(code)
+        _interrupted()  # Typer answers Ctrl-C with a code and no word
     except (InputError, UsageError) as error:
         _fail(str(error), 2)
     except StoreError as error:
         _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; the same command resumes", 130)
+        _interrupted()
+
+
+def _interrupted() -> None:
+    _fail("interrupted; the same command resumes", INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> None:
     sys.stderr.write(f"remine: {message}\n")
     sys.stderr.flush()
-    os._exit(code) if code == 130 else sys.exit(code)
+    os._exit(code) if code == INTERRUPTED else sys.exit(code)
 
 
 def _settings(config: Path | None, overrides: list[str] | None) -> "Config":

@@ -30,7 +30,7 @@ from data.errors import StoreBusyError
 from data.store import Artifact, Version
 from flows.config import Config, load_config
 from flows.console import Console
-from flows.cycle import prepared, run_cycle
+from flows.cycle import prepared, run_cycle, unreported
 from flows.jobs import beam_execute
 from flows.report import write_report
 from flows.table import round_rows
@@ -93,7 +93,7 @@ def _cycle(settings: Config, console: Console) -> int:
                 description=f"cycle {version.cycle}, round by round",
             )
 
-        version = run_cycle(run, items, inputs, call, published)
+        version = unreported(run) or run_cycle(run, items, inputs, call, published)
         page = write_report(run.store, version)
         create_markdown_artifact(key="remine-report", markdown=f"Report: `{page}`")
         run.store.log("cycle", cycle=version.cycle, version=version.number)

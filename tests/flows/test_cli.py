@@ -153,10 +153,9 @@ def test_bad_data_is_refused_before_anything_is_made(remine, tmp_path):
     table = pa.table({"label": ["a", "a", "b", "b"], "split": ["train"] * 4, "image": pictures})
     pq.write_table(table, tmp_path / "items.parquet")
     done = remine("run", "--set", "data.source=items.parquet", cwd=tmp_path)
-    assert (done.returncode, done.stderr.strip()) == (
-        2,
-        "remine: items.parquet: no test classes: the split column names no item `test`",
-    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("remine: items.parquet: no test classes: no item has the split")
+    assert len(done.stderr.strip().splitlines()) == 1
     table = table.set_column(1, "split", [["train", "train", "test", "test"]])
     pq.write_table(table, tmp_path / "items.parquet")
     done = remine("run", "--set", "data.source=items.parquet", cwd=tmp_path)

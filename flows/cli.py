@@ -123,7 +123,7 @@ def schedule(
     if (cron is None) == (every is None):
         raise InputError("give one of --cron and --every")
     path = find_config(config)
-    load_config(path, overrides or ())
+    load_config(path, overrides or ()).check_cycle()
     interval = _interval(every) if every else None
     if cron:
         _check_cron(cron)

@@ -56,6 +56,17 @@ class Config:
     beam: BeamConfig = field(default_factory=BeamConfig)
     base: Path = field(default=Path(), metadata={"internal": True})
 
+    def check_cycle(self) -> None:
+        """Refuse settings that are right each by itself and leave a cycle nothing to train on."""
+        only = {"semi_hard": "semi_hard", "random_semi_hard": "semi_hard", "hard": "hard"}
+        if set(self.mining.negatives) <= set(only):
+            mined = {only[name] for name in self.mining.negatives}
+            if missing := sorted(set(self.train.kinds) - mined):
+                raise InputError(
+                    f"train.kinds asks for {missing[0]}, which mining.negatives"
+                    f" {list(self.mining.negatives)} never gives"
+                )
+
     @property
     def store(self) -> Path:
         """The store's folder."""

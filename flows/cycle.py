@@ -33,6 +33,7 @@ def prepared(
     config: Config, execute: Execute, console: Console
 ) -> Iterator[tuple[Run, Artifact, Artifact]]:
     """The locked store with checked data in it: the run, the items and the inputs."""
+    config.check_cycle()
     with ExitStack() as stack:
         locked = (config.store / "FORMAT").exists()
         if locked:

@@ -4,7 +4,7 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console as RichConsole
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 INTERRUPTED = 130
+LONGEST = timedelta(days=3650)
 
 app = typer.Typer(
     name="remine",
@@ -62,7 +63,12 @@ def init(
 
     if path.exists():
         raise InputError(f"{path} exists: name another file or remove it")
-    path.write_text(config_text())
+    try:
+        path.write_text(config_text())
+    except OSError as error:
+        raise InputError(
+            f"{path}: {error.strerror}; name a file in a folder that is there"
+        ) from None
     typer.echo(f"wrote {path}: edit it, then `remine run --config {path}`")
 
 
@@ -284,12 +290,22 @@ def main() -> None:
         if (code := app(standalone_mode=False)) != INTERRUPTED:
             sys.exit(code)
         _interrupted()  # Typer answers Ctrl-C with a code and no word
-    except (InputError, UsageError) as error:
+    except InputError as error:
         _fail(str(error), 2)
+    except UsageError as error:
+        _misused(error)
     except StoreError as error:
         _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         _interrupted()
+
+
+def _misused(error: Any) -> None:
+    """Typer's own refusals name the option; no command at all is a question for help."""
+    if "NoArgsIsHelp" in type(error).__name__:
+        sys.stderr.write(f"{error.format_message()}\n")
+        sys.exit(2)
+    _fail(error.format_message(), 2)
 
 
 def _interrupted() -> None:
@@ -339,6 +355,8 @@ def _check_cron(text: str) -> None:
 def _interval(text: str) -> timedelta:
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
     number, unit = text[:-1], units.get(text[-1:])
-    if unit is None or not number.isdigit() or int(number) < 1:
+    if unit is None or not (number.isascii() and number.isdigit()) or int(number[:12]) < 1:
         raise InputError(f"--every {text!r}: write a number and s, m, h or d, for example 6h")
-    return timedelta(**{unit: int(number)})
+    if len(number) > 9 or (interval := timedelta(**{unit: int(number)})) > LONGEST:
+        raise InputError(f"--every {text!r}: at most {LONGEST.days}d")
+    return interval

@@ -113,6 +113,8 @@ def _mined(version: Version, number: int) -> Artifact:
     }
     if not mined:
         raise InputError(f"version {version.number} has no triplets yet")
+    if number < -1:
+        raise InputError(f"--round is {number}; it must be a round, or -1 for the last one")
     chosen = max(mined) if number < 0 else number
     if chosen not in mined:
         raise InputError(f"round {chosen} has no triplets; known: {sorted(mined)}")

@@ -22,7 +22,7 @@ LIMIT = 120
 def test_intervals():
     assert _interval("90s").total_seconds() == 90
     assert _interval("6h").total_seconds() == 6 * 3600
-    for bad in ("6", "h", "0s", "-1h", "1w"):
+    for bad in ("6", "h", "0s", "-1h", "1w", "²s", "99999999999d", "9999d"):
         with pytest.raises(InputError):
             _interval(bad)
 

@@ -62,6 +62,8 @@ class DataConfig:
     glyphs: GlyphConfig = field(default_factory=GlyphConfig)
 
     def __post_init__(self) -> None:
+        if not self.source:
+            raise InputError('data.source is empty; name a file, a folder or "glyphs"')
         if unknown := set(self.columns) - set(COLUMNS):
             raise InputError(
                 f"unknown key data.columns.{min(unknown)}; known: {', '.join(COLUMNS)}"

@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class StoreError(RuntimeError):
     """Stored files are missing, corrupt or in use. The message is one line that names the file."""
+
+
+class StoreBusyError(StoreError):
+    """Another process holds the store for writing."""

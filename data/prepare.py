@@ -4,10 +4,11 @@ Everything is checked before anything is stored: shards are staged in a temporar
 into the store only when the last row was sound.
 """
 
+import fcntl
 import hashlib
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +22,10 @@ import pyarrow.compute as pc
 
 from data import schemas
 from data.config import DataConfig
-from data.errors import InputError
+from data.errors import InputError, StoreBusyError
 from data.inputs import Transform
 from data.sources import Source
-from data.store import Artifact, Store
+from data.store import Artifact, Store, digest
 from data.types import SPLITS, Int8, Int32, Int64
 
 Progress = Callable[[int, int], None]
@@ -67,9 +68,9 @@ def catalogue(source: Source, config: DataConfig) -> Catalogue:
     if not len(table):
         raise InputError(f"data.source: {config.source} holds no items")
     ids = _ids(table, source.where)
-    labels, codes = _labels(table, source.where)
+    labels, codes = _labels(_texts(table, "label", config.source), table, source.where)
     if "split" in table.column_names:
-        splits = _named_splits(table["split"], source.where)
+        splits = _named_splits(_texts(table, "split", config.source), source.where)
     else:
         splits = _split_by_class(labels, codes, config)
     found = Catalogue(
@@ -77,7 +78,7 @@ def catalogue(source: Source, config: DataConfig) -> Catalogue:
         label_codes=codes,
         labels=labels,
         splits=splits,
-        groups=table["group"].cast(pa.string()) if "group" in table.column_names else None,
+        groups=_texts(table, "group", config.source) if "group" in table.column_names else None,
     )
     _check_task(found, config.source)
     return found
@@ -148,10 +149,42 @@ def _where(source: Source, start: int, row: int) -> str:
 
 @contextmanager
 def staging_folder(place: Path) -> Iterator[Path]:
-    """A temporary folder in `place`, or in the nearest folder above it that exists."""
-    near = next(p for p in (place, *place.absolute().parents) if p.is_dir())
-    with tempfile.TemporaryDirectory(prefix=".remine-", dir=near) as folder:
-        yield Path(folder)
+    """An empty folder in `place`, or for it in the nearest folder above it that exists.
+
+    Its name follows from `place`, so that the next run finds and empties what a kill left.
+    """
+    place = place.absolute()
+    near = next(p for p in (place, *place.parents) if p.is_dir())
+    folder = near / f".remine-{place.name}-{digest(str(place))[:8]}"
+    with _held(folder):
+        for left in folder.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, in the hands of this process alone."""
+    folder.mkdir(exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if not _locked(handle, folder):
+            raise StoreBusyError(f"{folder} is in use: another run checks the same data")
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int, folder: Path) -> bool:
+    """Whether the opened folder is ours now, and is still the one under its name."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def read_catalogue(store: Store, items: Artifact) -> Catalogue:
@@ -190,14 +223,27 @@ def _ids(table: pa.Table, where: Callable[[int], str]) -> Int64:
     return ids
 
 
-def _labels(table: pa.Table, where: Callable[[int], str]) -> tuple[list[str], Int32]:
+def _texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
+    """A column as text; numbers and dates have one."""
+    column = table[name]
+    try:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        return column.cast(pa.string())
+    except pa.ArrowException:  # a list, a struct, bytes that are not UTF-8
+        raise InputError(
+            f"{source}: {name} is {column.type} that does not read as text; make it text"
+        ) from None
+
+
+def _labels(
+    texts: pa.ChunkedArray, table: pa.Table, where: Callable[[int], str]
+) -> tuple[list[str], Int32]:
     """Sorted label names, and each item's code."""
-    column = table["label"]
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    missing = pc.fill_null(pc.is_nan(column), True) if _is_float(column) else pc.is_null(column)
-    column = pc.utf8_trim_whitespace(column.cast(pa.string()))
-    missing = pc.or_(missing, pc.fill_null(pc.equal(column, ""), True))
+    column = pc.utf8_trim_whitespace(texts)
+    missing = pc.fill_null(pc.equal(column, ""), True)
+    if pa.types.is_floating(table["label"].type):
+        missing = pc.or_(missing, pc.equal(column, "nan"))
     if pc.any(missing).as_py():
         raise InputError(f"{where(pc.index(missing, True).as_py())}: label is missing")
     labels = sorted(pc.unique(column).to_pylist())
@@ -205,12 +251,8 @@ def _labels(table: pa.Table, where: Callable[[int], str]) -> tuple[list[str], In
     return labels, codes
 
 
-def _is_float(column: pa.ChunkedArray) -> bool:
-    return bool(pa.types.is_floating(column.type))
-
-
 def _named_splits(column: pa.ChunkedArray, where: Callable[[int], str]) -> Int8:
-    codes = pc.fill_null(pc.index_in(column.cast(pa.string()), pa.array(SPLITS)), -1).to_numpy()
+    codes = pc.fill_null(pc.index_in(column, pa.array(SPLITS)), -1).to_numpy()
     if (codes < 0).any():
         row = int((codes < 0).argmax())
         raise InputError(f"{where(row)}: split is {column[row].as_py()!r}; known: train, val, test")
@@ -235,15 +277,19 @@ def _check_task(found: Catalogue, source: str) -> None:
     """Refuse data that leaves nothing to learn or nothing to test."""
     counts = found.counts()
     if not counts["test"]["classes"]:
-        raise InputError(f"{source}: no test classes: the split column names no item `test`")
+        raise InputError(
+            f"{source}: no test classes: no item has the split `test` (of a column `split`, or of"
+            " folders train, val and test)"
+        )
     if counts["train"]["classes"] < 2:
         raise InputError(
             f"{source}: of {len(found.labels)} classes {counts['train']['classes']} to train on:"
             " triplets need two or more to train on, and one more to test"
         )
-    sizes = np.bincount(found.label_codes[found.splits == 0])
-    if sizes.max() < 2:
-        raise InputError(f"{source}: no training class has two items, so there is no pair")
+    for code, what in ((0, "training"), (2, "test")):
+        if np.bincount(found.label_codes[found.splits == code]).max() < 2:
+            so = "there is no pair" if what == "training" else "retrieval cannot be measured"
+            raise InputError(f"{source}: no {what} class has two items, so {so}")
 
 
 def _items_table(

@@ -20,7 +20,7 @@ from data.errors import InputError
 from data.glyphs import GlyphSource
 from data.schemas import CONTENTS
 from data.store import file_sha256
-from data.types import Float32
+from data.types import SPLITS, Float32
 
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -78,7 +78,7 @@ class TableSource:
         self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         try:
             self.dataset = _dataset(self.files, columns.get("id", "id"))
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: {first_line(error)}") from None
         self.columns = self._columns(path, columns)
         found = [c for c in ("image", "path", "text", "vector") if c in self.columns]
@@ -160,7 +160,7 @@ class TableSource:
         try:
             for batch in self.dataset.to_batches([column], batch_size=rows, batch_readahead=1):
                 yield batch.column(0)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise InputError(f"{self.path}: {first_line(error)}") from None
 
     def _sorted(self, column: str) -> pa.ChunkedArray:
@@ -186,7 +186,7 @@ class TableSource:
     def _read(self, columns: list[str]) -> pa.Table:
         try:
             return self.dataset.to_table(columns=columns)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise InputError(f"{self.path}: {first_line(error)}") from None
 
 
@@ -202,7 +202,13 @@ class FolderSource:
         if not tops:
             raise InputError(f"{root} holds no folders: one folder of images per class is needed")
         names = {p.name for p in tops}
-        self.split = bool(names & {"train"}) and names <= {"train", "val", "test"}
+        others = sorted(names - set(SPLITS))
+        if others and (named := sorted(names & {"train", "test"})):
+            raise InputError(
+                f"{root} holds {', '.join(named)} beside {', '.join(others[:5])}: name splits"
+                " train, val and test alone; a class of such a name needs another, or a table"
+            )
+        self.split = bool(names & {"train"}) and not others
         folders = [(f, t.name) for t in tops for f in _folders(t)] if self.split else None
         self.paths: list[Path] = []
         self.splits: list[str] = []
@@ -255,7 +261,7 @@ class ArraySource:
                 f"{path} holds {self.vectors.dtype} {self.vectors.shape}, not (n, d) numbers"
             )
         if labels.suffix == ".npy":
-            self.labels = pa.array(load_npy(labels, mapped=False).reshape(-1))
+            self.labels = _npy_labels(labels)
         else:
             self.labels = pa.array(read_lines(labels), pa.string())
         if len(self.labels) != len(self.vectors):
@@ -279,6 +285,14 @@ class ArraySource:
         """The vectors."""
         for start in range(0, len(self.vectors), rows):
             yield _float32(self.vectors[start : start + rows])
+
+
+def _npy_labels(path: Path) -> pa.Array:
+    labels = load_npy(path, mapped=False).reshape(-1)
+    try:
+        return pa.array(labels)
+    except (pa.ArrowException, ValueError):
+        raise InputError(f"{path} holds {labels.dtype}, which is neither text nor whole") from None
 
 
 def _dataset(files: list[Path], id_column: str) -> ds.Dataset:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-from data.errors import InputError, StoreError
+from data.errors import InputError, StoreBusyError, StoreError
 
 FORMAT = "remine-store/1"
 FOLDERS = ("objects", "receipts", "versions", "views", "work", "tmp")
@@ -137,11 +137,8 @@ class Store:
         self._verified: set[tuple[str, int, int]] = set()
         marker = self.root / "FORMAT"
         if create and not marker.exists():
-            if self.root.exists() and not self.root.is_dir():
-                raise InputError(f"{root} is a file: name an empty or a new folder")
+            check_place(root)
             # Folders without FORMAT are what a kill leaves between the two steps below.
-            if self.root.exists() and {p.name for p in self.root.iterdir()} - set(FOLDERS):
-                raise InputError(f"{root} holds other files: name an empty or a new folder")
             for name in FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             self._write(marker, f"{FORMAT}\n".encode())
@@ -265,7 +262,7 @@ class Store:
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read().strip()
-                raise StoreError(
+                raise StoreBusyError(
                     f"{self.root} is in use by {holder}: one cycle at a time"
                 ) from None
             file.truncate(0)
@@ -309,6 +306,14 @@ class Store:
             sync(temp)
             temp.replace(path)
             sync(path.parent)
+
+
+def check_place(root: Path) -> None:
+    """Refuse a place where no store can be made."""
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file: name an empty or a new folder")
+    if root.exists() and {p.name for p in root.iterdir()} - set(FOLDERS):
+        raise InputError(f"{root} holds other files: name an empty or a new folder")
 
 
 def sync(path: Path) -> None:

@@ -64,7 +64,10 @@ def vector_shape(path: Path) -> tuple[int, int]:
     if path.suffix == ".npy":
         n, d = load_npy(path, mapped=True).shape
         return int(n), int(d)
-    file = pq.ParquetFile(path)
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: {first_line(error)}") from None
     if "vector" not in file.schema_arrow.names:
         raise InputError(f"{path} has no column 'vector'; it has {file.schema_arrow.names}")
     first = next(file.iter_batches(1, columns=["vector"]), None)
@@ -77,7 +80,7 @@ def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
         raise InputError(f"{path} does not exist")
     try:
         table = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: {first_line(error)}") from None
     for name in columns:
         if name not in table.column_names:
@@ -90,7 +93,7 @@ def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
 def _read_parquet(path: Path, *, labelled: bool) -> tuple[Int64, Float32, Sequence[object] | None]:
     try:
         table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: {first_line(error)}") from None
     for name in ("vector", "label") if labelled else ("vector",):
         if name not in table.column_names:

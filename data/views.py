@@ -15,6 +15,15 @@ from data.store import Store, Version
 
 def lay_out(store: Store, version: Version) -> Path:
     """Make the view of `version` and point `latest` at it; returns its folder."""
+    folder = view(store, version)
+    link = store.root / "tmp" / secrets.token_hex(8)
+    link.symlink_to(folder.relative_to(store.root))
+    link.replace(store.root / "latest")
+    return folder
+
+
+def view(store: Store, version: Version) -> Path:
+    """The folder of `version`'s view, made if it is not there."""
     folder = store.root / "views" / f"{version.number:08d}"
     if not folder.exists():
         building = store.root / "tmp" / secrets.token_hex(8)
@@ -26,7 +35,4 @@ def lay_out(store: Store, version: Version) -> Path:
                 # As deep below the root in tmp/x as it will be in views/x.
                 link.symlink_to(os.path.relpath(store.root / file.object, link.parent))
         building.rename(folder)
-    link = store.root / "tmp" / secrets.token_hex(8)
-    link.symlink_to(folder.relative_to(store.root))
-    link.replace(store.root / "latest")
     return folder

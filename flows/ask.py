@@ -13,6 +13,7 @@ from rich.table import Table
 from data.errors import InputError, StoreError
 from data.inputs import ImageTransform, vector_transform
 from data.prepare import read_catalogue
+from data.sources import load_npy
 from data.store import Store, Version
 from data.types import SPLITS, Float32, unit
 from flows.stages import load_checkpoint
@@ -34,6 +35,8 @@ class Question:
         given = [self.item, self.vector, self.image, self.text]
         if sum(part is not None for part in given) != 1:
             raise InputError("give exactly one of --id, --vector, --image and --text")
+        if self.item is not None and not 0 <= self.item < 2**63:
+            raise InputError(f"no item {self.item} in the index: ids are 0 to 2^63 - 1")
         if not 1 <= self.k < MAX_K:
             raise InputError(f"k is {self.k}; it must be 1 to {MAX_K - 1}")
 
@@ -104,9 +107,9 @@ def _vectors(store: Store, version: Version, searcher: Searcher, question: Quest
 
 def _load_queries(path: Path) -> Float32:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--vector {path}: {str(error).splitlines()[0]}") from None
+        array = load_npy(path, mapped=False)
+    except InputError as error:
+        raise InputError(f"--vector {error}") from None
     vectors: Any = np.atleast_2d(array)
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         raise InputError(f"--vector {path} holds {array.dtype} {array.shape}, not (q, d) numbers")

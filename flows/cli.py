@@ -4,7 +4,7 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console as RichConsole
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # Typer carries Click inside and exports only the leaves of its exceptions.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+INTERRUPTED = 130
+LONGEST = timedelta(days=3650)
 
 app = typer.Typer(
     name="remine",
@@ -60,7 +63,12 @@ def init(
 
     if path.exists():
         raise InputError(f"{path} exists: name another file or remove it")
-    path.write_text(config_text())
+    try:
+        path.write_text(config_text())
+    except OSError as error:
+        raise InputError(
+            f"{path}: {error.strerror}; name a file in a folder that is there"
+        ) from None
     typer.echo(f"wrote {path}: edit it, then `remine run --config {path}`")
 
 
@@ -95,9 +103,12 @@ def run(
     with prepared(settings, execute, Console()):
         pass
 
-    from flows.orchestrate import cycle
+    from flows.server import server
 
-    number = cycle(str(path.absolute()) if path else None, changes)
+    with server(schedules=False):
+        from flows.orchestrate import run_once
+
+        number = run_once(str(path.absolute()) if path else None, changes)
     wide = None if sys.stdout.isatty() else 120
     RichConsole(width=wide).print(round_table(Store(settings.store).version(number)))
     typer.echo(f"report: {settings.store / 'latest' / 'report.html'}")
@@ -118,7 +129,7 @@ def schedule(
     if (cron is None) == (every is None):
         raise InputError("give one of --cron and --every")
     path = find_config(config)
-    load_config(path, overrides or ())
+    load_config(path, overrides or ()).check_cycle()
     interval = _interval(every) if every else None
     if cron:
         _check_cron(cron)
@@ -276,19 +287,35 @@ def main() -> None:
     """Run the command line: bad input is one line and exit code 2, a broken store exit code 1."""
     try:
         set_environment()
-        sys.exit(app(standalone_mode=False))
-    except (InputError, UsageError) as error:
+        if (code := app(standalone_mode=False)) != INTERRUPTED:
+            sys.exit(code)
+        _interrupted()  # Typer answers Ctrl-C with a code and no word
+    except InputError as error:
         _fail(str(error), 2)
+    except UsageError as error:
+        _misused(error)
     except StoreError as error:
         _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; the same command resumes", 130)
+        _interrupted()
+
+
+def _misused(error: Any) -> None:
+    """Typer's own refusals name the option; no command at all is a question for help."""
+    if "NoArgsIsHelp" in type(error).__name__:
+        sys.stderr.write(f"{error.format_message()}\n")
+        sys.exit(2)
+    _fail(error.format_message(), 2)
+
+
+def _interrupted() -> None:
+    _fail("interrupted; the same command resumes", INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> None:
     sys.stderr.write(f"remine: {message}\n")
     sys.stderr.flush()
-    os._exit(code) if code == 130 else sys.exit(code)
+    os._exit(code) if code == INTERRUPTED else sys.exit(code)
 
 
 def _settings(config: Path | None, overrides: list[str] | None) -> "Config":
@@ -328,6 +355,8 @@ def _check_cron(text: str) -> None:
 def _interval(text: str) -> timedelta:
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
     number, unit = text[:-1], units.get(text[-1:])
-    if unit is None or not number.isdigit() or int(number) < 1:
+    if unit is None or not (number.isascii() and number.isdigit()) or int(number[:12]) < 1:
         raise InputError(f"--every {text!r}: write a number and s, m, h or d, for example 6h")
-    return timedelta(**{unit: int(number)})
+    if len(number) > 9 or (interval := timedelta(**{unit: int(number)})) > LONGEST:
+        raise InputError(f"--every {text!r}: at most {LONGEST.days}d")
+    return interval

@@ -29,6 +29,8 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.store:
+            raise InputError("run.store is empty; name a folder of its own")
         if not 1 <= self.rounds <= 1000:
             raise InputError(f"run.rounds is {self.rounds}; it must be 1 to 1000")
         if not 0 <= self.seed < 2**31:
@@ -55,6 +57,17 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
     base: Path = field(default=Path(), metadata={"internal": True})
+
+    def check_cycle(self) -> None:
+        """Refuse settings that are right each by itself and leave a cycle nothing to train on."""
+        only = {"semi_hard": "semi_hard", "random_semi_hard": "semi_hard", "hard": "hard"}
+        if set(self.mining.negatives) <= set(only):
+            mined = {only[name] for name in self.mining.negatives}
+            if missing := sorted(set(self.train.kinds) - mined):
+                raise InputError(
+                    f"train.kinds asks for {missing[0]}, which mining.negatives"
+                    f" {list(self.mining.negatives)} never gives"
+                )
 
     @property
     def store(self) -> Path:
@@ -104,6 +117,8 @@ def _override(values: dict[str, Any], override: str) -> None:
         value = text.strip()
     for table in tables:
         values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise InputError(f"--set {override!r}: {table} is a setting, not a table")
     values[name] = value
 
 
@@ -137,4 +152,6 @@ def _value(hint: Any, value: Any, name: str) -> Any:
     if type(value) is not hint:
         names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
         raise InputError(f"{name} is {value!r}; it must be {names[hint]}")
+    if hint is str and "\0" in value:
+        raise InputError(f"{name} is {value!r}; it must not hold a NUL character")
     return value

@@ -47,7 +47,7 @@ class Console:
     def say(self, text: str) -> None:
         """Print a line."""
         if not self.quiet:
-            self.out.print(text, markup=False)
+            self.out.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str, what: str) -> Iterator[Bar]:

@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from data.store import Artifact, Store, Version, digest
-from data.views import lay_out
+from data.views import lay_out, view
 from flows import stages
 from flows.config import Config
 from flows.console import Console
 from flows.jobs import Execute
 from flows.mine_job import mine
+from flows.report import page_of
 from flows.run import Run
 
 Call = Callable[..., Artifact]
@@ -32,6 +33,7 @@ def prepared(
     config: Config, execute: Execute, console: Console
 ) -> Iterator[tuple[Run, Artifact, Artifact]]:
     """The locked store with checked data in it: the run, the items and the inputs."""
+    config.check_cycle()
     with ExitStack() as stack:
         locked = (config.store / "FORMAT").exists()
         if locked:
@@ -81,6 +83,16 @@ def run_cycle(
     return version
 
 
+def unreported(run: Run) -> Version | None:
+    """The last version of a finished cycle that has no page yet: a kill came just before it."""
+    current = run.store.current()
+    if current is None or not current.finished or page_of(run.store, current).exists():
+        return None
+    run.console.say(f"cycle {current.cycle} was finished but for its page")
+    lay_out(run.store, current)
+    return current
+
+
 def _start(run: Run, base: Version | None, items: Artifact, inputs: Artifact) -> Artifact:
     """The last cycle's checkpoint, or a fresh encoder where there is none that fits."""
     if base:
@@ -109,6 +121,10 @@ def _publish(
         if base and old.number <= base.number:
             break
         if replace(version, number=old.number, parent=old.parent).digest == old.digest:
+            # A kill may have come between publishing and laying out.
+            view(run.store, old)
+            if current:
+                lay_out(run.store, current)
             return old
     run.store.publish(version)
     run.store.log("publish", version=version.number, cycle=cycle, round=number)

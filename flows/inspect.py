@@ -1,6 +1,7 @@
 """Mined triplets on the terminal."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ BINS, WIDTH = 20, 50
 COUNTS = ("anchors", "singletons", "pairs", "strategy", "triplets", "none exists", "not found")
 
 
+def _console() -> Console:
+    """Wide where nobody looks: a table cut to 80 columns loses its numbers."""
+    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
 def print_head(store: Store, version: Version, number: int, rows: int) -> None:
     """The first `rows` triplets of a round."""
     triplets = _read(store, _mined(version, number))
@@ -33,7 +39,7 @@ def print_head(store: Store, version: Version, number: int, rows: int) -> None:
         numbers = (f"{triplets.d_ap[i]:.4f}", f"{triplets.d_an[i]:.4f}")
         rank = str(triplets.negative_rank[i])
         table.add_row(*map(name, ids), *numbers, KINDS[triplets.kind[i]], rank)
-    Console(markup=False).print(table)
+    _console().print(table)
 
 
 def print_counts(version: Version) -> None:
@@ -43,7 +49,7 @@ def print_counts(version: Version) -> None:
         if artifact.kind == "triplets":
             for row in _count_rows(artifact.card):
                 table.add_row(name.split("=")[1], *row)
-    Console(markup=False).print(table)
+    _console().print(table)
 
 
 def print_card(path: Path) -> None:
@@ -52,7 +58,7 @@ def print_card(path: Path) -> None:
     table = Table(*COUNTS)
     for row in _count_rows(card):
         table.add_row(*row)
-    console = Console(markup=False, highlight=False)
+    console = _console()
     console.print(table)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in card["kinds"].items() if count)
     console.print(f"{card['triplets']:,} triplets ({kinds}), engine {card['engine']}:")
@@ -87,7 +93,7 @@ def print_histogram(store: Store, version: Version, number: int, column: str) ->
     }
     if column not in columns:
         raise InputError(f"no column {column!r}; known: {', '.join(columns)}")
-    console = Console(markup=False, highlight=False)
+    console = _console()
     for code, kind in enumerate(KINDS):
         values = columns[column][triplets.kind == code]
         if len(values):
@@ -107,6 +113,8 @@ def _mined(version: Version, number: int) -> Artifact:
     }
     if not mined:
         raise InputError(f"version {version.number} has no triplets yet")
+    if number < -1:
+        raise InputError(f"--round is {number}; it must be a round, or -1 for the last one")
     chosen = max(mined) if number < 0 else number
     if chosen not in mined:
         raise InputError(f"round {chosen} has no triplets; known: {sorted(mined)}")

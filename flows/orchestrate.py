@@ -3,24 +3,56 @@
 Importing this module imports Prefect, which takes a second; flows.environment must come first.
 """
 
+import asyncio
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.schemas.objects import State
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogHandler
+from prefect.runner import Runner
+from prefect.states import Cancelled
 from prefect.types.entrypoint import EntrypointType
 
+from data.errors import StoreBusyError
 from data.store import Artifact, Version
-from flows.config import load_config
+from flows.config import Config, load_config
 from flows.console import Console
-from flows.cycle import prepared, run_cycle
+from flows.cycle import prepared, run_cycle, unreported
 from flows.jobs import beam_execute
 from flows.report import write_report
 from flows.table import round_rows
+
+CHILD_SECONDS = 3
+"""How long an interrupted cycle may take to end by itself."""
+
+
+def _follow(parent: Any) -> None:
+    """In the process of a scheduled cycle: end when the runner ends, and only then."""
+    # Ctrl-C reaches a terminal's whole group; the runner passes on what this process must know.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if runner_process := multiprocessing.parent_process():
+    _follow(runner_process)
 
 
 @task(name="stage", cache_policy=NO_CACHE)
@@ -30,13 +62,23 @@ def stage_task(work: Callable[[], Artifact]) -> Artifact:
 
 
 @flow(name="remine-cycle", log_prints=False, persist_result=False)
-def cycle(config: str | None = None, overrides: list[str] | None = None) -> int:
+def cycle(config: str | None = None, overrides: list[str] | None = None) -> int | State[Any]:
     """Run one cycle; the number of the version that it ends with.
 
     config: path of the TOML file, None for the embedded glyphs. overrides: `table.key=value`s.
     """
     settings = load_config(Path(config) if config else None, overrides or ())
     console = Console()
+    try:
+        return _cycle(settings, console)
+    except StoreBusyError as error:
+        if not runtime.deployment.id:
+            raise
+        console.say(f"skipped: {error}")  # due while another cycle runs
+        return Cancelled(message=f"skipped: {error}")
+
+
+def _cycle(settings: Config, console: Console) -> int:
     execute = beam_execute(settings.beam.runner, settings.beam.options)
     with prepared(settings, execute, console) as (run, items, inputs):
 
@@ -51,26 +93,66 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int:
                 description=f"cycle {version.cycle}, round by round",
             )
 
-        version = run_cycle(run, items, inputs, call, published)
+        version = unreported(run) or run_cycle(run, items, inputs, call, published)
         page = write_report(run.store, version)
         create_markdown_artifact(key="remine-report", markdown=f"Report: `{page}`")
         run.store.log("cycle", cycle=version.cycle, version=version.number)
     return version.number
 
 
+def run_once(config: str | None, overrides: list[str]) -> int:
+    """Run the cycle now; what Prefect still wants to tell its server is told when this returns."""
+    try:
+        return int(cycle(config, overrides))  # type: ignore[arg-type]  # a State only when served
+    finally:
+        APILogHandler().flush()
+        EventsWorker.drain_all(timeout=5)
+
+
 def serve(
     config: str | None, overrides: list[str], *, cron: str | None, every: timedelta | None
 ) -> None:
-    """Serve the cycle on a schedule until interrupted; one run at a time, later ones skipped."""
-    cycle.serve(
+    """Serve the cycle on a schedule until SIGINT or SIGTERM; ends with KeyboardInterrupt."""
+    # Two, so that a run that falls due during a cycle starts, meets the store's lock and is
+    # skipped; with one they would wait in line. Never Prefect's own limit for all: a killed
+    # schedule does not give its lease back, and no run would ever start again.
+    runner = _Runner(name="remine", limit=2)
+    runner.add_flow(
+        cycle,
         name="remine",
         cron=cron,
         interval=every,
         parameters={"config": config, "overrides": overrides},
-        limit=1,
-        global_limit=ConcurrencyLimitConfig(
-            limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
-        ),
         entrypoint_type=EntrypointType.MODULE_PATH,
-        print_starting_message=True,
     )
+    asyncio.run(_until_interrupted(runner))
+    raise KeyboardInterrupt
+
+
+class _Runner(Runner):
+    """Takes SIGTERM as an interrupt: Prefect's own handler waits for the loop that it stops."""
+
+    def handle_sigterm(self, *_args: Any, **_kwargs: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+async def _until_interrupted(runner: Runner) -> None:
+    serving = asyncio.create_task(runner.start(webserver=False))
+    loop = asyncio.get_running_loop()
+
+    def stop(*_: object) -> None:
+        loop.call_soon_threadsafe(serving.cancel)
+        threading.Thread(target=_stop_children, daemon=True).start()
+
+    signal.signal(signal.SIGINT, stop)
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+def _stop_children() -> None:
+    """End the cycles that run; a kill costs them nothing, the next run resumes."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+    time.sleep(CHILD_SECONDS)
+    for child in multiprocessing.active_children():
+        child.kill()

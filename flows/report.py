@@ -17,6 +17,7 @@ from data.inputs import Inputs
 from data.prepare import Catalogue, read_catalogue
 from data.store import Artifact, Store, Version
 from data.types import KINDS, SPLITS, Float32, Int64, Triplets
+from data.views import view
 from flows import plots
 from flows.table import COLUMNS, round_rows
 
@@ -76,11 +77,14 @@ def write_report(store: Store, version: Version) -> Path:
         loader=PackageLoader("flows"), autoescape=True, undefined=StrictUndefined
     )
     page = environment.get_template("report.html.j2").render(_content(store, version))
-    folder = store.root / "views" / f"{version.number:08d}"
-    temp = folder / ".report.html"
+    temp = view(store, version) / ".report.html"
     temp.write_text(page)
-    temp.replace(folder / "report.html")
-    return folder / "report.html"
+    return temp.replace(page_of(store, version))
+
+
+def page_of(store: Store, version: Version) -> Path:
+    """Where the page of `version` lies, if it was written."""
+    return store.root / "views" / f"{version.number:08d}" / "report.html"
 
 
 def _content(store: Store, version: Version) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""A Prefect server for schedules, where none is configured.
+"""A Prefect server where none is configured, which never outlives the command that needs it.
 
-Prefect's temporary server, good enough for one run, has no scheduler: a schedule served from it
-never creates a run. So `remine schedule` starts a real one beside itself.
+Prefect's own temporary server has no scheduler, so a schedule served from it never creates a run,
+and it stays behind for ever when the process that started it is killed.
 """
 
 import http.client
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -16,41 +17,63 @@ from data.errors import StoreError
 
 HOST = "127.0.0.1"
 START_SECONDS = 180
+STOP_SECONDS = 5
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The address of the configured Prefect API, or of a server that lives as long as this."""
+def server(*, schedules: bool = True) -> Iterator[str]:
+    """The address of the configured Prefect API, or of a server that lives as long as this.
+
+    schedules: whether it must create runs, and show its pages; else it is a bare one for one run.
+    """
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
 
     if configured := PREFECT_API_URL.value():
         yield configured
         return
-    port = PREFECT_SERVER_API_PORT.value()
+    port = PREFECT_SERVER_API_PORT.value() if schedules else _free_port()
     url = f"http://{HOST}:{port}/api"
     os.environ["PREFECT_API_URL"] = url  # for the processes that run the cycles
-    with _started(port), temporary_settings({PREFECT_API_URL: url}):
+    options = [] if schedules else ["--no-services", "--no-ui"]
+    with _started(port, options), temporary_settings({PREFECT_API_URL: url}):
         yield url
 
 
 @contextmanager
-def _started(port: int) -> Iterator[None]:
+def _started(port: int, options: list[str]) -> Iterator[None]:
     """A server while this lasts; one that answers already is taken as it is."""
     if _healthy(port):
         yield
         return
-    command = [sys.executable, "-m", "prefect", "server", "start"]
+    command = [sys.executable, "-m", "flows.tether", "prefect", "server", "start", *options]
     process = subprocess.Popen(  # noqa: S603 - our own interpreter
         [*command, "--host", HOST, "--port", str(port)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # Ctrl-C reaches a terminal's whole group: the server must outlive those who talk to it.
+        start_new_session=True,
     )
     try:
         _wait(process, port)
         yield
     finally:
-        process.terminate()
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:  # a connection that nobody closes
+        process.kill()
         process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 def _wait(process: subprocess.Popen[bytes], port: int) -> None:

@@ -6,8 +6,10 @@ Prefect here; Beam only behind `run.execute`.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,13 @@ from data.errors import InputError
 from data.inputs import ImageTransform, Inputs, Transform, vector_transform
 from data.prepare import catalogue, read_catalogue, stage, staging_folder
 from data.sources import Source, open_source
-from data.store import Artifact, Store, digest
+from data.store import Artifact, Store, check_place, digest
 from data.types import SPLITS, Embeddings
 from flows.config import Config
 from flows.console import Console
 from flows.jobs import Unit, run_job, units_of
 from flows.run import Run, code_hash, put_table
-from index.build import build_index
+from index.build import build_index, check_factory
 from index.embed import embed_rows
 from index.metrics import retrieval_metrics
 from train.checkpoint import encoder_bytes, load_encoder, load_optimizer, optimizer_bytes
@@ -47,21 +49,50 @@ def prepare(config: Config, console: Console) -> tuple[Store, Artifact, Artifact
         del settings[elsewhere]
     key = digest(["prepare", source.fingerprint(), settings, code_hash("data", "train")])
     root = config.store
-    staging = root.parent
     if (root / "FORMAT").exists():
-        store, staging = Store(root), root / "tmp"
+        store = Store(root)
         if (items := store.recall(f"{key}-items")) and (inputs := store.recall(f"{key}-inputs")):
+            _check_settings(config, source, inputs.card, items.rows)
             return store, items, inputs
+    else:
+        check_place(root)
     with console.stage("prepare", "items") as bar:
         found = catalogue(source, config.data)
-        with staging_folder(staging) as folder:
+        with _staging(root) as folder:
             transform = _transform(source, config)
             rows = config.data.unit_rows
             staged = stage(source, found, transform, folder, rows, bar.update)
+            _check_settings(config, source, staged.inputs_card, len(found.ids))
             store = Store(root, create=True)
             items, inputs = staged.commit(store)
     store.remember(f"{key}-items", items)
     return store, items, store.remember(f"{key}-inputs", inputs)
+
+
+@contextmanager
+def _staging(root: Path) -> Iterator[Path]:
+    """A staging folder on the disk of the store, which may be another than its parent's."""
+    root = root.resolve()
+    if not root.is_dir():
+        with staging_folder(root) as folder:
+            yield folder
+        return
+    (root / "tmp").mkdir(exist_ok=True)
+    try:
+        with staging_folder(root / "tmp") as folder:
+            yield folder
+    finally:
+        if not (root / "FORMAT").exists():
+            with suppress(OSError):
+                (root / "tmp").rmdir()
+
+
+def _check_settings(config: Config, source: Source, inputs: Mapping[str, Any], n: int) -> None:
+    """Refuse an encoder or an index that does not fit the data, before a store is made for it."""
+    encoder = build_encoder(config.encoder, source.content, inputs["shape"]).eval()
+    one = torch.zeros((1, *inputs["shape"]), dtype=getattr(torch, inputs["dtype"]))
+    with torch.inference_mode():
+        check_factory(config.index.factory, n, encoder(one).shape[1])
 
 
 def first_checkpoint(run: Run, items: Artifact, inputs: Artifact) -> Artifact:

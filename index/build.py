@@ -52,10 +52,7 @@ def build_index(
     """An index that answers with item ids and squared distances, and its measured card."""
     n, d = embeddings.vectors.shape
     name = choose_factory(n) if factory == "auto" else factory
-    try:
-        inner = faiss.index_factory(d, name, faiss.METRIC_L2)
-    except RuntimeError:
-        raise InputError(f"index.factory {name!r} is not one that FAISS knows") from None
+    inner = _made(name, d)
     vectors = np.ascontiguousarray(embeddings.vectors)
     index = faiss.IndexIDMap2(inner)
     try:
@@ -74,6 +71,26 @@ def build_index(
         factory=name, items=n, dimensions=d, nprobe=nprobe, recall=recall, sampled=sampled
     )
     return index, card
+
+
+def check_factory(factory: str, n: int, d: int) -> None:
+    """Refuse a factory string that cannot be built over n vectors of d dimensions."""
+    name = choose_factory(n) if factory == "auto" else factory
+    index = _made(name, d)
+    lists = faiss.try_extract_index_ivf(index)
+    codes = getattr(faiss.downcast_index(lists) if lists else index, "pq", None)
+    needed = max(lists.nlist if lists else 0, codes.ksub if codes else 0)
+    if needed > n:
+        raise InputError(f"index.factory {name!r} needs {needed} vectors or more; there are {n}")
+
+
+def _made(name: str, d: int) -> faiss.Index:
+    try:
+        return faiss.index_factory(d, name, faiss.METRIC_L2)
+    except RuntimeError:
+        raise InputError(
+            f"index.factory {name!r} is not one that FAISS knows for {d} dimensions"
+        ) from None
 
 
 def set_nprobe(index: faiss.Index, nprobe: int) -> None:

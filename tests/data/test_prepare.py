@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from data.config import DataConfig
-from data.errors import InputError
+from data.errors import InputError, StoreBusyError
 from data.prepare import catalogue, stage, staging_folder
 from data.sources import open_source
 from data.store import Store
@@ -98,24 +98,25 @@ def test_few_classes_always_leave_one_to_test():
 
 
 def test_named_splits_are_taken_as_they_are():
-    labels, splits = ["a", "b", "a", "b", "c", "d"], [TRAIN, TRAIN, TRAIN, TEST, VAL, TEST]
+    labels = ["a", "b", "a", "b", "c", "d", "d"]
+    splits = [TRAIN, TRAIN, TRAIN, TEST, VAL, TEST, TEST]
     found = catalogue(Metadata(label=labels, split=splits), DataConfig())
     assert [SPLITS[code] for code in found.splits] == splits
     assert found.counts() == {
         TRAIN: {"items": 3, "classes": 2},
         VAL: {"items": 1, "classes": 1},
-        TEST: {"items": 2, "classes": 2},
+        TEST: {"items": 3, "classes": 2},
     }
     assert found.test_classes_seen() == 1  # b
 
 
 def test_labels_are_coded_in_order_of_their_names():
-    labels = [" b", "a", "b ", "10", "9", "a"]
-    splits = [TRAIN, TRAIN, TRAIN, TEST, TEST, TRAIN]
+    labels = [" b", "a", "b ", "10", "9", "a", "9"]
+    splits = [TRAIN, TRAIN, TRAIN, TEST, TEST, TRAIN, TEST]
     found = catalogue(Metadata(label=labels, split=splits), DataConfig())
     assert found.labels == ["10", "9", "a", "b"]
-    assert found.label_codes.tolist() == [3, 2, 3, 0, 1, 2]
-    assert found.ids.tolist() == list(range(6))
+    assert found.label_codes.tolist() == [3, 2, 3, 0, 1, 2, 1]
+    assert found.ids.tolist() == list(range(7))
 
 
 def test_number_labels_become_text():
@@ -203,6 +204,19 @@ def test_staging_lies_on_the_disk_of_the_store(tmp_path):
         assert folder.parent == root / "tmp"
     assert not list(tmp_path.glob(".remine-*"))
     assert not list((root / "tmp").iterdir())
+
+
+def test_what_a_kill_left_of_staging_is_found_and_emptied(tmp_path):
+    with staging_folder(tmp_path / "store") as folder:
+        name = folder.name
+    (tmp_path / name / "deep").mkdir(parents=True)
+    with staging_folder(tmp_path / "store") as folder:
+        assert folder.name == name
+        assert not list(folder.iterdir())
+        with pytest.raises(StoreBusyError), staging_folder(tmp_path / "store"):
+            pass
+        assert folder.is_dir()
+    assert not list(tmp_path.iterdir())
 
 
 def test_staging_goes_when_work_fails(tmp_path):

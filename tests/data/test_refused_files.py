@@ -47,6 +47,37 @@ def test_content_of_another_type(refused, table, column, values, kind):
     assert refused(path).startswith(f"{path}: column '{column}' is {kind}")
 
 
+@pytest.mark.parametrize("column", ["label", "split", "group"])
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, b"\xff\xfe"])
+def test_who_is_who_that_is_no_text(refused, table, labels, column, value):
+    path = table(**{column: [value] * N}, text=labels)
+    message = refused(path)
+    assert message.startswith(f"{path}: {column} is ")
+    assert message.endswith("that does not read as text; make it text")
+
+
+def test_complex_labels(refused, tmp_path):
+    np.save(tmp_path / "vectors.npy", np.ones((N, 2)))
+    np.save(tmp_path / "labels.npy", np.ones(N, np.complex64))
+    message = refused("vectors.npy", labels="labels.npy")
+    assert message.startswith(f"{tmp_path}/labels.npy holds complex64")
+
+
+def test_second_file_of_another_type(refused, table, picture, tmp_path):
+    table("set/0.parquet", image=[picture()] * N)
+    table("set/1.parquet", image=list(range(N)))
+    assert refused("set").startswith(f"{tmp_path}/set: ")
+
+
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("train", "cat"), ("test", "cat")])
+def test_folders_that_are_half_splits(refused, picture, tmp_path, names):
+    for name in names:
+        (tmp_path / "set" / name / "a").mkdir(parents=True)
+        (tmp_path / "set" / name / "a" / "0.png").write_bytes(picture())
+    message = refused("set")
+    assert f" beside {'valid' if 'valid' in names else 'cat'}: name splits" in message
+
+
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv", "vectors.npy"])
 @pytest.mark.parametrize("content", [b"", b"PAR1 nonsense\nof,\xff\xfe,three\nlines\n"])
 def test_file_that_is_not_what_it_is_called(refused, tmp_path, name, content):
@@ -164,7 +195,7 @@ def test_npz_under_another_name(refused, tmp_path):
 
 def test_no_test_classes(refused, table, labels):
     path = table(split=["train"] * 20 + ["val"] * 4, text=labels)
-    assert refused(path) == f"{path}: no test classes: the split column names no item `test`"
+    assert refused(path).startswith(f"{path}: no test classes: no item has the split `test`")
 
 
 def test_one_training_class(refused, table, labels):
@@ -180,6 +211,13 @@ def test_one_class(refused, table, labels):
 def test_no_class_with_two_items(refused, table, labels):
     path = table(label=[f"class {row}" for row in range(N)], text=labels)
     assert refused(path) == f"{path}: no training class has two items, so there is no pair"
+
+
+def test_no_test_class_with_two_items(refused, table, labels):
+    splits = ["train"] * 20 + ["test"] * 4
+    path = table(label=[*labels[:20], "w", "x", "y", "z"], split=splits, text=labels)
+    expected = "no test class has two items, so retrieval cannot be measured"
+    assert refused(path) == f"{path}: {expected}"
 
 
 def test_no_training_class_with_two_items(refused, table, labels):

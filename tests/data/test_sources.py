@@ -167,13 +167,6 @@ def test_folder_with_splits_above_the_classes(lay_down, tmp_path, picture):
     assert laid.table["split"].to_pylist() == ["test"] * 2 + ["train"] * 3 + ["val"]
 
 
-def test_a_class_may_be_called_train(lay_down, tmp_path, picture):
-    # With a folder beside it that is no split, `train` is a class as any other.
-    names = [f"{label}/{i}.png" for label in ("bus", "car", "test", "train", "van") for i in "12"]
-    grow_folder(tmp_path / "set", picture, names)
-    assert lay_down("set", test_share=0.5).labels == [name.split("/")[0] for name in names]
-
-
 def test_splits_need_one_to_train_on(tmp_path, picture):
     grow_folder(tmp_path / "set", picture, ["test/1.png", "val/2.png"])
     table = open_source(DataConfig(source="set"), tmp_path).metadata()

@@ -1,5 +1,6 @@
 """A whole cycle as plain functions: right triplets, and the same ones after a kill anywhere."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from data.store import Artifact, Store, Version
 from data.types import HARD, SEMI_HARD, SPLITS
 from flows.config import load_config
 from flows.console import Console
-from flows.cycle import call_plain, prepared, run_cycle
+from flows.cycle import call_plain, prepared, run_cycle, unreported
 from flows.jobs import run_plain
+from flows.report import write_report
 from flows.stages import split_of
 
 
@@ -104,6 +106,39 @@ def test_a_second_run_is_the_next_cycle_from_the_last_checkpoint(config_file):
     start = next(v for v in store.versions() if (v.cycle, v.round) == (2, 0))
     assert start.artifacts["checkpoint"] == first.artifacts["checkpoint"]
     assert start.artifacts["embeddings"] == first.artifacts["embeddings"]
+
+
+def test_a_kill_before_the_page_leaves_the_page_to_the_next_run(config_file):
+    version = cycle(config_file, call_plain, "run.rounds=1")
+    store = Store(config_file.parent / "store")
+    shutil.rmtree(store.root / "views" / "00000002")  # a kill before the view was laid out
+    with prepared(load_config(config_file), run_plain, Console(quiet=True)) as (run, _, _):
+        assert unreported(run).digest == version.digest
+        write_report(store, version)
+        assert unreported(run) is None
+    assert (store.root / "latest" / "report.html").exists()
+
+
+def test_any_version_has_a_page(undisturbed):
+    store, _ = undisturbed
+    shutil.rmtree(store.root / "views" / "00000001")
+    assert write_report(store, store.version(1)).exists()
+    assert (store.root / "latest").resolve().name == "00000003"
+
+
+def test_a_published_round_that_was_not_laid_out_is_when_its_cycle_goes_on(config_file):
+    def struck(stage: Any, *args: Any) -> Artifact:
+        if stage.__name__ == "train":
+            raise StruckError
+        return stage(*args)
+
+    with pytest.raises(StruckError):
+        cycle(config_file, struck)
+    views = config_file.parent / "store" / "views"
+    shutil.rmtree(views / "00000001")
+    cycle(config_file)
+    assert (views / "00000001").exists()
+    assert (views.parent / "latest").resolve().name == "00000003"
 
 
 def test_another_encoder_starts_afresh(config_file):

@@ -262,14 +262,14 @@ def _prepare_listed(
         engine.search(sample.anchors, sample.asked[1], sample.found[1])
         sample.trust(0)
         recall = sample.recall(seed)
-        enough = recall.negatives >= config.recall
-        if enough and recall.neighbours >= config.recall_neighbours:
+        near = engine.proven or recall.neighbours >= config.recall_neighbours
+        if near and recall.negatives >= config.recall:
             return replace(setup, recall=recall), engine
         if nprobe >= most:
             raise InputError(
-                f"mining.recall is {config.recall:g}, but the index finds {recall.neighbours:.4f}"
-                " of the 10 nearest negatives: wish for less, raise mining.candidates, or use another"
-                " engine"
+                f"mining.recall_neighbours is {config.recall_neighbours:g} and mining.recall"
+                f" {config.recall:g}, but the index finds {recall.neighbours:.4f} of the 10 nearest"
+                f" negatives: wish for less, raise mining.candidates, or use another engine"
             )
         nprobe = min(2 * nprobe, most)
 

@@ -124,7 +124,7 @@ def test_an_exact_index_is_exact(small, exact_small, as_set, candidates):
     assert as_set(mined.triplets) == as_set(exact_small.triplets)
     assert rank_of(mined.triplets) == rank_of(exact_small.triplets)
     assert mined.stats == exact_small.stats
-    assert mined.setup.recall.negatives == mined.setup.recall.neighbours == 1
+    assert mined.setup.recall.negatives == 1  # its lists may be short, its answers are not
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e-4, 1e-5])
@@ -186,7 +186,7 @@ def test_the_recall_measured_through_an_index_is_that_of_what_it_mines(
 
 
 def test_an_index_that_cannot_reach_the_wished_recall_is_refused(small):
-    with pytest.raises(InputError, match=r"mining.recall is 0.998, but the index finds 0\.\d+ of"):
+    with pytest.raises(InputError, match=r"but the index finds 0\.\d+ of the 10 nearest"):
         mine_problem(small, replace(CONFIG, engine="faiss:PQ2x4"))
 
 

@@ -11,7 +11,7 @@ from flows.config import Config, load_config
 from flows.console import Console
 from flows.cycle import prepared
 from flows.jobs import Execute, run_plain
-from flows.stages import Run
+from flows.run import Run
 
 
 @contextmanager

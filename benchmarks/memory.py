@@ -9,7 +9,9 @@ import psutil
 from benchmarks.common import show
 from data.types import Embeddings, unit
 from mining.config import MiningConfig
-from mining.exact import mine_block
+from mining.engines import Exact
+from mining.miner import mine_block
+from mining.problem import by_label
 
 D, ANCHORS = 64, 8192
 
@@ -27,12 +29,12 @@ def main() -> None:
 def measure(n: int) -> None:
     """Print the megabytes that mining adds to a process that holds the embeddings."""
     rng = np.random.default_rng(0)
-    small = embeddings(rng, 2000)
-    mine_block(small, np.arange(1000), MiningConfig())  # compiled, libraries loaded
-    gallery = embeddings(rng, n)
+    small = Exact(problem=by_label(embeddings(rng, 2000)))
+    mine_block(small, slice(1000), MiningConfig())  # compiled, libraries loaded
+    gallery = Exact(problem=by_label(embeddings(rng, n)))
     reset_peak()
     before = psutil.Process().memory_info().rss
-    mine_block(gallery, np.arange(ANCHORS), MiningConfig())
+    mine_block(gallery, slice(ANCHORS), MiningConfig())
     print(f"{(peak() - before) / 1e6:.0f}")
 
 

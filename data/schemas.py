@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.errors import StoreError
@@ -118,13 +119,20 @@ def read_embeddings(paths: Iterable[Path]) -> Embeddings:
     )
 
 
+def dimensions(path: Path) -> int:
+    """How many dimensions the embeddings at `path` have."""
+    return int(pq.read_schema(path).field("vector").type.list_size)
+
+
 def triplets_table(triplets: Triplets) -> pa.Table:
-    """(t) rows in the columns of TRIPLETS."""
-    kind = pa.DictionaryArray.from_arrays(pa.array(triplets.kind), pa.array(KINDS))
-    columns = [
-        pa.array(getattr(triplets, name)) if name != "kind" else kind for name in TRIPLETS.names
-    ]
-    return pa.table(columns, schema=TRIPLETS)
+    """(t) rows in the columns of TRIPLETS, and negative2_id where the triplets have it."""
+    arrays = triplets.columns()
+    arrays["kind"] = pa.DictionaryArray.from_arrays(pa.array(triplets.kind), pa.array(KINDS))
+    table = pa.table([pa.array(arrays[n]) for n in TRIPLETS.names], schema=TRIPLETS)
+    if triplets.negative2_id is not None:
+        second = pa.array(triplets.negative2_id, mask=triplets.negative2_id < 0)
+        table = table.append_column("negative2_id", second)
+    return table
 
 
 def triplets_from(table: pa.Table) -> Triplets:
@@ -135,4 +143,6 @@ def triplets_from(table: pa.Table) -> Triplets:
     codes = np.array([KINDS.index(name) for name in kind.dictionary.to_pylist()], np.int8)
     picked = codes[kind.indices.to_numpy()] if len(kind) else np.zeros(0, np.int8)
     rest = {n: table[n].to_numpy() for n in TRIPLETS.names if n != "kind"}
+    if "negative2_id" in table.column_names:
+        rest["negative2_id"] = pc.fill_null(table["negative2_id"], -1).to_numpy()
     return Triplets(kind=picked, **rest)

@@ -79,7 +79,7 @@ class TableSource:
         try:
             self.dataset = _dataset(self.files, columns.get("id", "id"))
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{path}: {_first_line(error)}") from None
+            raise InputError(f"{path}: {first_line(error)}") from None
         self.columns = self._columns(path, columns)
         found = [c for c in ("image", "path", "text", "vector") if c in self.columns]
         if len(found) != 1:
@@ -161,7 +161,7 @@ class TableSource:
             for batch in self.dataset.to_batches([column], batch_size=rows, batch_readahead=1):
                 yield batch.column(0)
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{self.path}: {_first_line(error)}") from None
+            raise InputError(f"{self.path}: {first_line(error)}") from None
 
     def _sorted(self, column: str) -> pa.ChunkedArray:
         values = self._read([column])[column]
@@ -179,7 +179,7 @@ class TableSource:
             row = start + pc.index(pc.is_null(values), True).as_py()
             raise InputError(f"{self.where(row)}: {self.content} is missing")
         if self.content == "vector":
-            return _vectors(values, lambda row: self.where(start + row))
+            return vector_rows(values, lambda row: self.where(start + row))
         contents = values.to_pylist()
         return [self.root / c for c in contents] if self.content == "path" else contents
 
@@ -187,7 +187,7 @@ class TableSource:
         try:
             return self.dataset.to_table(columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{self.path}: {_first_line(error)}") from None
+            raise InputError(f"{self.path}: {first_line(error)}") from None
 
 
 class FolderSource:
@@ -249,15 +249,15 @@ class ArraySource:
         if not labels.exists():
             raise InputError(f"data.labels: {labels} does not exist")
         self.root, self.path, self.label_path = path.parent, path, labels
-        self.vectors = _load_npy(path, mapped=True)
+        self.vectors = load_npy(path, mapped=True)
         if self.vectors.ndim != 2 or self.vectors.dtype.kind not in "fiu":
             raise InputError(
                 f"{path} holds {self.vectors.dtype} {self.vectors.shape}, not (n, d) numbers"
             )
         if labels.suffix == ".npy":
-            self.labels = pa.array(_load_npy(labels, mapped=False).reshape(-1))
+            self.labels = pa.array(load_npy(labels, mapped=False).reshape(-1))
         else:
-            self.labels = pa.array(_read_lines(labels), pa.string())
+            self.labels = pa.array(read_lines(labels), pa.string())
         if len(self.labels) != len(self.vectors):
             raise InputError(
                 f"{labels} has {len(self.labels)} labels for {len(self.vectors)} vectors"
@@ -325,7 +325,7 @@ def _regrouped(arrays: Iterator[pa.Array], rows: int) -> Iterator[pa.ChunkedArra
         yield pa.chunked_array(held)
 
 
-def _vectors(values: pa.ChunkedArray, where: Callable[[int], str]) -> Float32:
+def vector_rows(values: pa.ChunkedArray, where: Callable[[int], str]) -> Float32:
     """A column of lists as (rows, d) float32; every list as long as the first."""
     lengths = pc.list_value_length(values).to_numpy()
     if (lengths != lengths[0]).any():
@@ -352,22 +352,24 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(p for p in found if not any(n[0] == "." for n in p.relative_to(folder).parts))
 
 
-def _load_npy(path: Path, *, mapped: bool) -> np.ndarray:
+def load_npy(path: Path, *, mapped: bool) -> np.ndarray:
+    """The one array in an .npy file; never unpickles."""
     try:
         found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: {_first_line(error)}") from None
+        raise InputError(f"{path}: {first_line(error)}") from None
     if not isinstance(found, np.ndarray):
         found.close()
         raise InputError(f"{path} holds several arrays, not one")
     return found
 
 
-def _read_lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file."""
     try:
         return path.read_text("utf-8").splitlines()
     except (ValueError, OSError) as error:
-        raise InputError(f"{path}: {_first_line(error)}") from None
+        raise InputError(f"{path}: {first_line(error)}") from None
 
 
 def _stat(path: Path) -> list[int]:
@@ -378,5 +380,6 @@ def _stat(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

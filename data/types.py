@@ -84,7 +84,8 @@ class Triplets:
 
     anchor_id, positive_id, negative_id: (t,) int64. d_ap, d_an: (t,) float32 squared distances.
     kind: (t,) int8 codes into KINDS. negative_rank: (t,) int32, how many negatives of the whole
-    gallery are closer to the anchor than this one.
+    gallery are closer to the anchor than this one; -1 where it was drawn by chance, uncounted.
+    negative2_id: (t,) int64 another item of the negative's class, -1 where there is none; or None.
     """
 
     anchor_id: Int64
@@ -94,6 +95,7 @@ class Triplets:
     d_an: Float32
     kind: Int8
     negative_rank: Int32
+    negative2_id: Int64 | None = None
 
     def __post_init__(self) -> None:
         t = (len(self.anchor_id),)
@@ -103,20 +105,26 @@ class Triplets:
             _check(name, getattr(self, name), np.float32, t)
         _check("kind", self.kind, np.int8, t)
         _check("negative_rank", self.negative_rank, np.int32, t)
+        if self.negative2_id is not None:
+            _check("negative2_id", self.negative2_id, np.int64, t)
 
     def __len__(self) -> int:
         return len(self.anchor_id)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """The triplets at `rows` (integers or a mask)."""
-        return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        return type(self)(**{name: column[rows] for name, column in self.columns().items()})
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns that are there, by name."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: column for name, column in found.items() if column is not None}
 
     @classmethod
     def concatenate(cls, parts: "Sequence[Triplets]") -> Self:
         """All triplets of `parts`, in order."""
-        return cls(
-            **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
-        )
+        columns = [part.columns() for part in parts]
+        return cls(**{name: np.concatenate([c[name] for c in columns]) for name in columns[0]})
 
 
 def unit(vectors: Float32) -> Float32:

@@ -4,7 +4,7 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console as RichConsole
@@ -12,6 +12,9 @@ from rich.console import Console as RichConsole
 from data.errors import InputError, StoreError
 from data.store import Store, Version
 from flows.environment import set_environment
+
+if TYPE_CHECKING:
+    from flows.config import Config
 
 # Typer carries Click inside and exports only the leaves of its exceptions.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -130,6 +133,66 @@ def schedule(
 
 
 @app.command()
+def mine(
+    embeddings: Annotated[
+        Path,
+        typer.Option(help="Parquet with columns vector, label and perhaps id; or .npy (n, d)."),
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder for the Parquet shards and card.json.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="n labels for an .npy: an .npy or a text file, a line each.")
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="Anchors that are not in the gallery: Parquet or .npy.")
+    ] = None,
+    positives: Annotated[
+        Path | None,
+        typer.Option(help="For --queries: Parquet or CSV of ids, columns query and positive."),
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="A FAISS index that answers with the ids, to mine through.")
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Mine triplets from vectors of your own: no model, no cycle.
+
+    Strategies, guards and engine are the table [mining] of the config: `remine init` explains them.
+    A label may be a list: items that share one are positives.
+    """
+    from flows.console import Console
+    from flows.mine_file import Files, mine_files
+
+    files = Files(
+        embeddings=embeddings, labels=labels, queries=queries, positives=positives, index=index
+    )
+    folder = mine_files(files, out, _settings(config, overrides), Console())
+    from flows.inspect import print_card
+
+    print_card(folder / "card.json")
+
+
+@app.command()
+def plan(
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Plan for `remine mine` on this file; default: the store.")
+    ] = None,
+    items: Annotated[
+        int, typer.Option(help="Plan for so many training items (with --dimensions).")
+    ] = 0,
+    dimensions: Annotated[int, typer.Option(help="Of the embeddings.")] = 0,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """What mining would do, how long it would take and how much memory, before doing it."""
+    from flows.mine_file import plan_lines, sizes_of
+
+    settings = _settings(config, overrides)
+    n, d = (items, dimensions) if items and dimensions else sizes_of(settings, embeddings)
+    typer.echo("\n".join(plan_lines(n, d, settings)))
+
+
+@app.command()
 def search(
     item: Annotated[int | None, typer.Option("--id", help="Neighbours of this item.")] = None,
     vector: Annotated[
@@ -226,6 +289,13 @@ def _fail(message: str, code: int) -> None:
     sys.stderr.write(f"remine: {message}\n")
     sys.stderr.flush()
     os._exit(code) if code == 130 else sys.exit(code)
+
+
+def _settings(config: Path | None, overrides: list[str] | None) -> "Config":
+    """The settings that were named."""
+    from flows.config import find_config, load_config
+
+    return load_config(find_config(config), overrides or ())
 
 
 def _opened(root: Path | None, config: Path | None, number: int) -> tuple[Store, Version]:

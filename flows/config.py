@@ -123,8 +123,10 @@ def _value(hint: Any, value: Any, name: str) -> Any:
             raise InputError(f"{name} is {value!r}; it must be a table")
         return _build(typing.cast("type", hint), value, f"{name}.")
     if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-            raise InputError(f"{name} is {value!r}; it must be a list of texts")
+        kind = typing.get_args(hint)[0]
+        if not isinstance(value, list) or not all(type(v) is kind for v in value):
+            what = {str: "texts", int: "whole numbers"}[kind]
+            raise InputError(f"{name} is {value!r}; it must be a list of {what}")
         return tuple(value)
     if typing.get_origin(hint) is Mapping:
         if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):

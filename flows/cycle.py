@@ -16,7 +16,8 @@ from flows import stages
 from flows.config import Config
 from flows.console import Console
 from flows.jobs import Execute
-from flows.stages import Run
+from flows.mine_job import mine
+from flows.run import Run
 
 Call = Callable[..., Artifact]
 
@@ -73,7 +74,7 @@ def run_cycle(
         published(version)
         if number < rounds:
             seed = int(digest([run.config.run.seed, cycle, number])[:7], 16)
-            triplets = call(stages.mine, run, embeddings, items, seed)
+            triplets = call(mine, run, embeddings, items, seed)
             rows[f"triplets/round={number}"] = triplets
             checkpoint = call(stages.train, run, checkpoint, triplets, items, inputs, seed)
             rows[f"training/round={number}"] = stages.training_record(checkpoint)

@@ -1,5 +1,10 @@
 """Mined triplets on the terminal."""
 
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +16,7 @@ from data.store import Artifact, Store, Version
 from data.types import KINDS, Triplets
 
 BINS, WIDTH = 20, 50
+COUNTS = ("anchors", "singletons", "pairs", "strategy", "triplets", "none exists", "not found")
 
 
 def print_head(store: Store, version: Version, number: int, rows: int) -> None:
@@ -32,16 +38,42 @@ def print_head(store: Store, version: Version, number: int, rows: int) -> None:
 
 def print_counts(version: Version) -> None:
     """What each round asked for and got."""
-    table = Table("round", "anchors", "singletons", "pairs", "kind", "triplets", "none exists")
+    table = Table("round", *COUNTS)
     for name, artifact in sorted(version.artifacts.items()):
         if artifact.kind == "triplets":
-            card = artifact.card
-            for kind, count in card["answered"].items():
-                numbers = (card["anchors"], card["singletons"], card["pairs"])
-                texts = [f"{value:,}" for value in numbers]
-                none = f"{card['none_exists'][kind]:,}"
-                table.add_row(name.split("=")[1], *texts, kind, f"{count:,}", none)
+            for row in _count_rows(artifact.card):
+                table.add_row(name.split("=")[1], *row)
     Console(markup=False).print(table)
+
+
+def print_card(path: Path) -> None:
+    """The account of `remine mine`."""
+    card = json.loads(path.read_text())
+    table = Table(*COUNTS)
+    for row in _count_rows(card):
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False)
+    console.print(table)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in card["kinds"].items() if count)
+    console.print(f"{card['triplets']:,} triplets ({kinds}), engine {card['engine']}:")
+    console.print(f"  {card['reason']}")
+    if recall := card["recall"]:
+        console.print(
+            f"  recall on {recall['sampled']:,} anchors: neighbours {recall['neighbours']:.4f}"
+            f" (at least {recall['neighbours_low']:.4f}), negatives {recall['negatives']:.4f}"
+            f" (at least {recall['negatives_low']:.4f})"
+        )
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in card["seconds"].items())
+    console.print(f"  {seconds}; peak memory {card['peak_mb']:,} MB")
+    console.print(f"wrote {path.parent}: Parquet shards and card.json")
+
+
+def _count_rows(card: Mapping[str, Any]) -> Iterator[list[str]]:
+    for name, count in card["answered"].items():
+        numbers = [card["anchors"], card["singletons"], card["pairs"]]
+        missing = [card["none_exists"][name], card["not_found"][name]]
+        texts = [f"{value:,}" for value in (*numbers, count, *missing)]
+        yield [*texts[:3], name, *texts[3:]]
 
 
 def print_histogram(store: Store, version: Version, number: int, column: str) -> None:

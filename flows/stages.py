@@ -5,12 +5,9 @@ store first, so what is done is not done again, and a killed cycle goes on where
 Prefect here; Beam only behind `run.execute`.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,30 +22,18 @@ from data.store import Artifact, Store, digest
 from data.types import SPLITS, Embeddings
 from flows.config import Config
 from flows.console import Console
-from flows.jobs import Execute, Unit, run_job, units_of
+from flows.jobs import Unit, run_job, units_of
+from flows.run import Run, code_hash, put_table
 from index.build import build_index
 from index.embed import embed_rows
 from index.metrics import retrieval_metrics
-from mining.config import MiningConfig
-from mining.exact import mine_block
-from mining.stats import MiningStats
 from train.checkpoint import encoder_bytes, load_encoder, load_optimizer, optimizer_bytes
 from train.config import EncoderConfig
 from train.encoders import Encoder, build_encoder, text_transform
 from train.loader import TripletLoader
 from train.loop import Training, make_optimizer
 
-TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What every stage needs: the settings, the store, a way to run units, a console."""
-
-    config: Config
-    store: Store
-    execute: Execute
-    console: Console = field(default_factory=Console)
+TEST = SPLITS.index("test")
 
 
 def prepare(config: Config, console: Console) -> tuple[Store, Artifact, Artifact]:
@@ -145,7 +130,7 @@ class EmbedJob:
                 label_codes=items["label_code"].to_numpy(),
                 vectors=vectors,
             )
-            return _put_table(
+            return put_table(
                 store,
                 schemas.embeddings_table(embeddings),
                 "embeddings",
@@ -192,59 +177,6 @@ def evaluate(run: Run, embeddings: Artifact, items: Artifact) -> Artifact:
     file = run.store.put_bytes(body, name="metrics.json")
     card = {**metrics, "embeddings": embeddings.digest}
     return run.store.remember(key, Artifact(kind="metrics", files=(file,), card=card))
-
-
-def mine(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
-    """Hard and semi-hard triplets over the whole training split, as a Beam job over anchors."""
-    config = run.config.mining
-    job = MineJob(embeddings=embeddings, items=items, config=config, seed=seed)
-    anchors = items.card["splits"]["train"]["items"]
-    with run.console.stage("mine", "anchors") as bar:
-        shards = run_job(
-            run.store,
-            job,
-            units_of(anchors, config.unit_anchors),
-            run.execute,
-            lambda done, units: bar.update(anchors * done // units, anchors),
-        )
-    stats = sum((MiningStats(**shard.card["stats"]) for shard in shards), MiningStats())
-    files = tuple(file for shard in shards for file in shard.files)
-    card = {**stats.to_json(), "embeddings": embeddings.digest, "settings": job.settings()}
-    return Artifact(kind="triplets", files=files, card=card)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MineJob:
-    """Mines one block of anchors a unit, against the whole training split."""
-
-    embeddings: Artifact
-    items: Artifact
-    config: MiningConfig
-    seed: int
-
-    def settings(self) -> dict[str, Any]:
-        """What the triplets depend on beside the embeddings."""
-        return {**asdict(self.config), "seed": self.seed}
-
-    def key(self, unit: Unit) -> str:
-        """Depends on all embeddings: any item may be a negative."""
-        given = [self.embeddings.digest, self.items.digest, self.settings()]
-        return digest(["mine", given, unit, code_hash("mining")])
-
-    def open(self, store: Store) -> Callable[[Unit], Artifact]:
-        """Load the training split's embeddings."""
-        gallery = split_of(store, self.embeddings, self.items, TRAIN)
-
-        def work(unit: Unit) -> Artifact:
-            number, start, stop = unit
-            anchors = np.arange(start, stop)
-            triplets, stats = mine_block(gallery, anchors, self.config, self.seed)
-            note = {"embeddings": self.embeddings.digest, "settings": self.settings()}
-            table = schemas.triplets_table(triplets)
-            shard = _put_table(store, table, "triplets", number, note)
-            return Artifact(kind="triplets", files=shard.files, card={"stats": asdict(stats)})
-
-        return work
 
 
 def train(
@@ -332,17 +264,6 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@cache
-def code_hash(*packages: str) -> str:
-    """A hash of our own source in `packages` and data: other code, other results."""
-    root = Path(__file__).parent.parent
-    whole = hashlib.sha256()
-    for package in sorted({"data", *packages}):
-        for path in sorted((root / package).glob("*.py")):
-            whole.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return whole.hexdigest()
-
-
 def _transform(source: Source, config: Config) -> Transform:
     if source.content in ("image", "path"):
         return ImageTransform(config.data.image_size, config.data.channels)
@@ -357,13 +278,3 @@ def _describe(config: EncoderConfig, items: Artifact, inputs: Artifact) -> dict[
 def _design(described: dict[str, Any]) -> tuple[EncoderConfig, str, Sequence[int]]:
     rest = {k: v for k, v in described.items() if k not in ("content", "shape")}
     return EncoderConfig(**rest), described["content"], described["shape"]
-
-
-def _put_table(
-    store: Store, table: Any, kind: str, number: int, provenance: dict[str, Any]
-) -> Artifact:
-    """Store one Parquet shard."""
-    with store.temporary(".parquet") as temp:
-        schemas.write(table, temp, schema=f"{kind}/1", provenance=provenance)
-        file = store.put(temp, name=f"part-{number:05d}.parquet", rows=len(table))
-    return Artifact(kind=kind, files=(file,))

@@ -33,7 +33,7 @@ def round_rows(version: Version) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"round": number}
         row |= {k: round(metrics[k], 4) for k in ("recall@1", "recall@8", "map@r", "spread")}
         if mined := version.artifacts.get(f"triplets/round={number}"):
-            row |= {"pairs": mined.card["pairs"], **mined.card["answered"]}
+            row |= {"pairs": mined.card["pairs"], **mined.card["kinds"]}
         if trained := version.artifacts.get(f"training/round={number}"):
             row |= {k: round(trained.card[k], 4) for k in ("loss", "active")}
         rows.append(row)

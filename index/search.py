@@ -14,6 +14,18 @@ from index.build import set_nprobe
 MAX_K = 10_000
 
 
+def load_index(path: Path, d: int) -> faiss.Index:
+    """The FAISS index at `path`, of d dimensions."""
+    try:
+        index = faiss.read_index(str(path))
+    except RuntimeError as error:
+        said = str(error).strip().splitlines()[-1]
+        raise InputError(f"{path} is no FAISS index: {said}") from None
+    if index.d != d:
+        raise InputError(f"{path} holds vectors of {index.d} dimensions, not {d}")
+    return index
+
+
 class Searcher:
     """A loaded index that checks what FAISS does not."""
 

@@ -1,55 +1,69 @@
-"""The (anchor, positive) pairs that mining asks a negative for."""
+"""The (anchor, positive) pairs that mining asks negatives for."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.types import Embeddings, Float32, Int64
+from data.types import Float32, Int64
+from mining.config import MiningConfig
 from mining.kernels import exact_distances
-
-Rows = NDArray[np.intp]
+from mining.problem import Problem, Rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """p pairs, by anchor, then by distance.
+    """p pairs, by anchor, then by distance, then by the positive's id.
 
-    anchor: (p,) rows into the block of anchors. positive: (p,) rows into the gallery. d_ap: (p,)
-    float32 squared distances. starts: (b + 1,) where each anchor's pairs begin.
+    anchor: (p,) rows into the problem's anchors. positive: (p,) rows into the gallery. d_ap: (p,)
+    float32 squared distances.
     """
 
     anchor: Rows
     positive: Rows
     d_ap: Float32
-    starts: Int64
+
+    def __len__(self) -> int:
+        return len(self.anchor)
 
 
-def find_pairs(gallery: Embeddings, anchors: Rows, max_positives: int, seed: int) -> Pairs:
-    """Every pair of each of `anchors` (b,) with another item of its class.
+def find_pairs(problem: Problem, config: MiningConfig, seed: int) -> Pairs:
+    """The pairs of every anchor that config.positives asks for.
 
-    With `max_positives` > 0 at most that many per anchor, those with the smallest hash of (seed,
-    anchor, positive), so that the choice depends on nothing else.
+    Where not all are taken, "all" and "random" take those with the smallest hash of (seed, anchor
+    id, positive id), so the choice depends on nothing else.
     """
-    by_class = np.argsort(gallery.label_codes, kind="stable")
-    sorted_codes = gallery.label_codes[by_class]
-    codes = gallery.label_codes[anchors]
-    first = np.searchsorted(sorted_codes, codes, side="left")
-    sizes = np.searchsorted(sorted_codes, codes, side="right") - first
-    anchor = np.repeat(np.arange(len(anchors)), sizes)
-    within = np.arange(len(anchor)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    positive = by_class[np.repeat(first, sizes) + within]
-    other = positive != anchors[anchor]
+    anchor, positive = problem.positives.flat()
+    other = positive != problem.own[anchor]
     anchor, positive = anchor[other], positive[other]
-    if max_positives:
-        keys = _pair_hash(seed, gallery.ids[anchors[anchor]], gallery.ids[positive])
-        kept = np.flatnonzero(_rank_in_group(anchor, keys) < max_positives)
+    ids = problem.gallery_ids
+    limit = config.max_positives or (0 if config.positives == "all" else 1)
+    if config.positives == "random":
+        limit = 1
+    if config.positives in ("all", "random") and limit:
+        keys = hashes(seed, problem.anchor_ids[anchor], ids[positive])
+        kept = np.flatnonzero(_rank_in_group(anchor, keys) < limit)
         anchor, positive = anchor[kept], positive[kept]
-    d_ap = exact_distances(gallery.vectors, anchors[anchor], positive)
-    order = np.lexsort((gallery.ids[positive], d_ap, anchor))
+    d_ap = exact_distances(problem.anchors, anchor, problem.gallery, positive)
+    order = np.lexsort((ids[positive], d_ap, anchor))
     anchor, positive, d_ap = anchor[order], positive[order], d_ap[order]
-    starts = np.searchsorted(anchor, np.arange(len(anchors) + 1))
-    return Pairs(anchor=anchor, positive=positive, d_ap=d_ap, starts=starts)
+    if config.positives in ("hardest", "easiest") and limit:
+        place = np.arange(len(anchor), dtype=np.int64)
+        keys = (place[::-1] if config.positives == "hardest" else place).astype(np.uint64)
+        kept = np.flatnonzero(_rank_in_group(anchor, keys) < limit)
+        anchor, positive, d_ap = anchor[kept], positive[kept], d_ap[kept]
+    return Pairs(anchor=anchor, positive=positive, d_ap=d_ap)
+
+
+def hashes(seed: int, *values: Int64) -> NDArray[np.uint64]:
+    """A well-mixed 64-bit hash of (seed, a, b, ...), elementwise: splitmix64, chained."""
+    state = np.full(np.broadcast_shapes(*(v.shape for v in values)), seed, np.uint64)
+    for value in values:
+        state = (state ^ value.astype(np.int64).view(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state ^= state >> np.uint64(31)
+    return state
 
 
 def _rank_in_group(group: Rows, keys: NDArray[np.uint64]) -> Rows:
@@ -59,14 +73,3 @@ def _rank_in_group(group: Rows, keys: NDArray[np.uint64]) -> Rows:
     ranks = np.empty(len(group), np.intp)
     ranks[order] = np.arange(len(group)) - starts[order]
     return ranks
-
-
-def _pair_hash(seed: int, a: Int64, b: Int64) -> NDArray[np.uint64]:
-    """A well-mixed 64-bit hash of (seed, a, b): splitmix64, chained."""
-    state = np.full(len(a), seed, np.uint64)
-    for value in (a.view(np.uint64), b.view(np.uint64)):
-        state = (state ^ value) + np.uint64(0x9E3779B97F4A7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state ^= state >> np.uint64(31)
-    return state

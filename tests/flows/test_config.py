@@ -43,13 +43,16 @@ def test_overrides_win(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[mining]\nmargn = 1", "unknown key mining.margn; known: kinds, margin"),
+        ("[mining]\nmargn = 1", "unknown key mining.margn; known: positives, max_positives"),
         ("[minin]\nmargin = 1", "unknown key minin; known: run, data"),
         ("[mining]\nmargin = 9", "mining.margin is 9.0; it is a squared distance"),
         ("[mining]\nmargin = 'wide'", "mining.margin is 'wide'; it must be a number"),
-        ("[mining]\nkinds = 'hard'", "mining.kinds is 'hard'; it must be a list of texts"),
-        ("[mining]\nkinds = ['harder']", "mining.kinds is ['harder']; known: hard, semi_hard"),
-        ("[mining]\nkinds = ['hard', 'hard']", "each kind is named once"),
+        ("[mining]\nnegatives = 'hard'", "mining.negatives is 'hard'; it must be a list of texts"),
+        (
+            "[mining]\nnegatives = ['harder']",
+            "mining.negatives is ['harder']; known: semi_hard, hard",
+        ),
+        ("[mining]\nnegatives = ['hard', 'hard']", "name each strategy once"),
         ("[train]\nsteps = 1.5", "train.steps is 1.5; it must be a whole number"),
         ("[train]\nsteps = true", "train.steps is True; it must be a whole number"),
         ("[train]\nsteps = 0", "train.steps is 0; it must be 1 to"),

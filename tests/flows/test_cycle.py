@@ -13,8 +13,7 @@ import pytest
 from data import schemas
 from data.prepare import read_catalogue
 from data.store import Artifact, Store, Version
-from data.types import HARD, SEMI_HARD
-from flows import stages
+from data.types import HARD, SEMI_HARD, SPLITS
 from flows.config import load_config
 from flows.console import Console
 from flows.cycle import call_plain, prepared, run_cycle
@@ -59,7 +58,9 @@ def test_every_round_is_published(undisturbed):
 def test_triplets_are_right_by_brute_force(undisturbed):
     store, version = undisturbed
     first = next(v for v in store.versions() if v.round == 0)
-    gallery = split_of(store, first.artifacts["embeddings"], first.artifacts["items"], stages.TRAIN)
+    gallery = split_of(
+        store, first.artifacts["embeddings"], first.artifacts["items"], SPLITS.index("train")
+    )
     paths = store.paths(mined(version)[0])
     triplets = schemas.triplets_from(schemas.read(paths, schema="triplets/1"))
     wide = gallery.vectors.astype(np.float64)

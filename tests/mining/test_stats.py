@@ -2,13 +2,25 @@
 
 from mining.stats import MiningStats
 
-ONE = MiningStats(anchors=10, singletons=2, pairs=30, answered={"hard": 4, "semi_hard": 21})
-TWO = MiningStats(anchors=5, singletons=0, pairs=8, answered={"hard": 0, "semi_hard": 8})
+ONE = MiningStats(
+    anchors=10,
+    singletons=2,
+    pairs=30,
+    kinds={"hard": 4, "semi_hard": 21},
+    answered={"hard": 4, "semi_hard": 21},
+    none_exists={"hard": 20, "semi_hard": 9},
+    not_found={"hard": 6, "semi_hard": 0},
+)
+TWO = MiningStats(anchors=5, pairs=8, capped=3, answered={"hard": 0, "semi_hard": 8})
 
 
 def test_counts_add_up():
-    both = MiningStats(anchors=15, singletons=2, pairs=38, answered={"hard": 4, "semi_hard": 29})
-    assert ONE + TWO == TWO + ONE == both
+    both = ONE + TWO
+    assert (both.anchors, both.singletons, both.pairs, both.capped) == (15, 2, 38, 3)
+    assert both.answered == {"hard": 4, "semi_hard": 29}
+    assert both.not_found == ONE.not_found
+    assert both == TWO + ONE
+    assert both.triplets == 33
 
 
 def test_adding_changes_neither():
@@ -19,20 +31,9 @@ def test_adding_changes_neither():
 
 def test_sums_start_from_nothing():
     assert sum([ONE, TWO], MiningStats()) == ONE + TWO
-    assert MiningStats() + ONE == ONE
+    assert (MiningStats() + ONE).to_json() == ONE.to_json()
 
 
-def test_a_kind_that_nobody_answered_stays_a_zero():
+def test_a_strategy_that_nobody_answered_stays_a_zero():
     none = MiningStats(anchors=1, pairs=3, answered={"hard": 0})
     assert (none + none).answered == {"hard": 0}
-    assert (none + none).to_json()["none_exists"] == {"hard": 6}
-
-
-def test_json_tells_what_does_not_exist():
-    assert ONE.to_json() == {
-        "anchors": 10,
-        "singletons": 2,
-        "pairs": 30,
-        "answered": {"hard": 4, "semi_hard": 21},
-        "none_exists": {"hard": 26, "semi_hard": 9},
-    }

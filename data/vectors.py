@@ -1,0 +1,132 @@
+"""Readers of vectors that somebody else computed: no items, no splits, no store."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from data.errors import InputError
+from data.sources import first_line, load_npy, read_lines, vector_rows
+from data.types import Float32, Int64, unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorFile:
+    """ids (n,) int64; vectors (n, d) float32 of length 1; labels: n labels or lists, or None."""
+
+    ids: Int64
+    vectors: Float32
+    labels: Sequence[object] | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_vectors(path: Path, labels: Path | None = None, *, labelled: bool = True) -> VectorFile:
+    """A Parquet file with the columns `vector`, `label` and perhaps `id`, or an .npy file.
+
+    label: a text, a number, or a list of them (an item of several classes). labels: an .npy or text
+    file of n labels, for an .npy. labelled: whether labels are needed.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.suffix == ".npy":
+        vectors = load_npy(path, mapped=False)
+        if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+            raise InputError(f"{path} holds {vectors.dtype} {vectors.shape}, not (n, d) numbers")
+        if labelled and labels is None:
+            raise InputError(f"{path} has no labels: name an .npy or text file with --labels")
+        ids = np.arange(len(vectors))
+        vectors = vectors.astype(np.float32)
+        found = _labels_beside(labels, len(vectors)) if labels else None
+    else:
+        ids, vectors, found = _read_parquet(path, labelled=labelled)
+        if labels:
+            raise InputError(f"{path} has a label column; --labels is for .npy files")
+    if not len(vectors):
+        raise InputError(f"{path} holds no vectors")
+    _refuse_twice(path, ids)
+    try:
+        return VectorFile(ids=ids, vectors=unit(vectors), labels=found)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def vector_shape(path: Path) -> tuple[int, int]:
+    """(n, d) of the vectors at `path`, without reading them."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    if path.suffix == ".npy":
+        n, d = load_npy(path, mapped=True).shape
+        return int(n), int(d)
+    file = pq.ParquetFile(path)
+    if "vector" not in file.schema_arrow.names:
+        raise InputError(f"{path} has no column 'vector'; it has {file.schema_arrow.names}")
+    first = next(file.iter_batches(1, columns=["vector"]), None)
+    return file.metadata.num_rows, len(first["vector"][0]) if first else 0
+
+
+def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
+    """(p, 2) ids from two columns of a Parquet or CSV file."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    try:
+        table = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: {first_line(error)}") from None
+    for name in columns:
+        if name not in table.column_names:
+            raise InputError(f"{path} has no column {name!r}; it needs {columns[0]}, {columns[1]}")
+        if not pa.types.is_integer(table[name].type) or table[name].null_count:
+            raise InputError(f"{path}: {name} is {table[name].type}; it must be whole numbers")
+    return np.stack([table[name].to_numpy().astype(np.int64) for name in columns], axis=1)
+
+
+def _read_parquet(path: Path, *, labelled: bool) -> tuple[Int64, Float32, Sequence[object] | None]:
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: {first_line(error)}") from None
+    for name in ("vector", "label") if labelled else ("vector",):
+        if name not in table.column_names:
+            raise InputError(f"{path} has no column {name!r}; it has {table.column_names}")
+        if table[name].null_count:
+            row = pc.index(pc.is_null(table[name]), True).as_py()
+            raise InputError(f"{path}: row {row}: {name} is missing")
+    column = table["vector"]
+    if not pa.types.is_list(column.type) and not pa.types.is_fixed_size_list(column.type):
+        raise InputError(f"{path}: vector is {column.type}; it must be lists of numbers")
+    if not len(table):
+        return np.empty(0, np.int64), np.empty((0, 0), np.float32), None
+    vectors = vector_rows(column, lambda row: f"{path}: row {row}")
+    labels = table["label"].to_pylist() if labelled else None
+    if "id" not in table.column_names:
+        return np.arange(len(table)), vectors, labels
+    ids = table["id"]
+    if not pa.types.is_integer(ids.type) or ids.null_count:
+        raise InputError(f"{path}: id is {ids.type}; ids are integers, none missing")
+    return ids.to_numpy().astype(np.int64), vectors, labels
+
+
+def _labels_beside(path: Path, n: int) -> Sequence[object]:
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    npy = path.suffix == ".npy"
+    labels = load_npy(path, mapped=False).reshape(-1).tolist() if npy else read_lines(path)
+    if len(labels) != n:
+        raise InputError(f"{path} has {len(labels)} labels for {n} vectors")
+    found: Sequence[object] = labels
+    return found
+
+
+def _refuse_twice(path: Path, ids: Int64) -> None:
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(ids[order][1:] == ids[order][:-1])
+    if len(twice):
+        first, second = order[twice[0]], order[twice[0] + 1]
+        raise InputError(f"{path}: row {second}: id {ids[first]} is also that of row {first}")

@@ -1,0 +1,165 @@
+"""`remine mine`, `remine plan`: mining on anyone's vectors, with no model and no cycle around."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from data import schemas
+from data.errors import InputError
+from data.store import Store, file_sha256, sync
+from data.types import Int64, Triplets
+from data.vectors import read_id_pairs, read_vectors, vector_shape
+from flows.config import Config
+from flows.console import Console
+from index.search import load_index
+from mining.engines import prepare
+from mining.hubs import hub_limits, under_limits
+from mining.miner import Phases, account, by_anchor, make_problem, mine_block, peak_mb
+from mining.policy import choose, product_rate
+from mining.problem import Problem, by_pairs
+from mining.scan import fast_half
+from mining.stats import MiningStats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What the user names: vectors; labels beside an .npy; queries with positives; an index."""
+
+    embeddings: Path
+    labels: Path | None = None
+    queries: Path | None = None
+    positives: Path | None = None
+    index: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.queries is None) != (self.positives is None):
+            raise InputError("--queries and --positives go together")
+        if self.index and not self.index.exists():
+            raise InputError(f"{self.index} does not exist")
+
+
+def mine_files(files: Files, out: Path, config: Config, console: Console) -> Path:
+    """Mine and leave Parquet shards and card.json in the new folder `out`."""
+    if out.exists():
+        raise InputError(f"{out} exists: name another folder or remove it")
+    problem = read_problem(files, config)
+    index = load_index(files.index, problem.gallery.shape[1]) if files.index else None
+    phases, seed = Phases(), config.run.seed
+    with console.stage("prepare", "vectors") as bar, phases("prepare"):
+        setup, engine = prepare(problem, config.mining, seed, index)
+        bar.update(len(problem.gallery), len(problem.gallery))
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".remine-", dir=out.absolute().parent) as temp:
+        folder = Path(temp) / "triplets"
+        folder.mkdir()
+        stats, total = MiningStats(), len(engine.problem)
+        with console.stage("mine", "anchors") as bar:
+            for start in range(0, total, config.mining.unit_anchors):
+                block = slice(start, min(start + config.mining.unit_anchors, total))
+                triplets, counted = mine_block(engine, block, config.mining, seed, phases)
+                _write(by_anchor(triplets), folder / f"part-{start:012d}.parquet", files, config)
+                stats += counted
+                bar.update(block.stop, total)
+        if config.mining.hub_cap:
+            stats = _cap(folder, files, config, stats)
+        card = account(stats, setup, phases.rounded(), peak_mb())
+        (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+        for path in folder.iterdir():
+            sync(path)
+        folder.rename(out)
+    return out
+
+
+def read_problem(files: Files, config: Config) -> Problem:
+    """The problem that the files pose, checked."""
+    gallery = read_vectors(files.embeddings, files.labels, labelled=files.queries is None)
+    if files.queries and files.positives:
+        queries = read_vectors(files.queries, labelled=False)
+        positives = read_id_pairs(files.positives, ("query", "positive"))
+        if queries.vectors.shape[1] != gallery.vectors.shape[1]:
+            raise InputError(
+                f"{files.queries} has {queries.vectors.shape[1]} dimensions, {files.embeddings}"
+                f" {gallery.vectors.shape[1]}"
+            )
+        problem = by_pairs(
+            queries.vectors, queries.ids, gallery.vectors, gallery.ids, _grouped(positives)
+        )
+    else:
+        problem = make_problem(gallery.vectors, gallery.labels, gallery.ids, None, None)
+    if config.mining.same_as:
+        problem = problem.forbid(read_id_pairs(config.base / config.mining.same_as, ("a", "b")))
+    return problem
+
+
+def sizes_of(config: Config, embeddings: Path | None) -> tuple[int, int]:
+    """How many training items there are, and their dimensions: of a file, or of the store."""
+    if embeddings:
+        return vector_shape(embeddings)
+    version = Store(config.store).current() if (config.store / "FORMAT").exists() else None
+    if version is None:
+        raise InputError(
+            f"{config.store} has no published version yet: give --embeddings, or --items and"
+            " --dimensions"
+        )
+    first = Store(config.store).path(version.artifacts["embeddings"].files[0])
+    n = version.artifacts["items"].card["splits"]["train"]["items"]
+    return n, schemas.dimensions(first)
+
+
+def plan_lines(n: int, d: int, config: Config) -> list[str]:
+    """What mining would do and cost, in words."""
+    choice = choose(n, n, d, config.mining)
+    mining, limit = config.mining, config.mining.max_positives or "all"
+    asked = f"{mining.per_pair} negative(s) each of {', '.join(mining.negatives)}"
+    half = "fast" if fast_half() else "not fast"
+    rate = f"{product_rate() / 1e9:.0f} GFLOP/s in float32, bfloat16 is {half}"
+    size = f"{n:,} x {d}, {n * (4 * d + 12) / 2**30:.2f} GB"
+    lines = {
+        "engine": f"{choice.engine}: {choice.reason}",
+        "gallery": f"{size}, in {choice.shards} part(s)",
+        "pairs": f"{n:,} anchors with {mining.positives} positives (at most {limit}), {asked}",
+        "machine": f"{torch.get_num_threads()} threads, {rate}",
+        "expected": f"{_duration(choice.seconds)}, {choice.memory_gb:.1f} GB of memory",
+    }
+    return [f"{name:<10} {text}" for name, text in lines.items()]
+
+
+def _grouped(pairs: Int64) -> dict[int, list[int]]:
+    """Query to its positives."""
+    found: dict[int, list[int]] = {}
+    for query, positive in pairs.tolist():
+        found.setdefault(query, []).append(positive)
+    return found
+
+
+def _write(triplets: Triplets, path: Path, files: Files, config: Config) -> None:
+    note = {
+        "embeddings": file_sha256(files.embeddings),
+        "settings": {**asdict(config.mining), "seed": config.run.seed},
+    }
+    schemas.write(schemas.triplets_table(triplets), path, schema="triplets/1", provenance=note)
+
+
+def _read(path: Path) -> Triplets:
+    return schemas.triplets_from(schemas.read([path], schema="triplets/1"))
+
+
+def _cap(folder: Path, files: Files, config: Config, stats: MiningStats) -> MiningStats:
+    """Rewrite the shards without what goes over mining.hub_cap."""
+    paths, seed = sorted(folder.iterdir()), config.run.seed
+    limits = hub_limits(map(_read, paths), config.mining.hub_cap, seed)
+    kept = 0
+    for path in paths:
+        triplets = under_limits(_read(path), limits, seed)
+        _write(triplets, path, files, config)
+        kept += len(triplets)
+    return replace(stats, capped=stats.triplets - kept)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

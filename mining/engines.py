@@ -1,0 +1,280 @@
+"""Three ways to search windows. Each holds a problem and answers for any of its anchors.
+
+exact        every anchor against the whole gallery (mining.scan)
+approximate  the list-join (mining.join), its deep windows exactly
+faiss        the k nearest by a FAISS index, and what lies in that list
+"""
+
+from dataclasses import dataclass, fields, replace
+from math import isqrt
+from typing import Any, Protocol
+
+import numpy as np
+import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
+from numpy.typing import NDArray
+
+import faiss  # isort: skip
+
+from data.errors import InputError
+from data.types import Float32
+from mining.config import MiningConfig
+from mining.join import Lists, train_centroids
+from mining.kernels import look_at
+from mining.policy import choose
+from mining.problem import Problem, Rows
+from mining.recall import Recall, Sample, nothing
+from mining.scan import Found, Windows, scan
+
+Cut = NDArray[np.bool_]
+Levels = tuple[tuple[int, int], ...]
+VISITS = (8, 16, 32, 64, 128, 256)
+TOO_DEAR = 0.5  # of the exact search's cost
+DEARER = 3.0  # a row in a visited list costs about this much more than one in the exact scan
+
+
+class Engine(Protocol):
+    """Answers windows. `problem` may be laid out in another order than the one it was given."""
+
+    @property
+    def problem(self) -> Problem:
+        """What is searched, in the engine's own order of rows."""
+
+    def search(self, anchors: slice | Rows, windows: Windows, found: Found) -> Cut:
+        """Fill `found` for some anchors, ascending; which windows were cut short, (w,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exact:
+    """The whole gallery for every anchor."""
+
+    problem: Problem
+
+    def search(self, anchors: slice | Rows, windows: Windows, found: Found) -> Cut:
+        """Nothing is cut short."""
+        scan(self.problem.block(anchors), windows, found)
+        return np.zeros(len(windows.floor), bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Join:
+    """The lists nearest to an anchor, level by level; what stays open exactly.
+
+    levels: (visits, deepest) with growing visits. After a level a window with at most `deepest`
+    closer negatives is answered; anchors with others go on to the next level.
+    """
+
+    lists: Lists
+    levels: Levels
+
+    @property
+    def problem(self) -> Problem:
+        """Laid out by lists."""
+        return self.lists.problem
+
+    def search(self, anchors: slice | Rows, windows: Windows, found: Found) -> Cut:
+        """Cut short is what was answered by lists."""
+        rows = np.arange(len(self.problem))[anchors]
+        owner = np.repeat(np.arange(len(rows)), windows.stops - windows.starts)
+        still = np.arange(len(rows))
+        final = np.zeros(len(windows.floor), bool)
+        visited = 0
+        for visits, deepest in self.levels:
+            self.lists.visit(rows[still], windows.block(still), found, visited, visits)
+            going_on = np.zeros(len(rows), bool)
+            going_on[still] = True
+            final |= going_on[owner] & (found.closer <= deepest)
+            still, visited = np.unique(owner[~final]), visits
+        _search_again(self.problem.block(rows), windows, found, ~final)
+        return final
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """The `candidates` nearest by a FAISS index that answers with the ids of the gallery.
+
+    proven: whether the index is exact, so that what lies within its list is certain.
+    """
+
+    problem: Problem
+    index: faiss.Index
+    candidates: int
+    proven: bool
+
+    def search(self, anchors: slice | Rows, windows: Windows, found: Found) -> Cut:
+        """Windows that reach beyond their anchor's list are searched exactly."""
+        block = self.problem.block(anchors)
+        k = min(self.candidates, len(block.gallery))
+        _, ids = self.index.search(np.ascontiguousarray(block.anchors), k)
+        rows = np.searchsorted(block.gallery_ids, ids).clip(0, len(block.gallery) - 1)
+        rows[block.gallery_ids[rows] != ids] = -1  # FAISS says -1 for none; others are strangers
+        reach = look_at(
+            block.anchors, block.gallery, rows, windows.starts, windows.stops, windows.floor,
+            block.barred.starts, block.barred.stops, block.barred.rows,
+            found.rows, found.distances, found.closer,
+        )  # fmt: skip
+        reached = np.repeat(reach, windows.stops - windows.starts)
+        beyond = (found.distances[:, -1] > reached) & (k < len(block.gallery))
+        _search_again(block, windows, found, beyond)
+        return ~beyond & (not self.proven)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What is decided once for a problem, so that every worker opens the same engine.
+
+    engine: "exact", "approximate" or "faiss". levels, centroids (c, d): of Join.
+    candidates, factory, nprobe: of Listed. recall: as measured, None where the engine is exact.
+    reason: why this engine, in words.
+    """
+
+    engine: str
+    reason: str
+    levels: Levels = ()
+    centroids: Float32 | None = None
+    candidates: int = 0
+    factory: str = ""
+    nprobe: int = 1
+    recall: Recall | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, without the centroids."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        del values["centroids"]
+        values["levels"] = [list(level) for level in self.levels]
+        return {**values, "recall": self.recall and self.recall.to_json()}
+
+
+def prepare(
+    problem: Problem, config: MiningConfig, seed: int, index: faiss.Index | None = None
+) -> tuple[Setup, Engine]:
+    """Decide how to mine `problem`, and measure what is not exact.
+
+    `index`: one that is there already and answers with the gallery's ids.
+    """
+    choice = choose(len(problem), len(problem.gallery), problem.gallery.shape[1], config)
+    if index is not None or choice.engine == "faiss":
+        return _prepare_listed(problem, config, seed, index)
+    if choice.engine == "exact":
+        return Setup(engine="exact", reason=choice.reason), Exact(problem=problem)
+    return _prepare_join(problem, config, seed, choice.reason)
+
+
+def open_engine(problem: Problem, setup: Setup, index: faiss.Index | None = None) -> Engine:
+    """The engine that `setup` describes."""
+    if setup.engine == "exact":
+        return Exact(problem=problem)
+    if setup.engine == "approximate":
+        assert setup.centroids is not None
+        lists = Lists.of(problem, setup.centroids)
+        return Join(lists=lists, levels=setup.levels)
+    built = index or open_index(problem, setup.factory, setup.nprobe)
+    proven = faiss.try_extract_index_ivf(built) is None and setup.factory == "Flat"
+    return Listed(problem=problem, index=built, candidates=setup.candidates, proven=proven)
+
+
+def open_index(problem: Problem, factory: str, nprobe: int) -> faiss.Index:
+    """A FAISS index of the gallery's ids."""
+    try:
+        index = faiss.index_factory(problem.gallery.shape[1], f"IDMap2,{factory}", faiss.METRIC_L2)
+        index.train(problem.gallery)
+        index.add_with_ids(problem.gallery, problem.gallery_ids)
+    except RuntimeError as error:
+        said = str(error).strip().splitlines()[-1]
+        raise InputError(f"mining.engine 'faiss:{factory}': FAISS says: {said}") from None
+    if lists := faiss.try_extract_index_ivf(index):
+        lists.nprobe = nprobe
+    return index
+
+
+def _prepare_join(
+    problem: Problem, config: MiningConfig, seed: int, reason: str
+) -> tuple[Setup, Engine]:
+    """The levels that reach the wished recall for least; else the exact engine."""
+    lists = Lists.of(problem, train_centroids(problem, seed))
+    sample = Sample.of(lists.problem, config, seed)
+    levels: list[tuple[int, int]] = []
+    best: tuple[float, Levels, Recall] | None = None
+    visited, spent, c = 0, 0.0, len(lists.centroids)
+    for visits in VISITS:
+        if visits >= c:
+            break
+        spent += DEARER * (visits - visited) / c * (sample.open_share() if levels else 1)
+        for windows, found in zip(sample.asked, sample.found, strict=True):
+            lists.visit(sample.anchors, windows, found, visited, visits)
+        visited = visits
+        if not levels and sample.neighbours() < config.recall_neighbours:
+            continue
+        deepest = sample.trust(config.recall)
+        if deepest < 0:
+            continue
+        levels.append((visits, deepest))
+        cost = spent + sample.open_share()
+        if cost < (best[0] if best else TOO_DEAR):
+            best = cost, tuple(levels), sample.recall(seed)
+        if spent > (best[0] if best else TOO_DEAR):
+            break
+    if best is None:
+        why = f"{reason}; but to reach mining.recall by lists would cost as much as exact"
+        return Setup(engine="exact", reason=why), Exact(problem=problem)
+    setup = Setup(
+        engine="approximate",
+        reason=reason,
+        levels=best[1],
+        centroids=lists.centroids,
+        recall=best[2],
+    )
+    return setup, Join(lists=lists, levels=best[1])
+
+
+def _prepare_listed(
+    problem: Problem, config: MiningConfig, seed: int, index: faiss.Index | None
+) -> tuple[Setup, Engine]:
+    """The smallest number of visited lists that reaches the wished recall."""
+    factory = config.engine.partition(":")[2] or f"IVF{isqrt(len(problem.gallery))},Flat"
+    built = index or open_index(problem, factory, 1)
+    lists = faiss.try_extract_index_ivf(built)
+    sample = Sample.of(problem, config, seed)
+    nprobe, most = 1, lists.nlist if lists else 1
+    while True:
+        if lists:
+            lists.nprobe = nprobe
+        setup = Setup(
+            engine="faiss",
+            reason="the index was given" if index else f"mining.engine asks for {factory}",
+            candidates=config.candidates,
+            factory="" if index else factory,
+            nprobe=nprobe,
+        )
+        engine = open_engine(problem, setup, built)
+        sample.found = nothing(sample.asked)
+        for windows, found in zip(sample.asked, sample.found, strict=True):
+            engine.search(sample.anchors, windows, found)
+        sample.trust(0)
+        recall = sample.recall(seed)
+        if recall.neighbours >= config.recall:
+            return replace(setup, recall=recall), engine
+        if nprobe >= most:
+            raise InputError(
+                f"mining.recall is {config.recall:g}, but the index finds {recall.neighbours:.4f}"
+                " of the 10 nearest negatives: wish for less, or use another engine"
+            )
+        nprobe = min(2 * nprobe, most)
+
+
+def _search_again(problem: Problem, windows: Windows, found: Found, chosen: Cut) -> None:
+    """Search some windows of all anchors exactly."""
+    if not chosen.any():
+        return
+    w = np.flatnonzero(chosen)
+    owner = np.repeat(np.arange(len(problem)), windows.stops - windows.starts)[w]
+    anchors, starts = np.unique(owner, return_index=True)
+    again = Windows(
+        starts=starts,
+        stops=np.append(starts[1:], len(w)),
+        floor=windows.floor[w],
+        ceiling=windows.ceiling[w],
+        depth=windows.depth,
+    )
+    exact = Found.nothing(again)
+    scan(problem.block(anchors), again, exact)
+    found.rows[w], found.distances[w], found.closer[w] = exact.rows, exact.distances, exact.closer

@@ -1,0 +1,209 @@
+"""Nearest negatives in windows for large galleries: the list-join.
+
+The gallery is cut into about sqrt(n) lists by spherical k-means (FAISS's), and laid out list by
+list. An anchor votes for the `visits` lists whose centroids are nearest. Anchors of one home list
+vote much alike, so they share matrix products: one block of theirs against the union of the lists
+that many of them vote for, then what is left, grouped by list. Windows, masks of positives and the
+second look in float32 are those of the exact scan, in the same compiled loops; all that is
+approximate is which lists are visited.
+
+How far to trust it is measured (mining.engines): a sample of anchors is searched exactly and by
+lists, with 4, 8, 16, ... visits. Windows with many closer negatives (a positive far out) have their
+floor beyond the visited lists; from where the sample misses too many they are searched exactly.
+"""
+
+import faiss  # isort: skip
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import isqrt
+from typing import Self
+
+import numpy as np
+import torch  # before faiss: the other order crashes in the OpenMP runtime
+from numpy.typing import NDArray
+
+from data.types import Float32, Int32, Int64
+from mining.kernels import top_columns
+from mining.problem import Problem, Rows
+from mining.scan import Found, Operand, Windows, fast_half, in_threads, look, slack_of
+
+LISTS = 4  # times sqrt(n); with 1, the same recall takes looking at 4 to 15 times as many rows
+LEAST = 160  # items a list, where that makes fewer lists: below, training costs more than it saves
+ITERATIONS, POINTS = 6, 32  # of k-means, and points that train a centroid
+SHARE = 0.5  # of a home list's anchors that must vote for a list to have all of them visit it
+MEMBERS, COLUMNS = 512, 8192  # of one product: 8 MB of scores in bfloat16
+ASSIGN = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """A gallery laid out list by list, and anchors sorted by the list they are nearest to.
+
+    problem: in that order. centroids: (c, d) unit vectors. edges: (c + 1,) where each list starts.
+    home: (a,) each anchor's nearest centroid, ascending. gallery, queries: the vectors of both
+    sides as they are multiplied.
+    """
+
+    problem: Problem
+    centroids: Float32
+    edges: Int64
+    home: Int32
+    gallery: Operand
+    queries: Operand
+
+    @classmethod
+    def of(cls, problem: Problem, centroids: Float32) -> Self:
+        """Lay out `problem` by the nearest of the centroids."""
+        home = nearest(problem.gallery, centroids, 1)[:, 0]
+        order = np.argsort(home, kind="stable")
+        same = problem.anchors is problem.gallery
+        anchor_home = home if same else nearest(problem.anchors, centroids, 1)[:, 0]
+        anchor_order = order if same else np.argsort(anchor_home, kind="stable")
+        laid = problem.reordered(order).block(anchor_order)
+        if same:  # one array for both sides
+            laid = replace(laid, anchors=laid.gallery)
+        half = fast_half()
+        gallery = Operand.of(laid.gallery, half=half)
+        return cls(
+            problem=laid,
+            centroids=centroids,
+            edges=np.searchsorted(home[order], np.arange(len(centroids) + 1)),
+            home=anchor_home[anchor_order],
+            gallery=gallery,
+            queries=gallery if same else Operand.of(laid.anchors, half=half),
+        )
+
+    def visit(self, anchors: Rows, windows: Windows, found: Found, first: int, visits: int) -> None:
+        """Take each anchor's nearest lists, from number `first` to `visits`, into account.
+
+        anchors: (b,), ascending, with their windows.
+        """
+        threads = torch.get_num_threads()
+        parts = np.array_split(np.arange(len(anchors)), max(1, min(threads, len(anchors) // 64)))
+
+        def work(part: Rows) -> None:
+            self._visit_part(anchors[part], windows.block(part), found, first, visits)
+
+        in_threads(work, parts)
+
+    def _visit_part(
+        self, anchors: Rows, windows: Windows, found: Found, first: int, visits: int
+    ) -> None:
+        """The visits of some anchors, on one thread."""
+        desk = Desk(self, anchors, windows, found)
+        votes = nearest(desk.problem.anchors, self.centroids, visits)[:, first:]
+        left = np.ones(votes.shape, bool)  # the votes that are not yet followed
+        for block in range(0, len(anchors), MEMBERS):
+            members = np.arange(block, min(block + MEMBERS, len(anchors)))
+            counts = np.bincount(votes[members].ravel(), minlength=len(self.centroids))
+            shared = counts >= max(2, SHARE * len(members))
+            left[members] = ~shared[votes[members]]
+            for columns in self._packs(np.flatnonzero(shared)):
+                desk.take(members, columns)
+        rows, places = np.nonzero(left)
+        # Each anchor's own list comes first: what it holds sets limits that most others fail.
+        turns = votes[rows, places] + len(self.centroids) * (places + first > 0)
+        order = np.argsort(turns, kind="stable")
+        rows, turns = rows[order], turns[order]
+        for start, stop in _runs(turns):
+            for columns in self._packs(turns[start : start + 1] % len(self.centroids)):
+                for i in range(start, stop, MEMBERS):
+                    desk.take(rows[i : min(i + MEMBERS, stop)], columns)
+
+    def _packs(self, lists: Int32 | Rows) -> list[Int64]:
+        """The gallery positions of `lists`, ascending, in parts of about COLUMNS."""
+        sizes = self.edges[lists + 1] - self.edges[lists]
+        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        columns = np.repeat(self.edges[lists], sizes) + within
+        return [columns[i : i + COLUMNS] for i in range(0, len(columns), COLUMNS)]
+
+
+class Desk:
+    """Where one thread multiplies blocks of its anchors with blocks of the gallery.
+
+    Sides are padded to few different lengths: for each new shape the library behind torch's product
+    compiles a kernel, which costs as much as the product of a small block. Memory is kept, since
+    fresh memory costs page faults.
+    """
+
+    def __init__(self, lists: Lists, anchors: Rows, windows: Windows, found: Found) -> None:
+        self.problem, self.windows, self.found = lists.problem.block(anchors), windows, found
+        self.gallery, self.queries = lists.gallery, lists.queries.take(anchors)
+        dtype, d = self.gallery.vectors.dtype, self.problem.anchors.shape[1]
+        self.rows = torch.zeros((MEMBERS, d), dtype=dtype)
+        self.keys = torch.zeros((COLUMNS, d), dtype=dtype)
+        self.scores = torch.empty(MEMBERS * COLUMNS, dtype=dtype)
+        half = dtype == torch.bfloat16
+        other = float(self.gallery.error.max())
+        self.slack = slack_of(self.queries.error, other, d, half=half)
+
+    def take(self, rows: Rows, columns: Int64) -> None:
+        """Take the products of anchors `rows` (b,) with gallery positions `columns` (m,)."""
+        b, m = _padded(len(rows), 16), _padded(len(columns), 32)
+        for source, places, side in (
+            (self.queries, rows, self.rows),
+            (self.gallery, columns, self.keys),
+        ):
+            where = torch.from_numpy(places)
+            torch.index_select(source.vectors, 0, where, out=side[: len(places)])
+        scores = self.scores[: b * m].view(b, m)
+        torch.mm(self.rows[:b], self.keys[:m].T, out=scores)
+        look(self.problem, self.windows, self.found, rows, scores, columns, self.slack)
+
+
+def _padded(count: int, step: int) -> int:
+    """`count` rounded up to a multiple of `step`, of 4 * step above 8 * step."""
+    step = step if count <= 8 * step else 4 * step
+    return -(-count // step) * step
+
+
+def _runs(values: NDArray[np.integer]) -> list[tuple[int, int]]:
+    """(start, stop) of each run of equal values."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return [(i, j) for i, j in pairwise(edges) if i < j]
+
+
+def train_centroids(problem: Problem, seed: int) -> Float32:
+    """Unit centroids (c, d) of the gallery, LISTS * sqrt(n) of them, by spherical k-means.
+
+    Neighbouring centroids stand side by side, so that neighbouring lists' anchors vote alike.
+    """
+    n = len(problem.gallery)
+    lists = max(1, min(LISTS * isqrt(n), n // LEAST))
+    rows = np.random.default_rng(seed).choice(n, min(n, lists * POINTS), replace=False)
+    centroids = _kmeans(problem.gallery[np.sort(rows)], lists, seed)
+    groups = nearest(centroids, _kmeans(centroids, max(1, isqrt(lists)), seed), 1)[:, 0]
+    return np.ascontiguousarray(centroids[np.argsort(groups, kind="stable")])
+
+
+def _kmeans(vectors: Float32, count: int, seed: int) -> Float32:
+    """Train `count` centroids with FAISS."""
+    kmeans = faiss.Kmeans(
+        vectors.shape[1],
+        count,
+        niter=ITERATIONS,
+        spherical=True,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=max(POINTS, 1 + len(vectors) // count),
+    )
+    kmeans.train(vectors)
+    assert kmeans.centroids is not None
+    return kmeans.centroids
+
+
+def nearest(vectors: Float32, centroids: Float32, count: int) -> Int32:
+    """The `count` nearest centroids (n, count) of each vector, by bfloat16 where that is fast."""
+    half = fast_half()
+    side = Operand.of(centroids, half=half).vectors.T.contiguous()
+    found = np.empty((len(vectors), min(count, len(centroids))), np.int32)
+
+    def work(start: int) -> None:
+        block = torch.from_numpy(vectors[start : start + ASSIGN]).to(side.dtype)
+        scores = block @ side
+        bits = scores.view(torch.int16 if half else torch.int32).numpy()
+        found[start : start + ASSIGN] = top_columns(bits, found.shape[1])
+
+    in_threads(work, range(0, len(vectors), ASSIGN))
+    return found

@@ -178,4 +178,76 @@ class LossesConfig:
     pml: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class SymmetricalConfig:
+    """Reflect either point of a pair about the other; the hardest of all 16 is the negative.
+
+    alpha, beta: 2 and 1 keep lengths and distances; others were worse in the paper.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("generators.symmetrical.alpha", self.alpha, 0, 10)
+        check_range("generators.symmetrical.beta", self.beta, 0, 10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HdmlConfig:
+    """Pull each negative towards the anchor as training goes on; a generator keeps its class.
+
+    hardness: a negative stays where it is while the recent metric loss is far above this, and is
+    as near as the positive once it is far below (the paper: 90, for its larger loss). balance:
+    synthetics count for little while the generator's loss is above this (the paper: 1e4, for
+    its larger loss). label_weight: of the class in the generator's loss. hidden: width of the
+    generator. learning_rate: of the generator.
+    """
+
+    hardness: float = 0.1
+    balance: float = 1.0
+    label_weight: float = 0.5
+    hidden: int = 128
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_range("generators.hdml.hardness", self.hardness, 0, 1e6)
+        check_range("generators.hdml.balance", self.balance, 0, 1e6)
+        check_weight("generators.hdml.label_weight", self.label_weight)
+        check_range("generators.hdml.hidden", self.hidden, 0, 65_536)
+        check_range("generators.hdml.learning_rate", self.learning_rate, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamlConfig:
+    """Train a generator to make hard negatives of easy ones, and the encoder on both.
+
+    near_negative: weight of staying near the original. adversarial: weight of lying within
+    train.margin of the positive. synthetic: weight of the metric loss on what it makes. hidden:
+    width of the generator. learning_rate: of the generator.
+    """
+
+    near_negative: float = 1.0
+    adversarial: float = 1.0
+    synthetic: float = 0.1
+    hidden: int = 128
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("near_negative", "adversarial", "synthetic"):
+            check_weight(f"generators.daml.{name}", getattr(self, name))
+        check_range("generators.daml.hidden", self.hidden, 0, 65_536)
+        check_range("generators.daml.learning_rate", self.learning_rate, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorsConfig:
+    """Settings of each synthesis; only those of train.synthesis are used."""
+
+    symmetrical: SymmetricalConfig = field(default_factory=SymmetricalConfig)
+    hdml: HdmlConfig = field(default_factory=HdmlConfig)
+    daml: DamlConfig = field(default_factory=DamlConfig)
+
+
 LOSSES = tuple(name for name in LossesConfig.__dataclass_fields__ if name != "pml")
+SYNTHESES = tuple(GeneratorsConfig.__dataclass_fields__)

@@ -28,7 +28,7 @@ check: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/dev
+bench: .venv/bench
 	$(BIN)/python -m benchmarks
 
 clean:
@@ -42,4 +42,8 @@ clean:
 
 .venv/dev: .venv/$(GPU)
 	$(PIP) -e ".[$(GPU),dev]"
+	@touch $@
+
+.venv/bench: .venv/dev
+	$(PIP) -e ".[$(GPU),dev,bench]"
 	@touch $@

@@ -60,6 +60,11 @@ CASES = {
     "pk memory mined": {"memory": 20, "loss": "contrastive", "miner": "random", **PK},
     "pk hdml": {"synthesis": "hdml", "miner": "random", **PK},
     "pk proxies": {"loss": "pml:ProxyAnchorLoss", **PK},
+    "pk external drawn": {
+        "loss": "pml:TripletMarginLoss",
+        "losses": LossesConfig(pml=("triplets_per_anchor=2",)),
+        **PK,
+    },
     "pk external mined": {"loss": "pml:TripletMarginLoss", "miner": "random", "memory": 20, **PK},
 }
 

@@ -275,3 +275,21 @@ def test_positive_sides_are_those_of_the_plain_loss():
         SymmetricalLoss(TripletLoss(TripletConfig(), 4.0), CONFIG),
     )
     assert made(batch).loss >= plain(batch).loss
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_one_class_alone_has_no_negative_and_no_loss(name):
+    features = batch_of().features
+    lonely = Batch(
+        features=features,
+        embeddings=functional.normalize(features),
+        labels=torch.zeros(8, dtype=torch.int64),
+        items=torch.arange(8),
+    )
+    inner = INNER[name]() if "pair" not in name else NPairLoss(NPairConfig(l2=0.0))
+    if name == "angular":
+        inner = AngularLoss(AngularConfig(), NPairConfig())
+    value = SymmetricalLoss(inner, CONFIG)(lonely)
+    value.loss.backward()
+    assert value.loss.item() == 0
+    assert not features.grad.any()

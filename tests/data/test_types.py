@@ -25,6 +25,7 @@ TRIPLETS = {
     "d_an": np.array([0.4, 0.6, 3], np.float32),
     "kind": np.array([HARD, SEMI_HARD, EASY], np.int8),
     "negative_rank": np.array([0, 1, 9], np.int32),
+    "negative2_id": np.array([7, -1, 8]),
 }
 ALL = [(Embeddings, EMBEDDINGS), (Neighbours, NEIGHBOURS), (Triplets, TRIPLETS)]
 FIELDS = [pytest.param(k, v, n, id=f"{k.__name__}.{n}") for k, v in ALL for n in v]

@@ -3,5 +3,5 @@
 import subprocess
 import sys
 
-for name in ("embedding", "loader", "memory", "mining", "overhead", "seeds"):
+for name in ("embedding", "loader", "losses", "memory", "mining", "overhead", "seeds"):
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

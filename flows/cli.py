@@ -240,6 +240,14 @@ def report(
     typer.echo(write_report(opened, version))
 
 
+@app.command()
+def losses() -> None:
+    """Every loss, miner and synthesis to train with: a line each, and its settings."""
+    from flows.catalogue import catalogue_text
+
+    typer.echo(catalogue_text())
+
+
 @triplets_app.command()
 def head(
     rows: Annotated[int, typer.Option("-n", help="How many.")] = 10,

@@ -11,6 +11,7 @@ from data.config import DataConfig
 from data.errors import InputError
 from index.config import IndexConfig
 from mining.config import MiningConfig
+from mining.online_config import MINERS, OnlineConfig
 from train.config import EncoderConfig, TrainConfig
 
 DEFAULT_NAME = "remine.toml"
@@ -55,19 +56,23 @@ class Config:
     index: IndexConfig = field(default_factory=IndexConfig)
     mining: MiningConfig = field(default_factory=MiningConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
     base: Path = field(default=Path(), metadata={"internal": True})
 
     def check_cycle(self) -> None:
         """Refuse settings that are right each by itself and leave a cycle nothing to train on."""
         only = {"semi_hard": "semi_hard", "random_semi_hard": "semi_hard", "hard": "hard"}
-        if set(self.mining.negatives) <= set(only):
+        if not self.train.online and set(self.mining.negatives) <= set(only):
             mined = {only[name] for name in self.mining.negatives}
             if missing := sorted(set(self.train.kinds) - mined):
                 raise InputError(
                     f"train.kinds asks for {missing[0]}, which mining.negatives"
                     f" {list(self.mining.negatives)} never gives"
                 )
+
+    def __post_init__(self) -> None:
+        check_rooms(self)
 
     @property
     def store(self) -> Path:
@@ -81,6 +86,27 @@ class Config:
             del whole[table][key]
         del whole["beam"], whole["base"]
         return whole
+
+
+def check_rooms(config: Config) -> None:
+    """Refuse what contradicts across tables."""
+    train, mining = config.train, config.mining
+    if train.miner not in ("auto", *MINERS):
+        raise InputError(f"train.miner is {train.miner!r}; known: auto, {', '.join(MINERS)}")
+    if train.online:
+        return
+    hinge = train.losses.triplet.form == "hinge"
+    if train.unsquared and hinge and train.miner == "auto" and "semi_hard" in train.kinds:
+        raise InputError(
+            f'train.losses.triplet.distance is "unsquared", and mining.margin = {mining.margin},'
+            " which chose the semi-hard triplets, is a squared distance: the two margins would not"
+            ' mean the same; take "squared", form = "soft", train.kinds = ["hard"] or a train.miner'
+        )
+    if train.synthesis == "symmetrical" and not mining.second_negative:
+        raise InputError(
+            'train.synthesis is "symmetrical", which reflects pairs of negatives: set'
+            ' mining.second_negative = true, or train.batches = "pk"'
+        )
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:

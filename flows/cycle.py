@@ -19,6 +19,7 @@ from flows.jobs import Execute
 from flows.mine_job import mine
 from flows.report import page_of
 from flows.run import Run
+from flows.train_job import check_training, train, training_record
 
 Call = Callable[..., Artifact]
 
@@ -39,6 +40,7 @@ def prepared(
         if locked:
             stack.enter_context(Store(config.store).lock())
         store, items, inputs = stages.prepare(config, console)
+        check_training(config, items)
         if not locked:
             stack.enter_context(store.lock())
         console.finished = lambda stage, count, seconds: store.log(
@@ -78,8 +80,8 @@ def run_cycle(
             seed = int(digest([run.config.run.seed, cycle, number])[:7], 16)
             triplets = call(mine, run, embeddings, items, seed)
             rows[f"triplets/round={number}"] = triplets
-            checkpoint = call(stages.train, run, checkpoint, triplets, items, inputs, seed)
-            rows[f"training/round={number}"] = stages.training_record(checkpoint)
+            checkpoint = call(train, run, checkpoint, triplets, items, inputs, seed)
+            rows[f"training/round={number}"] = training_record(checkpoint)
     return version
 
 

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from data import schemas
@@ -29,11 +28,9 @@ from flows.run import Run, code_hash, put_table
 from index.build import build_index, check_factory
 from index.embed import embed_rows
 from index.metrics import retrieval_metrics
-from train.checkpoint import encoder_bytes, load_encoder, load_optimizer, optimizer_bytes
+from train.checkpoint import encoder_bytes, load_encoder
 from train.config import EncoderConfig
 from train.encoders import Encoder, build_encoder, text_transform
-from train.loader import TripletLoader
-from train.loop import Training, make_optimizer
 
 TEST = SPLITS.index("test")
 
@@ -208,73 +205,6 @@ def evaluate(run: Run, embeddings: Artifact, items: Artifact) -> Artifact:
     file = run.store.put_bytes(body, name="metrics.json")
     card = {**metrics, "embeddings": embeddings.digest}
     return run.store.remember(key, Artifact(kind="metrics", files=(file,), card=card))
-
-
-def train(
-    run: Run, checkpoint: Artifact, triplets: Artifact, items: Artifact, inputs: Artifact, seed: int
-) -> Artifact:
-    """The next checkpoint: this one, trained on the mined triplets."""
-    config = run.config.train
-    given = [checkpoint.digest, triplets.digest, inputs.digest, asdict(config), seed]
-    key = digest(["train", given, torch.get_num_threads(), code_hash("train")])
-    if found := run.store.recall(key):
-        return found
-    training = _training(run, checkpoint, triplets, items, inputs, key, seed)
-    with run.console.stage("train", "steps") as bar:
-
-        def progress(step: int, loss: float, active: float) -> None:
-            bar.update(step, config.steps, f"loss {loss:.4f}, active {active:.0%}")
-
-        history = training.run(config, progress)
-    put = run.store.put_bytes
-    files = (
-        put(encoder_bytes(training.encoder), name="encoder.safetensors"),
-        put(optimizer_bytes(training.optimizer), name="optimizer.safetensors"),
-        put(json.dumps(asdict(history)).encode(), name="history.json"),
-    )
-    card = {
-        "encoder": checkpoint.card["encoder"],
-        "steps": checkpoint.card["steps"] + config.steps,
-        "parent": checkpoint.digest,
-        "triplets": triplets.digest,
-        "loss": float(np.mean(history.loss[-50:])),
-        "active": float(np.mean(history.active[-50:])),
-    }
-    artifact = run.store.remember(key, Artifact(kind="checkpoint", files=files, card=card))
-    run.store.clear_scratch(key)
-    return artifact
-
-
-def training_record(checkpoint: Artifact) -> Artifact:
-    """How a checkpoint was trained: its loss and active fraction, step by step."""
-    card = {k: checkpoint.card[k] for k in ("loss", "active", "steps", "triplets")}
-    return Artifact(kind="training", files=(checkpoint.files[2],), card=card)
-
-
-def _training(
-    run: Run,
-    checkpoint: Artifact,
-    triplets: Artifact,
-    items: Artifact,
-    inputs: Artifact,
-    key: str,
-    seed: int,
-) -> Training:
-    store, config = run.store, run.config.train
-    encoder = load_checkpoint(store, checkpoint).to(device())
-    optimizer = make_optimizer(encoder, config)
-    if len(checkpoint.files) > 1:
-        load_optimizer(optimizer, store.path(checkpoint.files[1]))
-    paths = store.paths(triplets)
-    return Training(
-        encoder=encoder,
-        optimizer=optimizer,
-        loader=TripletLoader(paths=paths, kinds=config.kinds, batch=config.batch, seed=seed),
-        inputs=Inputs(store.paths(inputs)),
-        ids=read_catalogue(store, items).ids,
-        scratch=store.scratch(key),
-        device=device(),
-    )
 
 
 def load_checkpoint(store: Store, checkpoint: Artifact) -> Encoder:

@@ -1,8 +1,9 @@
 """What the user says about the encoder and its training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from data.errors import InputError
+from train.loss_config import LOSSES, SYNTHESES, GeneratorsConfig, LossesConfig
 
 ENCODERS = ("auto", "conv", "ngram", "linear")
 
@@ -31,11 +32,17 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One round of training on mined triplets.
+    """One round of training.
 
-    steps: optimizer steps a round. batch: triplets a step. margin: of the triplet loss, a squared
-    distance. kinds: which mined kinds to train on. learning_rate: Adam's. save_every: steps
-    between saves that a killed run resumes from.
+    steps: optimizer steps a round. batch: triplets a step, or items of a PK batch. margin: of the
+    triplet loss, a squared distance (unsquared where losses.triplet.distance says so), and of the
+    "semi_hard" miner. kinds: which mined kinds to train on. learning_rate: Adam's. save_every:
+    steps between saves that a killed run resumes from.
+    loss: `remine losses` lists them; "pml:Name" is one of pytorch-metric-learning. batches:
+    "triplets", the mined ones, or "pk", classes of per_class items each. miner: how a batch's
+    triplets are chosen; "auto" takes mined triplets as they come, and of PK batches all. memory:
+    embeddings of earlier steps as further candidates. synthesis: "none", "symmetrical", "hdml" or
+    "daml".
     """
 
     steps: int = 300
@@ -44,12 +51,22 @@ class TrainConfig:
     kinds: tuple[str, ...] = ("semi_hard",)
     learning_rate: float = 1e-3
     save_every: int = 100
+    loss: str = "triplet"
+    batches: str = "triplets"
+    per_class: int = 4
+    miner: str = "auto"
+    memory: int = 0
+    synthesis: str = "none"
+    losses: LossesConfig = field(default_factory=LossesConfig)
+    generators: GeneratorsConfig = field(default_factory=GeneratorsConfig)
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("steps", 1, 10_000_000),
             ("batch", 2, 65_536),
             ("save_every", 1, 10_000_000),
+            ("per_class", 1, 65_536),
+            ("memory", 0, 10_000_000),
         ):
             if not low <= (value := getattr(self, name)) <= high:
                 raise InputError(f"train.{name} is {value}; it must be {low} to {high}")
@@ -61,3 +78,99 @@ class TrainConfig:
             raise InputError(f"train.learning_rate is {self.learning_rate}; it must be 0 to 1")
         if not self.kinds or not set(self.kinds) <= {"hard", "semi_hard"}:
             raise InputError(f"train.kinds is {list(self.kinds)}; known: hard, semi_hard")
+        check_together(self)
+
+    @property
+    def online(self) -> bool:
+        """Whether batches are PK batches rather than mined triplets."""
+        return self.batches == "pk"
+
+    @property
+    def unsquared(self) -> bool:
+        """Whether the margin is in unsquared distances."""
+        return self.loss == "triplet" and self.losses.triplet.distance == "unsquared"
+
+
+WHOLE_BATCH = ("n_pair", "lifted_structure", "angular", "softmax", "l2_softmax")
+"""Losses that read a batch as a whole: nothing in it is chosen by a miner."""
+SYMMETRICAL = ("triplet", "n_pair", "lifted_structure", "angular")
+
+
+def check_together(config: TrainConfig) -> None:
+    """Refuse settings that contradict one another."""
+    external = config.loss.startswith("pml:")
+    if not external and config.loss not in LOSSES:
+        raise InputError(f"train.loss is {config.loss!r}; known: {', '.join(LOSSES)}, and pml:Name")
+    if config.batches not in ("triplets", "pk"):
+        raise InputError(f"train.batches is {config.batches!r}; known: triplets, pk")
+    if config.synthesis not in ("none", *SYNTHESES):
+        known = ", ".join(("none", *SYNTHESES))
+        raise InputError(f"train.synthesis is {config.synthesis!r}; known: {known}")
+    if config.losses.pml and not external:
+        raise InputError(
+            f"train.losses.pml is set, and train.loss is {config.loss!r}, not pml:Name"
+        )
+    if config.unsquared and config.margin > 2:
+        raise InputError(
+            f"train.margin is {config.margin}, and with train.losses.triplet.distance ="
+            ' "unsquared" it is an unsquared distance on unit vectors, 0 to 2'
+        )
+    if config.online:
+        _check_batches(config)
+    _check_candidates(config)
+    if config.synthesis != "none":
+        _check_synthesis(config)
+
+
+def _check_batches(config: TrainConfig) -> None:
+    """Of PK batches."""
+    if config.batch % config.per_class or config.batch < 2 * config.per_class:
+        raise InputError(
+            f"train.batch is {config.batch} and train.per_class {config.per_class}: a PK batch is"
+            " a whole number of classes, two or more, of per_class items each"
+        )
+    if config.per_class == 1 and config.loss not in ("softmax", "l2_softmax"):
+        raise InputError(
+            f"train.per_class is 1: with one item a class no item has a positive, and the loss"
+            f" {config.loss} learns from pairs; it must be 2 or more"
+        )
+
+
+def _check_candidates(config: TrainConfig) -> None:
+    """Of miner and memory."""
+    chosen = config.miner != "auto"
+    if config.loss in WHOLE_BATCH and (chosen or config.memory):
+        what = f"train.miner is {config.miner!r}" if chosen else f"train.memory is {config.memory}"
+        raise InputError(
+            f"{what}, and the loss {config.loss} takes the batch as it is: leave it out"
+        )
+    if config.memory and not (chosen or config.online):
+        raise InputError(
+            f"train.memory is {config.memory}, and mined triplets taken as they come need no"
+            ' further candidates: name a train.miner, or set train.batches = "pk"'
+        )
+
+
+def _check_synthesis(config: TrainConfig) -> None:
+    given = f"train.synthesis is {config.synthesis!r}"
+    if config.memory:
+        raise InputError(f"{given}, and does not reach into a memory: set train.memory = 0")
+    if config.synthesis == "symmetrical":
+        if config.loss not in SYMMETRICAL:
+            raise InputError(
+                f"{given}: it replaces the negatives of {', '.join(SYMMETRICAL)};"
+                f" train.loss is {config.loss!r}"
+            )
+        if config.miner != "auto":
+            raise InputError(
+                f"{given}: it takes the hardest of 16 points itself; leave out train.miner"
+                f" = {config.miner!r}"
+            )
+        return
+    if config.loss != "triplet":
+        raise InputError(f"{given}: it makes negatives of triplets; train.loss is {config.loss!r}")
+    if (config.online and config.miner == "auto") or config.miner == "batch_all":
+        raise InputError(
+            f"{given}: it changes one negative a pair; name a train.miner that chooses one, such as"
+            ' "semi_hard"'
+        )

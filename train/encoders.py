@@ -30,8 +30,13 @@ class Encoder(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(m, ...) inputs to (m, d) float32 unit vectors."""
-        embedding: Tensor = functional.normalize(self.body(inputs).float())
+        embedding: Tensor = functional.normalize(self.features(inputs))
         return embedding
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """(m, ...) inputs to (m, d) float32, of any length: what some losses learn from."""
+        features: Tensor = self.body(inputs).float()
+        return features
 
 
 def build_encoder(

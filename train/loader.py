@@ -17,6 +17,7 @@ from data.errors import InputError
 from data.types import Int64
 
 COLUMNS = ["anchor_id", "positive_id", "negative_id"]
+PARTNER = "negative2_id"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class TripletLoader:
     """Batches from the shards at `paths`, for ever, reshuffled every epoch.
 
     kinds: the kinds to use. buffer_groups: row groups (of 65,536 rows) shuffled together.
+    partners: read negative2_id, another item of the negative's class, as a fourth row.
     """
 
     paths: Sequence[Path]
@@ -31,9 +33,13 @@ class TripletLoader:
     batch: int
     seed: int
     buffer_groups: int = 8
+    partners: bool = False
 
     def batches(self, start: int = 0) -> Iterator[Int64]:
-        """(3, batch) int64 ids of anchors, positives, negatives, from batch number `start` on."""
+        """(3, batch) int64 ids of anchors, positives, negatives, from batch number `start` on.
+
+        With `partners` a fourth row, -1 where a negative has none.
+        """
         epoch = skipped = 0
         while True:
             handed = 0
@@ -58,7 +64,7 @@ class TripletLoader:
         files = [pq.ParquetFile(path) for path in self.paths]
         groups = [(f, g) for f in files for g in range(f.metadata.num_row_groups)]
         rng.shuffle(groups)
-        rest = np.empty((3, 0), np.int64)
+        rest = np.empty((3 + self.partners, 0), np.int64)
         for i in range(0, len(groups), self.buffer_groups):
             read = [self._read(*group) for group in groups[i : i + self.buffer_groups]]
             rows = np.concatenate([rest, *read], axis=1)
@@ -68,9 +74,15 @@ class TripletLoader:
 
     def _read(self, file: pq.ParquetFile, group: int) -> Int64:
         """One row group as (3, rows) ids, only of the wanted kinds."""
-        table = file.read_row_group(group, columns=[*COLUMNS, "kind"])
+        names = [*COLUMNS, *([PARTNER] if self.partners else [])]
+        if self.partners and PARTNER not in file.schema_arrow.names:
+            raise InputError(
+                f'the triplets have no {PARTNER}, and train.synthesis = "symmetrical" reflects'
+                " pairs of negatives: mine them with mining.second_negative = true"
+            )
+        table = file.read_row_group(group, columns=[*names, "kind"])
         kinds = table["kind"].combine_chunks()
         wanted = pc.is_in(kinds.cast(pa.string()), pa.array(list(self.kinds)))
         if not pc.all(wanted).as_py():
             table = table.filter(wanted)
-        return np.stack([table[name].to_numpy() for name in COLUMNS])
+        return np.stack([pc.fill_null(table[name], -1).to_numpy() for name in names])

@@ -13,25 +13,60 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch.nn import functional
 
 from data.errors import StoreError
 from data.inputs import Inputs
 from data.store import sync
 from data.types import Int64
-from train.checkpoint import encoder_bytes, load_encoder, load_optimizer, optimizer_bytes
+from train.batches import picked
+from train.checkpoint import (
+    encoder_bytes,
+    load_encoder,
+    load_objective,
+    load_optimizer,
+    objective_bytes,
+    optimizer_bytes,
+)
 from train.config import TrainConfig
 from train.encoders import Encoder
 from train.loader import TripletLoader
-from train.losses import triplet_loss
+from train.losses import Batch, LossValue
+from train.objective import Objective
+from train.sampler import PKSampler
 
 
 @dataclass
 class History:
-    """One entry a step."""
+    """One entry a step. synthetic: the share of negatives that were, where there is a synthesis."""
 
     loss: list[float] = field(default_factory=list)
     active: list[float] = field(default_factory=list)
+    synthetic: list[float] = field(default_factory=list)
+
+    def add(self, value: LossValue) -> None:
+        """One step more."""
+        self.loss.append(value.loss.item())
+        self.active.append(value.active.item())
+        if value.synthetic is not None:
+            self.synthetic.append(value.synthetic.item())
+
+
+class Learner:
+    """An objective and the optimizers of what it learns itself."""
+
+    def __init__(self, objective: Objective, config: TrainConfig, device: torch.device) -> None:
+        """On `device`."""
+        self.objective = objective.to(device)
+        self.optimizers = objective.optimizers(config)
+
+    def to_bytes(self) -> bytes | None:
+        """All of its state, None where it has none."""
+        return objective_bytes(self.objective, self.optimizers)
+
+    def load(self, path: Path) -> None:
+        """Take up the state at `path`."""
+        load_objective(self.objective, self.optimizers, path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,54 +74,72 @@ class Training:
     """What one round of training works on.
 
     ids: (n,) int64 ascending, the id of each row of `inputs`. scratch: a folder for saves that a
-    killed round resumes from.
+    killed round resumes from. learner: None for the plain triplet loss. labels: (n,) int64 class
+    numbers, -1 for items that are not trained on, or None where they are unknown.
     """
 
     encoder: Encoder
     optimizer: torch.optim.Optimizer
-    loader: TripletLoader
+    loader: TripletLoader | PKSampler
     inputs: Inputs
     ids: Int64
     scratch: Path
     device: torch.device
+    learner: Learner | None = None
+    labels: Int64 | None = None
 
     def run(self, config: TrainConfig, progress: Callable[[int, float, float], None]) -> History:
         """Train config.steps steps; calls progress(step, loss, active fraction) after each."""
-        history, done = self._resume()
+        learner = self.learner or Learner(
+            Objective(config, dimensions=0, classes=0, items=0), config, self.device
+        )
+        optimizers = [self.optimizer, *learner.optimizers.values()]
+        history, done = self._resume(learner)
         self.encoder.train()
         # The steps come first: zip must not ask for one more batch, which would pass through the
         # encoder and move its batch statistics.
         steps = range(done + 1, config.steps + 1)
         for step, batch in zip(steps, self._batches(done), strict=False):
-            loss, active = triplet_loss(*batch, margin=config.margin)
-            if not torch.isfinite(loss):
-                raise StoreError(f"step {step}: the loss is {loss.item()}: the round stops")
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            self.optimizer.step()
-            history.loss.append(loss.item())
-            history.active.append(active.item())
+            value: LossValue = learner.objective(batch, step_seed(self.loader.seed, step))
+            if not torch.isfinite(value.loss):
+                raise StoreError(f"step {step}: the loss is {value.loss.item()}: the round stops")
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(value.loss)
+            for optimizer in optimizers:
+                optimizer.step()
+            history.add(value)
             progress(step, history.loss[-1], history.active[-1])
             if step % config.save_every == 0 and step < config.steps:
-                self._save(history)
+                self._save(history, learner)
         self.encoder.eval()
         return history
 
-    def _batches(self, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Embeddings of anchors, positives, negatives, each (batch, d), in one forward pass."""
-        for ids in self.loader.batches(start):
-            rows = np.searchsorted(self.ids, ids.reshape(-1))
-            inputs = torch.from_numpy(self.inputs[rows]).to(self.device)
-            anchor, positive, negative = self.encoder(inputs).chunk(3)
-            yield anchor, positive, negative
+    def _batches(self, start: int) -> Iterator[Batch]:
+        """Each batch through the encoder, in one forward pass."""
+        for part in picked(self.loader, self.ids, start):
+            features = self.encoder.features(
+                torch.from_numpy(self.inputs[part.rows]).to(self.device)
+            )
+            known = self.labels[part.rows] if self.labels is not None else np.empty(0, np.int64)
+            yield Batch(
+                features=features,
+                embeddings=functional.normalize(features),
+                labels=torch.from_numpy(known).to(self.device),
+                items=torch.from_numpy(part.rows).to(self.device),
+                triplets=None if part.triplets is None else part.triplets.to(self.device),
+                partners=None if part.partners is None else part.partners.to(self.device),
+            )
 
-    def _save(self, history: History) -> None:
+    def _save(self, history: History, learner: Learner) -> None:
         """Leave a save in a folder named by its step and hash, whole before it has that name."""
         parts = {
             "encoder": encoder_bytes(self.encoder),
             "optimizer": optimizer_bytes(self.optimizer),
             "history": json.dumps(vars(history)).encode(),
         }
+        if learned := learner.to_bytes():
+            parts["objective"] = learned
         temp = self.scratch / "saving"
         temp.mkdir(parents=True, exist_ok=True)
         for name, content in parts.items():
@@ -98,13 +151,15 @@ class Training:
         for folder in older:
             shutil.rmtree(folder)
 
-    def _resume(self) -> tuple[History, int]:
+    def _resume(self, learner: Learner) -> tuple[History, int]:
         """The state of the newest sound save, if there is one."""
         for folder in reversed(_saves(self.scratch)):
             parts = {path.name: path.read_bytes() for path in folder.iterdir()}
             if folder.name.endswith(_hash(parts)):
                 load_encoder(self.encoder, folder / "encoder")
                 load_optimizer(self.optimizer, folder / "optimizer")
+                if "objective" in parts:
+                    learner.load(folder / "objective")
                 history = History(**json.loads(parts["history"]))
                 return history, len(history.loss)
         return History(), 0
@@ -125,3 +180,8 @@ def _hash(parts: Mapping[str, bytes]) -> str:
 def make_optimizer(encoder: Encoder, config: TrainConfig) -> torch.optim.Optimizer:
     """Adam over all of the encoder."""
     return torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """What miner and loss draw from at one step: the same whether the round was resumed or not."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])

@@ -142,3 +142,42 @@ def test_too_few_triplets_are_refused(tmp_path, sizes, kinds, start):
 def test_one_batch_is_enough(tmp_path):
     served = taken(loader_of(write_shards(tmp_path, [4]), 4), 3)
     assert [sorted(batch) for batch in served.tolist()] == [[0, 1, 2, 3]] * 3
+
+
+def with_partners(folder, t=30):
+    """A shard whose every third negative has no partner."""
+    serial = np.arange(t)
+    triplets = Triplets(
+        anchor_id=serial,
+        positive_id=serial + 10_000,
+        negative_id=serial + 2**40,
+        d_ap=np.zeros(t, np.float32),
+        d_an=np.zeros(t, np.float32),
+        kind=np.full(t, SEMI_HARD, np.int8),
+        negative_rank=np.zeros(t, np.int32),
+        negative2_id=np.where(serial % 3 == 0, -1, serial + 2**50),
+    )
+    path = folder / "partners.parquet"
+    table = schemas.triplets_table(triplets)
+    schemas.write(table, path, schema="triplets/1", provenance={})
+    return path
+
+
+def test_partners_are_a_fourth_row_and_the_rest_is_as_without(tmp_path):
+    path = with_partners(tmp_path)
+    loader = TripletLoader(paths=[path], kinds=("semi_hard",), batch=7, seed=0, partners=True)
+    plain = loader_of([path], 7)
+    for four, three in zip(islice(loader.batches(2), 9), islice(plain.batches(2), 9), strict=True):
+        assert four.shape == (4, 7)
+        assert four.dtype == np.int64
+        np.testing.assert_array_equal(four[:3], three)
+        wanted = np.where(four[0] % 3 == 0, -1, four[0] + 2**50)
+        np.testing.assert_array_equal(four[3], wanted)
+
+
+def test_triplets_without_partners_are_refused_where_they_are_needed(tmp_path):
+    paths = write_shards(tmp_path, [40])
+    loader = TripletLoader(paths=paths, kinds=("semi_hard",), batch=4, seed=0, partners=True)
+    with pytest.raises(InputError, match=r"no negative2_id.*mining\.second_negative") as refusal:
+        next(loader.batches())
+    assert "\n" not in str(refusal.value)

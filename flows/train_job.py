@@ -1,0 +1,189 @@
+"""The training stage: a checkpoint and mined triplets in, the next checkpoint out."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.errors import InputError
+from data.inputs import Inputs
+from data.prepare import Catalogue, read_catalogue
+from data.store import Artifact, digest
+from data.types import SPLITS, Int64
+from flows.config import Config
+from flows.run import Run, code_hash
+from flows.stages import device, load_checkpoint
+from mining.online import OnlineMiner
+from train.checkpoint import encoder_bytes, load_optimizer, optimizer_bytes
+from train.encoders import Encoder
+from train.loader import TripletLoader
+from train.loop import History, Learner, Training, make_optimizer
+from train.losses.softmax import check_alpha
+from train.objective import Miner, Objective
+from train.sampler import PKSampler
+
+OBJECTIVE = "objective.safetensors"
+
+
+def train(
+    run: Run, checkpoint: Artifact, triplets: Artifact, items: Artifact, inputs: Artifact, seed: int
+) -> Artifact:
+    """The next checkpoint: this one, trained on the mined triplets or on PK batches."""
+    config = run.config.train
+    given = [checkpoint.digest, triplets.digest, inputs.digest, asdict(config), seed]
+    given += [asdict(run.config.online)]
+    key = digest(["train", given, torch.get_num_threads(), code_hash("train", "mining")])
+    if found := run.store.recall(key):
+        return found
+    training = _training(run, checkpoint, triplets, items, inputs, key, seed)
+    with run.console.stage("train", "steps") as bar:
+
+        def progress(step: int, loss: float, active: float) -> None:
+            bar.update(step, config.steps, f"loss {loss:.4f}, active {active:.0%}")
+
+        history = training.run(config, progress)
+    artifact = _checkpoint(run, training, history, checkpoint, triplets)
+    run.store.remember(key, artifact)
+    run.store.clear_scratch(key)
+    return artifact
+
+
+def training_record(checkpoint: Artifact) -> Artifact:
+    """How a checkpoint was trained: its loss and active fraction, step by step."""
+    card = {k: checkpoint.card[k] for k in ("loss", "active", "steps", "triplets")}
+    return Artifact(kind="training", files=(checkpoint.files[2],), card=card)
+
+
+def check_training(config: Config, items: Artifact) -> None:
+    """Refuse, before anything runs, what the items' training classes do not allow."""
+    train = config.train
+    classes = items.card["splits"]["train"]["classes"]
+    if train.loss == "l2_softmax":
+        settings = train.losses.l2_softmax
+        check_alpha(settings.alpha, classes, settings.probability)
+    if train.online and train.batch // train.per_class > classes:
+        raise InputError(
+            f"train.batch = {train.batch} with train.per_class = {train.per_class} needs"
+            f" {train.batch // train.per_class} classes in a batch; there are {classes} to train on"
+        )
+
+
+def _checkpoint(
+    run: Run, training: Training, history: History, parent: Artifact, triplets: Artifact
+) -> Artifact:
+    put = run.store.put_bytes
+    files = [
+        put(encoder_bytes(training.encoder), name="encoder.safetensors"),
+        put(optimizer_bytes(training.optimizer), name="optimizer.safetensors"),
+        put(json.dumps(asdict(history)).encode(), name="history.json"),
+    ]
+    card = {
+        "encoder": parent.card["encoder"],
+        "steps": parent.card["steps"] + run.config.train.steps,
+        "parent": parent.digest,
+        "triplets": triplets.digest,
+        "loss": float(np.mean(history.loss[-50:])),
+        "active": float(np.mean(history.active[-50:])),
+    }
+    if history.synthetic:
+        card["synthetic"] = float(np.mean(history.synthetic[-50:]))
+    assert training.learner is not None
+    if learned := training.learner.to_bytes():
+        files.append(put(learned, name=OBJECTIVE))
+        card["objective"] = _described(run.config, training.labels)
+    return Artifact(kind="checkpoint", files=tuple(files), card=card)
+
+
+def _training(
+    run: Run,
+    checkpoint: Artifact,
+    triplets: Artifact,
+    items: Artifact,
+    inputs: Artifact,
+    key: str,
+    seed: int,
+) -> Training:
+    store, config = run.store, run.config.train
+    encoder = load_checkpoint(store, checkpoint).to(device())
+    optimizer = make_optimizer(encoder, config)
+    if len(checkpoint.files) > 1:
+        load_optimizer(optimizer, store.path(checkpoint.files[1]))
+    found, mapped = read_catalogue(store, items), Inputs(store.paths(inputs))
+    labels = training_labels(found)
+    objective = Objective(
+        config,
+        dimensions=_dimensions(encoder, mapped),
+        classes=int(labels.max()) + 1,
+        items=len(labels),
+        miner=online_miner(run.config),
+    )
+    learner = Learner(objective, config, device())
+    if checkpoint.card.get("objective") == _described(run.config, labels):
+        path = next(file for file in checkpoint.files if file.name == OBJECTIVE)
+        learner.load(store.path(path))
+    return Training(
+        encoder=encoder,
+        optimizer=optimizer,
+        loader=_loader(run, triplets, labels, seed),
+        inputs=mapped,
+        ids=found.ids,
+        scratch=store.scratch(key),
+        device=device(),
+        learner=learner,
+        labels=labels,
+    )
+
+
+def _loader(run: Run, triplets: Artifact, labels: Int64, seed: int) -> TripletLoader | PKSampler:
+    config = run.config.train
+    if config.online:
+        return PKSampler(labels=labels, batch=config.batch, per_class=config.per_class, seed=seed)
+    return TripletLoader(
+        paths=run.store.paths(triplets),
+        kinds=config.kinds,
+        batch=config.batch,
+        seed=seed,
+        partners=config.synthesis == "symmetrical",
+    )
+
+
+def training_labels(found: Catalogue) -> Int64:
+    """(n,) class numbers from 0 on of the items that are trained on, -1 for the others."""
+    mine = found.splits == SPLITS.index("train")
+    labels = np.full(len(found.ids), -1, np.int64)
+    labels[mine] = np.unique(found.label_codes[mine], return_inverse=True)[1]
+    return labels
+
+
+def online_miner(config: Config) -> Miner | None:
+    """The miner that the settings name; None where a batch's own triplets are taken."""
+    train = config.train
+    if train.miner == "auto":
+        return None
+    return OnlineMiner(
+        name=train.miner, margin=train.margin, unsquared=train.unsquared, config=config.online
+    )
+
+
+def _described(config: Config, labels: Int64 | None) -> dict[str, Any]:
+    """All that the state of an objective belongs to; with another its parameters start afresh."""
+    train = config.train
+    names = ("loss", "synthesis", "memory")
+    described: dict[str, Any] = {name: getattr(train, name) for name in names}
+    if not train.loss.startswith("pml:"):
+        described["loss_settings"] = asdict(getattr(train.losses, train.loss))
+    described["pml"] = list(train.losses.pml)
+    if labels is not None:
+        described |= {"items": len(labels), "classes": int(labels.max()) + 1}
+    if train.synthesis != "none":
+        described["synthesis_settings"] = asdict(getattr(train.generators, train.synthesis))
+    return described
+
+
+def _dimensions(encoder: Encoder, inputs: Inputs) -> int:
+    """Of the embeddings, found out on one item; the encoder is set for use and stays as it is."""
+    one = torch.from_numpy(inputs[np.arange(1)]).to(device())
+    with torch.no_grad():
+        return int(encoder(one).shape[1])

@@ -1,0 +1,1 @@
+"""Negatives that no item is: reflections of pairs, and two generators that learn to make them."""

@@ -48,15 +48,18 @@ def metric_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     """R@1, R@8 and MAP@R by round."""
     figure, axes = _figure()
     rounds = [row["round"] for row in rows]
+    ends = []
     for colour, (key, name) in zip(
         COLOURS, {"recall@1": "R@1", "recall@8": "R@8", "map@r": "MAP@R"}.items(), strict=False
     ):
         values = [100 * row[key] for row in rows]
         axes.plot(rounds, values, "o-", color=colour, label=name)
-        axes.annotate(f"{values[-1]:.1f}", (rounds[-1], values[-1]), (6, -3), **_OFFSET)
+        ends.append(values[-1])
+    for height, value in zip(_spread(ends, gap=9), ends, strict=True):
+        axes.annotate(f"{value:.1f}", (rounds[-1], height), (7, -3), **_OFFSET)
     axes.set(xlabel="rounds trained", ylabel="% of test queries", ylim=(0, 102))
     axes.set_xticks(rounds)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=3)
     return _svg(figure)
 
 
@@ -93,9 +96,11 @@ def distances(triplets: Triplets) -> str:
     top = float(max(triplets.d_ap.max(initial=0.1), triplets.d_an.max(initial=0.1)))
     bins = np.linspace(0, top, 60).tolist()
     axes.hist(triplets.d_ap, bins, color=COLOURS[2], alpha=0.55, label="d_ap (all)")
-    for colour, kind in zip(COLOURS, ("semi_hard", "hard"), strict=False):
+    for colour, kind in zip((*COLOURS[:2], COLOURS[3]), ("semi_hard", "hard", "easy"), strict=True):
         chosen = triplets.kind == KINDS.index(kind)
-        axes.hist(triplets.d_an[chosen], bins, histtype="step", color=colour, label=f"d_an {kind}")
+        if chosen.any():
+            label = f"d_an {kind}"
+            axes.hist(triplets.d_an[chosen], bins, histtype="step", color=colour, label=label)
     axes.set(xlabel="squared distance", ylabel="triplets")
     axes.legend(loc="upper right")
     return _svg(figure)
@@ -106,16 +111,28 @@ def ranks(mined: Mapping[str, Triplets]) -> str:
     """How many negatives are closer than the semi-hard one: share of triplets up to each rank."""
     figure, axes = _figure(height=2.4)
     for colour, (name, triplets) in zip(COLOURS * len(mined), mined.items(), strict=False):
-        rank = np.sort(triplets.negative_rank[triplets.kind == KINDS.index("semi_hard")])
+        counted = (triplets.kind == KINDS.index("semi_hard")) & (triplets.negative_rank >= 0)
+        rank = np.sort(triplets.negative_rank[counted])
         if len(rank):
             thin = np.unique(np.linspace(0, len(rank) - 1, 400).astype(int))
             share = 100 * (thin + 1) / len(rank)
-            axes.plot(rank[thin] + 1, share, color=colour, label=name.removeprefix("triplets/"))
-    axes.set(xlabel="rank of the semi-hard negative", ylabel="% of triplets", xscale="log")
-    axes.set_ylim(0, 102)
+            axes.plot(rank[thin], share, color=colour, label=name.removeprefix("triplets/"))
+    axes.set(xlabel="rank of the semi-hard negative", ylabel="% of triplets")
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set(xlim=(0, None), ylim=(0, 102))
     if axes.lines:
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside upper center", ncols=4)
     return _svg(figure)
+
+
+def _spread(values: Sequence[float], gap: float) -> list[float]:
+    """Heights at least `gap` apart, in the order of `values` and near them, none below gap / 2."""
+    heights = [0.0] * len(values)
+    top = np.inf
+    for place in sorted(range(len(values)), key=lambda i: -values[i]):
+        top = heights[place] = min(values[place], top - gap)
+    lift = max(0.0, gap / 2 - min(heights, default=gap))
+    return [height + lift for height in heights]
 
 
 _OFFSET: dict[str, Any] = {"textcoords": "offset points"}

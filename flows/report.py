@@ -137,12 +137,11 @@ def _samples(gallery: Gallery, triplets: Triplets) -> dict[str, list[list[Card]]
 
 def _triplet(gallery: Gallery, triplets: Triplets, row: int) -> list[Card]:
     rank = int(triplets.negative_rank[row])
+    note = f"{triplets.d_an[row]:.3f}" + (f"\nrank {rank:,}" if rank >= 0 else "")
     return [
         gallery.card(int(triplets.anchor_id[row]), "anchor"),
         gallery.card(int(triplets.positive_id[row]), f"{triplets.d_ap[row]:.3f}", good=True),
-        gallery.card(
-            int(triplets.negative_id[row]), f"{triplets.d_an[row]:.3f} rank {rank}", good=False
-        ),
+        gallery.card(int(triplets.negative_id[row]), note, good=False),
     ]
 
 

@@ -16,8 +16,10 @@ STANDARD: dict[str, Any] = {
     "distance_weighted": {"train": {"batches": "pk", "miner": "distance_weighted"}},
     "offline_semi_hard": {"train": {"batches": "triplets", "miner": "auto"}},
     "offline_remined": {"train": {"batches": "triplets", "miner": "semi_hard"}},
+    "confusable": {"train": {"batches": "confusable", "miner": "semi_hard"}},
+    "online_then_offline": {"train": {"batches": "triplets", "miner": "auto", "warmup_rounds": 1}},
 }
-"""What runs where the config names no arms; the first five are online."""
+"""What runs where the config names no arms; the first five are online, the last three hybrids."""
 
 TABLES = ("train", "mining", "online")
 SHARED = ("batch", "learning_rate", "save_every")
@@ -34,14 +36,16 @@ class Arm:
     @property
     def mines(self) -> bool:
         """Whether it embeds and mines the training items."""
-        return not self.config.train.online
+        return self.config.train.batches != "pk"
 
     @property
     def family(self) -> str:
         """online: chooses inside its batches. offline: over the dataset. hybrid: both."""
+        train = self.config.train
         if not self.mines:
             return "online"
-        return "offline" if self.config.train.miner == "auto" else "hybrid"
+        whole = train.batches == "triplets" and train.miner == "auto" and not train.warmup_rounds
+        return "offline" if whole else "hybrid"
 
 
 def load_arms(path: Path | None, overrides: Sequence[str] = ()) -> tuple[Config, list[Arm]]:
@@ -82,11 +86,11 @@ def _of_arm(
 def _batch(config: Config) -> int:
     """train.batch such that compare.items items pass through the encoder in a step."""
     train, items = config.train, config.compare.items
+    if (train.online or train.warmup_rounds) and items % train.per_class:
+        raise InputError(
+            f"compare.items = {items} is no multiple of train.per_class = {train.per_class}"
+        )
     if train.online:
-        if items % train.per_class:
-            raise InputError(
-                f"compare.items = {items} is no multiple of train.per_class = {train.per_class}"
-            )
         return items
     each = 4 if train.synthesis == "symmetrical" else 3
     if items % each:

@@ -93,8 +93,9 @@ class Config:
 def check_rooms(config: Config) -> None:
     """Refuse what contradicts across tables."""
     train, mining = config.train, config.mining
-    if train.miner not in ("auto", *MINERS):
-        raise InputError(f"train.miner is {train.miner!r}; known: auto, {', '.join(MINERS)}")
+    for name in ("miner", "warmup_miner"):
+        if (miner := getattr(train, name)) not in ("auto", *MINERS):
+            raise InputError(f"train.{name} is {miner!r}; known: auto, {', '.join(MINERS)}")
     if train.online:
         return
     hinge = train.losses.triplet.form == "hinge"

@@ -6,6 +6,7 @@ measured twice.
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -21,13 +22,16 @@ from data.store import Artifact, Store, digest
 from data.types import SPLITS, Embeddings
 from flows import stages
 from flows.arms import Arm
-from flows.mine_job import engine_setup, mine
+from flows.cycle import call_plain
+from flows.material import material
+from flows.mine_job import engine_setup
 from flows.run import Run, code_hash
 from flows.train_job import train
 from index.clustering import clustering_metrics
 from index.embed import embed_rows
 from index.metrics import retrieval_metrics
 from index.verification import pair_distances, roc, verification_metrics
+from train.config import TrainConfig
 
 MEASURED = ("val", "test")
 COSTS = ("embed", "index", "mine", "train")
@@ -62,8 +66,8 @@ class Point:
 class Contestant:
     """An arm with a seed, on the way.
 
-    trained: every checkpoint so far. triplets, mined_at: the last mined, and at which step.
-    refresh: what that cost, in the budget's unit.
+    trained: every checkpoint so far. mined: the last triplets or confusable classes, mined_round:
+    in which round. refresh: what that cost, in the budget's unit.
     """
 
     run: Run
@@ -72,30 +76,33 @@ class Contestant:
     inputs: Artifact
     spent: Spent = field(default_factory=Spent)
     trained: list[Artifact] = field(default_factory=list)
-    triplets: Artifact | None = None
-    mined_at: int = 0
+    mined: Artifact | None = None
+    mined_round: int = -1
     refresh: float = 0.0
 
     def go(self, progress: Callable[[float, Point], None]) -> list[Point]:
         """Every evaluation, the first before any training; progress(spent, point) after each."""
-        config, compare = self.run.config, self.run.config.compare
+        compare, every = self.run.config.compare, self.run.config.compare.evaluate_every
         checkpoint = stages.first_checkpoint(self.run, self.items, self.inputs)
         points = [self._point(checkpoint)]
         progress(0, points[0])
-        while True:
-            if self._due(config.train.steps):
+        while self._affordable() >= 1:
+            if self._due():
                 self._refresh(checkpoint)
-            every = compare.evaluate_every
-            steps = min(self._affordable(), every - self.spent.steps % every)
-            if self.arm.mines:  # up to where it is due again; past it when it cannot be paid
-                left = self.mined_at + config.train.steps - self.spent.steps
-                steps = min(steps, left) if left > 0 else steps
-            if steps < 1:
+            steps = min(self._affordable(), every - self.spent.steps % every, self._round_left())
+            if steps < 1:  # mining took the rest
                 break
             checkpoint = self._train(checkpoint, steps)
-            if self.spent.steps % compare.evaluate_every == 0 or self._affordable() < 1:
+            if self.spent.steps % every == 0 or self._affordable() < 1:
                 points.append(self._point(checkpoint))
                 progress(self.spent.of(compare.budget), points[-1])
+        if not self.trained:
+            raise InputError(
+                f"compare.amount = {compare.amount} {compare.budget} does not pay for one step of"
+                f" {self.arm.name} after its first mining"
+            )
+        if points[-1].spent.steps < self.spent.steps:
+            points.append(self._point(checkpoint))
         return points
 
     def _point(self, checkpoint: Artifact) -> Point:
@@ -103,13 +110,24 @@ class Contestant:
         metrics = measure(self.run, checkpoint, self.items, self.inputs)
         return Point(spent=spent, checkpoint=checkpoint, metrics=metrics)
 
-    def _due(self, every: int) -> bool:
-        """Whether to embed and mine now: it is time, and a step can be paid after it."""
-        if not self.arm.mines:
+    @property
+    def _round(self) -> int:
+        return self.spent.steps // self.run.config.train.steps
+
+    def _round_left(self) -> int:
+        """Steps until an arm that mines would mine again."""
+        every = self.run.config.train.steps
+        return every - self.spent.steps % every if self.arm.mines else sys.maxsize
+
+    def _settings(self) -> TrainConfig:
+        """Of the round that the next step belongs to: warm-up, or as they are."""
+        return self.run.config.train.at(self._round)
+
+    def _due(self) -> bool:
+        """Whether to embed and mine now: a new round, and a step can be paid for after it."""
+        if self._settings().batches == "pk" or self.mined_round == self._round:
             return False
-        if self.triplets is None:
-            return True
-        return self.spent.steps - self.mined_at >= every and self._affordable(self.refresh) > 0
+        return self.mined is None or self._affordable(self.refresh) >= 1
 
     def _affordable(self, refresh: float = 0.0) -> int:
         """Steps that what is left of the budget pays for, after a refresh of that cost."""
@@ -124,34 +142,41 @@ class Contestant:
     def _refresh(self, checkpoint: Artifact) -> None:
         """Embed and mine; only the training items are paid for, the others are for evaluation."""
         before = self.spent.of(self.run.config.compare.budget)
-        mined = self.items.card["splits"]["train"]["items"]
+        count = self.items.card["splits"]["train"]["items"]
         run, items = self.run, self.items
         embeddings = self._paid(
             "embed",
             [checkpoint.digest, run.config.index.batch, code_hash("index", "train")],
             lambda: stages.embed(run, checkpoint, items, self.inputs),
-            mined / self.inputs.rows,
+            count / self.inputs.rows,
         )
-        self.spent.forwards += mined
-        seed = self._seed("mine")
+        self.spent.forwards += count
+        seed, settings = self._seed("mine"), self._settings()
         given = [embeddings.digest, seed, asdict(run.config.mining), code_hash("mining")]
-        self._paid("index", given, lambda: engine_setup(run, embeddings, items, seed))
-        self.triplets = self._paid("mine", given, lambda: mine(run, embeddings, items, seed))
-        self.mined_at = self.spent.steps
+        if settings.batches == "triplets":
+            self._paid("index", given, lambda: engine_setup(run, embeddings, items, seed))
+
+        def work() -> Artifact:
+            current = replace(run, config=replace(run.config, train=settings))
+            found = material(current, checkpoint, embeddings, items, seed, call_plain)
+            return next(iter(found.values()))
+
+        self.mined = self._paid("mine", [*given, settings.batches], work)
+        self.mined_round = self._round
         self.refresh = self.spent.of(run.config.compare.budget) - before
 
     def _train(self, checkpoint: Artifact, steps: int) -> Artifact:
         config = self.run.config
         # Saved as a whole or not at all: half a save would leave half of its time unknown.
-        part = replace(config.train, steps=steps, save_every=steps)
+        part = replace(self._settings(), steps=steps, save_every=steps)
         run = replace(self.run, config=replace(config, train=part))
         seed = self._seed("train")
-        given = [checkpoint.digest, self.triplets and self.triplets.digest, seed, asdict(part)]
+        given = [checkpoint.digest, self.mined and self.mined.digest, seed, asdict(part)]
         given += [asdict(config.online), code_hash("train", "mining")]
         trained = self._paid(
             "train",
             given,
-            lambda: train(run, checkpoint, self.triplets, self.items, self.inputs, seed),
+            lambda: train(run, checkpoint, self.mined, self.items, self.inputs, seed),
         )
         self.trained.append(trained)
         self.spent.steps += steps

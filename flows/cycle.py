@@ -16,7 +16,7 @@ from flows import stages
 from flows.config import Config
 from flows.console import Console
 from flows.jobs import Execute
-from flows.mine_job import mine
+from flows.material import material
 from flows.report import page_of
 from flows.run import Run
 from flows.train_job import check_training, train, training_record
@@ -78,9 +78,10 @@ def run_cycle(
         published(version)
         if number < rounds:
             seed = int(digest([run.config.run.seed, cycle, number])[:7], 16)
-            triplets = call(mine, run, embeddings, items, seed)
-            rows[f"triplets/round={number}"] = triplets
-            checkpoint = call(train, run, checkpoint, triplets, items, inputs, seed)
+            mined = material(run, checkpoint, embeddings, items, seed, call)
+            rows |= {f"{name}/round={number}": artifact for name, artifact in mined.items()}
+            given = next(iter(mined.values()), None)
+            checkpoint = call(train, run, checkpoint, given, items, inputs, seed)
             rows[f"training/round={number}"] = training_record(checkpoint)
     return version
 

@@ -112,7 +112,10 @@ def _mined(version: Version, number: int) -> Artifact:
         if artifact.kind == "triplets"
     }
     if not mined:
-        raise InputError(f"version {version.number} has no triplets yet")
+        raise InputError(
+            f"version {version.number} has no triplets: none were mined yet, or its rounds trained"
+            " on PK batches"
+        )
     if number < -1:
         raise InputError(f"--round is {number}; it must be a round, or -1 for the last one")
     chosen = max(mined) if number < 0 else number

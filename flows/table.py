@@ -9,6 +9,7 @@ from data.store import Version
 
 COLUMNS = {
     "round": "round",
+    "batches": "batches",
     "recall@1": "R@1 %",
     "recall@8": "R@8 %",
     "map@r": "MAP@R %",
@@ -36,8 +37,16 @@ def round_rows(version: Version) -> list[dict[str, Any]]:
             row |= {"pairs": mined.card["pairs"], **mined.card["kinds"]}
         if trained := version.artifacts.get(f"training/round={number}"):
             row |= {k: round(trained.card[k], 4) for k in ("loss", "active")}
+            row["batches"] = trained.card["batches"]
         rows.append(row)
     return rows
+
+
+def columns_of(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """The columns that say something: which batches only where they are not the mined triplets."""
+    plain = all(row.get("batches", "triplets") == "triplets" for row in rows)
+    there = {key for row in rows for key in row} - ({"batches"} if plain else set())
+    return {key: name for key, name in COLUMNS.items() if key in there}
 
 
 def round_table(version: Version) -> Table:
@@ -46,16 +55,19 @@ def round_table(version: Version) -> Table:
     classes = f"{seen} of the test classes are trained on" if seen else "unseen classes"
     title = f"cycle {version.cycle}: retrieval ({classes}) before each round, and what it mined"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in COLUMNS.values():
+    rows = round_rows(version)
+    columns = columns_of(rows)
+    for name in columns.values():
         table.add_column(name, justify="right")
-    for row in round_rows(version):
-        table.add_row(*(_text(name, row.get(name)) for name in COLUMNS))
+    for row in rows:
+        table.add_row(*(text_of(name, row.get(name)) for name in columns))
     return table
 
 
-def _text(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
+def text_of(name: str, value: float | str | None) -> str:
+    """A value as the table shows it, under the key of its column."""
+    if value is None or isinstance(value, str):
+        return value or ""
     if name in ("recall@1", "recall@8", "map@r", "active"):
         return f"{100 * value:.1f}"
     if name == "spread":

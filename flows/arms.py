@@ -79,7 +79,8 @@ def _of_arm(
         config = replace(config, train=replace(config.train, batch=_batch(config)))
         config.check_cycle()
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        hint = "; compare.items is what sets it here" if "train.batch is" in str(error) else ""
+        raise InputError(f"{where}: {error}{hint}") from None
     return config
 
 

@@ -27,6 +27,7 @@ from flows.verdict import (
 )
 
 TABLES = ("points", "results", "roc", "steps", "map")
+RETRIEVAL = ("recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision")
 SHORT = ("recall@1", "recall@8", "map@r")
 
 
@@ -100,7 +101,13 @@ def _content(found: Comparison) -> dict[str, Any]:
         ),
         "verdict": found.verdict(),
         "resumed": ", ".join(points.loc[points["resumed"], "arm"].unique()),
-        "table": {"names": [NAMES[name] for name in metrics], "rows": _rows(found, metrics)},
+        "tables": [
+            {"names": [NAMES[name] for name in part], "rows": _rows(found, part)}
+            for part in (
+                [name for name in metrics if name in RETRIEVAL],
+                [name for name in metrics if name not in RETRIEVAL],
+            )
+        ],
         "reference": reference,
         "online": online is not None,
         "differences": _differences(found, reference, ("recall@1", "map@r")),
@@ -126,7 +133,7 @@ def _content(found: Comparison) -> dict[str, Any]:
             (name, plots.embedding_map(rows.reset_index()))
             for name, rows in found.map.groupby("panel", sort=False)
         ],
-        "settings": [(name, _changed(arm)) for name, arm in found.settings["arms"].items()],
+        "settings": [(name, _changed(found.settings["arms"][name])) for name in found.arms],
     }
 
 

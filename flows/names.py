@@ -14,5 +14,5 @@ NAMES = {
     "tar@far=0.001": "TAR@FAR 0.1 %",
     "far@far=0.001": "its FAR on test",
     "tar@far=0.01": "TAR@FAR 1 %",
-    "far@far=0.01": "its FAR on test ",
+    "far@far=0.01": "its FAR on test",
 }

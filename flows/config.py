@@ -13,6 +13,7 @@ from index.config import IndexConfig
 from mining.config import MiningConfig
 from mining.online_config import MINERS, OnlineConfig
 from train.config import EncoderConfig, TrainConfig
+from train.health_config import HealthConfig
 
 DEFAULT_NAME = "remine.toml"
 
@@ -56,6 +57,7 @@ class Config:
     index: IndexConfig = field(default_factory=IndexConfig)
     mining: MiningConfig = field(default_factory=MiningConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
     base: Path = field(default=Path(), metadata={"internal": True})
@@ -94,6 +96,11 @@ def check_rooms(config: Config) -> None:
     for name in ("miner", "warmup_miner"):
         if (miner := getattr(train, name)) not in ("auto", *MINERS):
             raise InputError(f"train.{name} is {miner!r}; known: auto, {', '.join(MINERS)}")
+    if train.refresh_when and not config.health.every:
+        raise InputError(
+            f"train.refresh_when is {train.refresh_when}, and with health.every = 0 nothing is"
+            " measured: set health.every to the steps between measurements"
+        )
     if train.online:
         return
     hinge = train.losses.triplet.form == "hinge"

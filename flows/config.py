@@ -14,6 +14,7 @@ from index.config import IndexConfig
 from mining.config import MiningConfig
 from mining.online_config import MINERS, OnlineConfig
 from train.config import EncoderConfig, TrainConfig
+from train.health_config import HealthConfig
 
 DEFAULT_NAME = "remine.toml"
 
@@ -57,6 +58,7 @@ class Config:
     index: IndexConfig = field(default_factory=IndexConfig)
     mining: MiningConfig = field(default_factory=MiningConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
@@ -96,6 +98,11 @@ def check_rooms(config: Config) -> None:
     for name in ("miner", "warmup_miner"):
         if (miner := getattr(train, name)) not in ("auto", *MINERS):
             raise InputError(f"train.{name} is {miner!r}; known: auto, {', '.join(MINERS)}")
+    if train.refresh_when and not config.health.every:
+        raise InputError(
+            f"train.refresh_when is {train.refresh_when}, and with health.every = 0 nothing is"
+            " measured: set health.every to the steps between measurements"
+        )
     if train.online:
         return
     hinge = train.losses.triplet.form == "hinge"

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from data.types import KINDS, Triplets
 
+T = TypeVar("T")
 COLOURS = ("#2f7ed8", "#e0672f", "#3a9b5c", "#9a5fc0")
 NO_METADATA: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 INK = "#010203"  # stands for the page's text colour, light or dark
@@ -32,11 +33,11 @@ STYLE = {
 }
 
 
-def styled(plot: Callable[..., str]) -> Callable[..., str]:
+def styled(plot: Callable[..., T]) -> Callable[..., T]:
     """Draw in STYLE from the first line to the last."""
 
     @wraps(plot)
-    def styled(*args: Any) -> str:
+    def styled(*args: Any) -> T:
         with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
             return plot(*args)
 
@@ -86,6 +87,38 @@ def training_curves(histories: Sequence[Mapping[str, Sequence[float]]]) -> str:
     right.set_ylim(0, 1)
     right.set_ylabel("active fraction", color=COLOURS[1])
     right.spines["right"].set_visible(True)
+    return svg(figure)
+
+
+@styled
+def health_curves(rounds: Sequence[Mapping[str, Sequence[float]]]) -> list[str]:
+    """Two plots over all rounds: stale, overlap and drift; spread and effective rank."""
+    return [
+        _measures(rounds, {"stale": "stale", "overlap": "overlap"}, "share", "drift"),
+        _measures(rounds, {"spread": "spread"}, "spread", "effective_rank"),
+    ]
+
+
+def _measures(
+    rounds: Sequence[Mapping[str, Sequence[float]]], left: Mapping[str, str], label: str, right: str
+) -> str:
+    """Measures by step, one line a round; `right` against an axis of its own."""
+    figure, axes = figure_of()
+    other, start = axes.twinx(), 0.0
+    sides = [(axes, key) for key in left] + [(other, right)]
+    for number, readings in enumerate(rounds):
+        steps = start + np.asarray(readings["step"])
+        for colour, (side, key) in zip(COLOURS, sides, strict=False):
+            name = key.replace("_", " ") if not number else None
+            side.plot(steps, readings[key], ".-", color=colour, label=name)
+        start = steps[-1]
+        if number < len(rounds) - 1:
+            axes.axvline(start, color=INK, alpha=0.3, linestyle=":")
+    axes.set(xlabel="step", ylabel=label, ylim=(0, 1.02 if "stale" in left else None))
+    other.set_ylim(0, None)
+    other.set_ylabel(right.replace("_", " "), color=COLOURS[len(left)])
+    other.spines["right"].set_visible(True)
+    figure.legend(loc="outside upper center", ncols=3)
     return svg(figure)
 
 

@@ -18,8 +18,9 @@ from data.prepare import Catalogue, read_catalogue
 from data.store import Artifact, Store, Version
 from data.types import KINDS, SPLITS, Float32, Int64, Triplets
 from data.views import view
-from flows import plots
-from flows.table import columns_of, round_rows
+from flows import health_page, plots
+from flows.health_job import stop_of
+from flows.table import PERCENT, columns_of, round_rows
 
 SHOWN_TRIPLETS, SHOWN_QUERIES, SHOWN_NEIGHBOURS, SHOWN_PAIRS = 8, 12, 8, 8
 
@@ -91,6 +92,7 @@ def _content(store: Store, version: Version) -> dict[str, Any]:
     """All that the template shows."""
     gallery = Gallery(store, version)
     rows = round_rows(version)
+    curves = health_page.health_curves(store, version)
     mined = {
         name: schemas.triplets_from(schemas.read(store.paths(artifact), schema="triplets/1"))
         for name, artifact in sorted(version.artifacts.items())
@@ -99,6 +101,9 @@ def _content(store: Store, version: Version) -> dict[str, Any]:
     return {
         "version": version,
         "columns": columns_of(rows),
+        "percent": PERCENT,
+        "health": {"columns": health_page.COLUMNS, "rows": health_page.health_rows(version)},
+        "stop": stop_of(store, version),
         "rows": rows,
         "counts": version.artifacts["items"].card["splits"],
         "seen": version.artifacts["items"].card["test_classes_seen"],
@@ -107,6 +112,7 @@ def _content(store: Store, version: Version) -> dict[str, Any]:
             "metrics": plots.metric_curves(rows),
             "training": plots.training_curves(_histories(store, version)),
             "distances": [plots.distances(triplets) for triplets in mined.values()],
+            "health": plots.health_curves(curves) if curves else [],
             "ranks": plots.ranks(mined) if mined else "",
         },
         "mined": [

@@ -19,14 +19,21 @@ COLUMNS = {
     "hard": "hard",
     "loss": "loss",
     "active": "active %",
+    "steps": "steps",
+    "stale": "stale %",
+    "overlap": "overlap %",
 }
+
+PERCENT = ("recall@1", "recall@8", "map@r", "active", "stale", "overlap")
 
 
 def round_rows(version: Version) -> list[dict[str, Any]]:
     """One row a round: retrieval among the test items before it, what it mined, how it trained.
 
     loss and active are means of the round's last 50 steps; they are known once it was trained, so
-    a round that only evaluates (the last) has none.
+    a round that only evaluates (the last) has none. stale: the share of its triplets of another
+    kind at its end than when they were mined. overlap: the share of nearest neighbours that the
+    index before it shares with the one before that.
     """
     rows = []
     for number in range(version.round + 1):
@@ -37,15 +44,22 @@ def round_rows(version: Version) -> list[dict[str, Any]]:
             row |= {"pairs": mined.card["pairs"], **mined.card["kinds"]}
         if trained := version.artifacts.get(f"training/round={number}"):
             row |= {k: round(trained.card[k], 4) for k in ("loss", "active")}
-            row["batches"] = trained.card["batches"]
+            row |= {"batches": trained.card["batches"], "steps": trained.card["round_steps"]}
+            stale = trained.card.get("health", {}).get("last", {}).get("stale")
+            row |= {} if stale is None else {"stale": round(stale, 4)}
+        if compared := version.artifacts.get(f"health/round={number}"):
+            row["overlap"] = round(compared.card["overlap"], 4)
         rows.append(row)
     return rows
 
 
 def columns_of(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """The columns that say something: which batches only where they are not the mined triplets."""
-    plain = all(row.get("batches", "triplets") == "triplets" for row in rows)
-    there = {key for row in rows for key in row} - ({"batches"} if plain else set())
+    """The columns that say something: no steps where they are all alike, no batches where plain."""
+    there = {key for row in rows for key in row}
+    if all(row.get("batches", "triplets") == "triplets" for row in rows):
+        there.discard("batches")
+    if len({row["steps"] for row in rows if "steps" in row}) < 2:
+        there.discard("steps")
     return {key: name for key, name in COLUMNS.items() if key in there}
 
 
@@ -68,7 +82,7 @@ def text_of(name: str, value: float | str | None) -> str:
     """A value as the table shows it, under the key of its column."""
     if value is None or isinstance(value, str):
         return value or ""
-    if name in ("recall@1", "recall@8", "map@r", "active"):
+    if name in PERCENT:
         return f"{100 * value:.1f}"
     if name == "spread":
         return f"{value:.2f}"

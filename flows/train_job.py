@@ -1,6 +1,5 @@
 """The training stage: a checkpoint and mined triplets in, the next checkpoint out."""
 
-import json
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,12 +12,14 @@ from data.prepare import Catalogue, read_catalogue
 from data.store import Artifact, digest
 from data.types import SPLITS, Int64
 from flows.config import Config
+from flows.health_job import advice, probe_of, put_history
 from flows.material import read_neighbours, settings_of
 from flows.run import Run, code_hash
 from flows.stages import device, load_checkpoint
 from mining.online import OnlineMiner
 from train.checkpoint import encoder_bytes, load_optimizer, optimizer_bytes
 from train.encoders import Encoder
+from train.health import RoundStoppedError
 from train.loader import TripletLoader
 from train.loop import History, Learner, Training, make_optimizer
 from train.losses.softmax import check_alpha
@@ -47,9 +48,11 @@ def train(
         mined = None
     read = mined.digest if mined else items.digest
     given = [checkpoint.digest, read, inputs.digest, asdict(config), seed]
-    given += [asdict(run.config.online)]
+    given += [asdict(run.config.online), asdict(run.config.health), run.config.mining.margin]
     key = digest(["train", given, torch.get_num_threads(), code_hash("train", "mining")])
     if found := run.store.recall(key):
+        if found.kind == "failure":
+            raise RoundStoppedError(found.card["why"])
         return found
     round_ = replace(run, config=replace(run.config, train=config))
     training = _training(round_, checkpoint, mined, items, inputs, key, seed)
@@ -58,7 +61,15 @@ def train(
         def progress(step: int, loss: float, active: float) -> None:
             bar.update(step, config.steps, f"loss {loss:.4f}, active {active:.0%}")
 
-        history = training.run(config, progress)
+        try:
+            history = training.run(config, progress)
+        except RoundStoppedError as error:
+            # The same settings would come to the same end: the next run need not train for it.
+            files = tuple(put_history(run, error.history))
+            why = f"{error}; {advice(round_.config)} would help"
+            run.store.remember(key, Artifact(kind="failure", files=files, card={"why": why}))
+            run.store.clear_scratch(key)
+            raise RoundStoppedError(why) from None
     artifact = _checkpoint(round_, training, history, checkpoint, mined)
     run.store.remember(key, artifact)
     run.store.clear_scratch(key)
@@ -66,9 +77,11 @@ def train(
 
 
 def training_record(checkpoint: Artifact) -> Artifact:
-    """How a checkpoint was trained: its loss and active fraction, step by step."""
-    card = {k: checkpoint.card[k] for k in ("loss", "active", "steps", "batches", "mined")}
-    return Artifact(kind="training", files=(checkpoint.files[2],), card=card)
+    """How a checkpoint was trained: its loss and active fraction, step by step, and its health."""
+    names = ("loss", "active", "steps", "round_steps", "batches", "mined", "health")
+    card = {k: checkpoint.card[k] for k in names if k in checkpoint.card}
+    files = tuple(f for f in checkpoint.files if f.name in ("history.json", "health.parquet"))
+    return Artifact(kind="training", files=files, card=card)
 
 
 def check_training(config: Config, items: Artifact) -> None:
@@ -93,11 +106,12 @@ def _checkpoint(
     files = [
         put(encoder_bytes(training.encoder), name="encoder.safetensors"),
         put(optimizer_bytes(training.optimizer), name="optimizer.safetensors"),
-        put(json.dumps(asdict(history)).encode(), name="history.json"),
+        *put_history(run, asdict(history)),
     ]
     card = {
         "encoder": parent.card["encoder"],
         "steps": parent.card["steps"] + len(history.loss),
+        "round_steps": len(history.loss),
         "rounds": parent.card.get("rounds", 0) + 1,
         "parent": parent.digest,
         "batches": run.config.train.batches,
@@ -105,6 +119,8 @@ def _checkpoint(
         "loss": float(np.mean(history.loss[-50:])),
         "active": float(np.mean(history.active[-50:])),
     }
+    if history.readings:
+        card["health"] = {"first": history.readings[0], "last": history.readings[-1]}
     if history.synthetic:
         card["synthetic"] = float(np.mean(history.synthetic[-50:]))
     assert training.learner is not None
@@ -151,6 +167,7 @@ def _training(
         device=device(),
         learner=learner,
         labels=labels,
+        probe=probe_of(run, mined, labels, found.ids, seed),
     )
 
 

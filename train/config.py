@@ -49,6 +49,9 @@ class TrainConfig:
     warmup_rounds: an encoder's first so many rounds train on plain PK batches with warmup_miner,
     before `batches` and `miner` take over. Where those are triplets, a PK batch has three items for
     each, so that as many pass through the encoder.
+    refresh_when: end a round early, so that the next one mines again, when more than this share of
+    its triplets (of health.triplets sampled ones, every health.every steps) have changed their kind
+    since they were mined; 0 never. refresh_after: not before so many steps.
     """
 
     steps: int = 300
@@ -66,6 +69,8 @@ class TrainConfig:
     synthesis: str = "none"
     warmup_rounds: int = 0
     warmup_miner: str = "semi_hard"
+    refresh_when: float = 0.0
+    refresh_after: int = 50
     losses: LossesConfig = field(default_factory=LossesConfig)
     generators: GeneratorsConfig = field(default_factory=GeneratorsConfig)
 
@@ -77,6 +82,7 @@ class TrainConfig:
             ("per_class", 1, 65_536),
             ("memory", 0, 10_000_000),
             ("warmup_rounds", 0, 1000),
+            ("refresh_after", 1, 10_000_000),
         ):
             if not low <= (value := getattr(self, name)) <= high:
                 raise InputError(f"train.{name} is {value}; it must be {low} to {high}")
@@ -92,6 +98,8 @@ class TrainConfig:
             raise InputError(
                 f"train.random_classes is {self.random_classes}; it is a share, 0 to 1"
             )
+        if not 0 <= self.refresh_when < 1:
+            raise InputError(f"train.refresh_when is {self.refresh_when}; it is a share, 0 to 1")
         check_together(self)
         if self.warmup_rounds:
             _check_warmup(self)
@@ -106,7 +114,8 @@ class TrainConfig:
         if trained >= self.warmup_rounds:
             return replace(self, warmup_rounds=0)
         batch = self.batch if self.online else 3 * self.batch // self.per_class * self.per_class
-        return replace(self, warmup_rounds=0, batches="pk", batch=batch, miner=self.warmup_miner)
+        warm = replace(self, warmup_rounds=0, refresh_when=0.0)
+        return replace(warm, batches="pk", batch=batch, miner=self.warmup_miner)
 
     @property
     def unsquared(self) -> bool:
@@ -141,6 +150,11 @@ def check_together(config: TrainConfig) -> None:
         )
     if config.online:
         _check_batches(config)
+        if config.refresh_when:
+            raise InputError(
+                f"train.refresh_when is {config.refresh_when}, a share of mined triplets, and"
+                f' train.batches = "{config.batches}" reads none: leave it out'
+            )
     _check_candidates(config)
     if config.synthesis != "none":
         _check_synthesis(config)

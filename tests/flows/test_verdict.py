@@ -14,24 +14,22 @@ FAMILIES = {"hard": "online", "easy": "online", "mined": "offline", "mixed": "hy
 
 def results_of(test, val=None):
     """Long results from {arm: R@1 by seed} on test, and on val where it differs."""
-    rows = []
-    for split, values in (("test", test), ("val", val or test)):
-        for arm, scores in values.items():
-            for seed, value in enumerate(scores):
-                for which in ("selected", "final"):
-                    for metric in ("recall@1", "map@r"):
-                        rows.append(
-                            {
-                                "arm": arm,
-                                "family": FAMILIES[arm],
-                                "seed": seed,
-                                "which": which,
-                                "split": split,
-                                "metric": metric,
-                                "value": value if which == "selected" else -1.0,
-                            }
-                        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "family": FAMILIES[arm],
+            "seed": seed,
+            "which": which,
+            "split": split,
+            "metric": metric,
+            "value": value if which == "selected" else -1.0,
+        }
+        for split, values in (("test", test), ("val", val or test))
+        for arm, scores in values.items()
+        for seed, value in enumerate(scores)
+        for which in ("selected", "final")
+        for metric in ("recall@1", "map@r")
+    )
 
 
 def points_of(arms, seconds=None):
@@ -50,7 +48,10 @@ def points_of(arms, seconds=None):
                         "step": step,
                         "forwards": 96 * step,
                         "seconds": cost,
-                        **{"embed": 0.0, "index": 0.0, "mine": cost / 2, "train": cost / 2},
+                        "embed": 0.0,
+                        "index": 0.0,
+                        "mine": cost / 2,
+                        "train": cost / 2,
                         "recall@1": 0.5 + step / 1000,
                         "map@r": 0.4 + step / 1000,
                     }

@@ -156,6 +156,8 @@ def prepare(
 
     `index`: one that is there already and answers with the gallery's ids.
     """
+    if config.second_negative and problem.partners is None:
+        raise InputError("mining.second_negative needs items with one label each")
     choice = choose(len(problem), len(problem.gallery), problem.gallery.shape[1], config)
     if index is not None or choice.engine == "faiss":
         return _prepare_listed(problem, config, seed, index)

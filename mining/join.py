@@ -172,7 +172,7 @@ def _kmeans(vectors: Float32, count: int, seed: int) -> Float32:
         count,
         niter=ITERATIONS,
         spherical=True,
-        seed=seed,
+        seed=seed % 2**31,  # FAISS takes 32 bits
         min_points_per_centroid=1,
         max_points_per_centroid=max(POINTS, 1 + len(vectors) // count),
     )

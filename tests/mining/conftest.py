@@ -9,7 +9,7 @@ import pytest
 import mining.policy
 from data.types import EASY, HARD, SEMI_HARD, unit
 from mining.config import MiningConfig
-from mining.miner import make_problem
+from mining.inputs import make_problem
 from mining.problem import Problem
 
 BY_CHANCE = ("random_semi_hard", "rank_band", "uniform", "distance_weighted")
@@ -63,7 +63,8 @@ class Oracle:
             kept = set(sorted(key, key=key.__getitem__)[:limit])
             return [pair for pair in pairs if pair[1] in kept]
         if limit:
-            return pairs[:limit] if how == "easiest" else pairs[-limit:]
+            far = sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
+            return pairs[:limit] if how == "easiest" else sorted(far[:limit])
         return pairs
 
     def negatives(self, anchor: int) -> list[tuple[np.float32, int, int]]:

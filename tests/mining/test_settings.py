@@ -1,5 +1,6 @@
 """What may be asked of mining: settings, arguments, and the engine that follows from them."""
 
+from datetime import date
 from itertools import pairwise
 
 import numpy as np
@@ -33,7 +34,8 @@ RANGES = {
 @pytest.mark.parametrize("name", RANGES)
 def test_numbers_out_of_range_are_refused(name):
     low, high = RANGES[name]
-    for value in (low - 1, high + 1, float("nan")):
+    whole = isinstance(getattr(AUTO, name), int)
+    for value in (low - 1, high + 1, *([] if whole else [float("nan")])):
         with pytest.raises(InputError) as caught:
             MiningConfig(**{name: value})
         assert str(caught.value) == f"mining.{name} is {value}; it must be {low} to {high}"
@@ -56,6 +58,13 @@ def test_numbers_out_of_range_are_refused(name):
         ({"band": (0, 1001)}, r"mining.band is \[0, 1001\]; it is two ranks, at most 1000"),
         ({"band": (5,)}, r"mining.band is \[5\]; it is two ranks"),
         ({"engine": "fast"}, "mining.engine is 'fast'; known: auto, exact, approximate, faiss:"),
+        ({"per_pair": 1.5}, "mining.per_pair is 1.5; it must be a whole number"),
+        ({"per_pair": True}, "mining.per_pair is True; it must be a whole number"),
+        ({"recall": "high"}, "mining.recall is 'high'; it must be a number"),
+        ({"second_negative": 1}, "mining.second_negative is 1; it must be true or false"),
+        ({"engine": None}, "mining.engine is None; it must be a text"),
+        ({"negatives": "hard"}, "mining.negatives is 'hard'; it must be a list of texts"),
+        ({"band": (1.5, 3)}, r"mining.band is \(1.5, 3\); it must be a list of whole numbers"),
         ({"engine": "faiss"}, "mining.engine is 'faiss'; known: auto, exact, approximate, faiss:"),
     ],
 )
@@ -69,10 +78,50 @@ def test_every_strategy_is_known():
         assert MiningConfig(positives=positives, negatives=NEGATIVES, band=(0, 1000))
 
 
+def test_numbers_of_numpy_are_numbers():
+    config = MiningConfig(per_pair=np.int64(2), margin=np.float32(0.5), recall=1)
+    assert (config.per_pair, config.margin, config.recall) == (2, 0.5, 1)
+
+
+LABELS = ["a"] * 3
+QUERY = np.ones((1, 2))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({}, "3 vectors need 3 labels"),
+        ({"labels": "aaa"}, "3 vectors need 3 labels"),
+        ({"labels": np.array(3)}, "3 vectors need 3 labels"),
+        ({"labels": {0: "a", 1: "a", 2: "a"}}, "3 vectors need 3 labels"),
+        ({"labels": [1, "1", 1]}, "labels are of types that do not sort: int, str; make them one"),
+        ({"labels": ["a", None, "a"]}, "the label of vector 1 is missing"),
+        ({"labels": np.array([1, 2, np.nan])}, "the label of vector 2 is missing"),
+        ({"labels": [["a"], "a", ["a"]]}, "label 1 is no list, others are; make all lists"),
+        ({"labels": [["a"], ["a"], ["a", None]]}, "the label of vector 2 is missing"),
+        ({"labels": [["a"], [1], ["a"]]}, "labels are of types that do not sort: int, str"),
+        ({"labels": LABELS, "ids": np.arange(3) + 0.5}, "ids are float64; they must be integers"),
+        ({"labels": LABELS, "ids": ["a", "b", "c"]}, "ids are <U1; they must be integers"),
+        ({"labels": LABELS, "ids": np.arange(3)[:, None]}, "ids must be 3 different integers"),
+        ({"labels": LABELS, "ids": np.array([1, 2, 2**63], np.uint64)}, "ids are uint64; they"),
+        ({"labels": LABELS, "seed": -1}, "seed is -1; it must be a whole number, 0 to"),
+        ({"labels": LABELS, "seed": 2**63}, "seed is 9223372036854775808; it must be a whole"),
+        ({"labels": LABELS, "seed": 0.5}, "seed is 0.5; it must be a whole number"),
+        ({"labels": LABELS, "same_as": [0, 1]}, r"same_as has shape \(2,\); it must be \(p, 2\)"),
+        ({"labels": LABELS, "same_as": [[0, 0.5]]}, "same_as ids are float64; they must be"),
+        ({"labels": LABELS, "config": {}}, "config must be a MiningConfig, and index an index"),
+        ({"labels": LABELS, "index": "x"}, "config must be a MiningConfig, and index an index"),
+        ({"labels": LABELS, "queries": QUERY, "positives": {}}, "give labels, or queries with"),
+        ({"positives": {0: [1]}}, "queries need positives, and these queries"),
+        ({"queries": np.ones(2), "positives": {}}, r"query rows are float64 of shape \(2,\);"),
+        ({"queries": np.ones((1, 3)), "positives": {}}, "queries have 3 dimensions, vectors 2"),
+        ({"queries": QUERY * np.nan, "positives": {}}, "query 0 has length nan: it has no"),
+        ({"queries": QUERY, "positives": {1: [0]}}, "positives name query 1, which is not there"),
+        ({"queries": QUERY, "positives": [[0]]}, "positives must map query number -> ids"),
+        ({"queries": QUERY, "positives": {"a": [0]}}, "positives: query 'a' is no whole number"),
+        ({"queries": QUERY, "positives": {0: 1}}, "positives of query 0 are 1; they must be a"),
+        ({"queries": QUERY, "positives": {0: [[1]]}}, r"positives of query 0 are \[\[1\]\]; they"),
+        ({"queries": QUERY, "positives": {0: ["a"]}}, "positives of query 0 are <U1; they must"),
         ({"labels": ["a", "b"]}, "3 vectors need 3 labels"),
         ({"labels": ["a"] * 3, "ids": np.array([1, 1, 2])}, "3 different integers"),
         ({"labels": ["a"] * 3, "ids": np.array([1, 2, 3, 4])}, "3 different integers"),
@@ -99,6 +148,35 @@ def test_vectors_without_direction_are_refused(bad):
         mine(vectors, ["a"] * 3)
 
 
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.ones(3), r"vector rows are float64 of shape \(3,\); they must be \(n, d\) numbers"),
+        ([["a", "b"]] * 3, r"vector rows are <U1 of shape \(3, 2\); they must be"),
+        ([[1, 2], [1], [1, 2]], r"vector rows differ in length; they must be \(n, d\) numbers"),
+        (np.ones((3, 2)) * 1j, "vector rows are complex128"),
+        (np.array([[1, 1], [1e300, 1], [1, 1]]), "vector 1 has length inf: it has no direction"),
+        (np.ones((3, 0)), "vector 0 has length 0"),
+    ],
+)
+def test_what_are_no_vectors_is_refused(vectors, message):
+    with pytest.raises(InputError, match=message):
+        mine(vectors, ["a"] * 3)
+
+
+def test_a_bad_vector_is_named_by_its_place_not_by_its_id():
+    vectors = np.ones((3, 2))
+    vectors[2] = 0
+    with pytest.raises(InputError, match="vector 2 has length 0"):
+        mine(vectors, ["a"] * 3, ids=np.array([9, 8, 7]))
+
+
+def test_the_largest_seed_mines(clustered):
+    vectors, labels = clustered(300)
+    config = MiningConfig(engine="approximate")
+    assert len(mine(vectors, labels, config=config, seed=2**63 - 1).triplets)
+
+
 def test_no_vectors_at_all_are_refused():
     with pytest.raises(InputError):
         mine(np.zeros((0, 4), np.float32), [])
@@ -121,9 +199,17 @@ def test_labels_of_any_kind_that_sorts():
     vectors = np.random.default_rng(0).normal(size=(12, 3))
     kinds = [[i % 3 for i in range(12)], [f"{i % 3}" for i in range(12)], np.arange(12) % 3 * 0.5]
     kinds.append([{f"{i % 3}"} for i in range(12)])
+    kinds.append([date(2000, 1, 1 + i % 3) for i in range(12)])
+    kinds.append([True if i % 3 == 1 else i % 3 for i in range(12)])
     mined = [mine(vectors, labels).triplets for labels in kinds]
     for other in mined[1:]:
         np.testing.assert_array_equal(other.negative_id, mined[0].negative_id)
+
+
+def test_items_without_a_label_have_no_positives():
+    mined = mine(np.random.default_rng(0).normal(size=(6, 3)), [[], [1], [1], [], [2], [2]])
+    assert set(mined.triplets.anchor_id.tolist()) <= {1, 2, 4, 5}
+    assert mined.stats.singletons == 2
 
 
 def test_a_query_that_is_the_id_of_an_item_is_another_thing():

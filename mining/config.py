@@ -89,7 +89,7 @@ class MiningConfig:
             ("recall", 0.5, 1),
             ("recall_neighbours", 0.5, 1),
             ("candidates", 1, 10_000),
-            ("memory_gb", 0.01, 10_000),
+            ("memory_gb", 0.00001, 10_000),
             ("unit_anchors", 64, 1_000_000),
         ):
             if not low <= (value := getattr(self, name)) <= high:

@@ -23,12 +23,13 @@ from mining.kernels import look_at
 from mining.policy import choose
 from mining.problem import Problem, Rows
 from mining.recall import Recall, Sample
-from mining.scan import Found, Windows, scan
+from mining.scan import Found, Windows, in_threads, scan
 
 Cut = NDArray[np.bool_]
 Levels = tuple[tuple[int, int], ...]
 VISITS = (8, 16, 32, 64, 128, 256)
 TOO_DEAR = 0.5  # of the exact search's cost
+PART = 1024  # anchors that one thread looks up at a time
 DEARER = 3.0  # a row in a visited list costs about this much more than one in the exact scan
 
 
@@ -114,11 +115,17 @@ class Listed:
         rows = np.searchsorted(block.gallery_ids, ids).clip(0, len(block.gallery) - 1)
         rows[block.gallery_ids[rows] != ids] = -2  # not in the gallery
         rows[ids < 0] = -1  # FAISS had no more
-        reach = look_at(
-            block.anchors, block.gallery, rows, windows.starts, windows.stops, windows.floor,
-            block.barred.starts, block.barred.stops, block.barred.rows,
-            found.rows, found.distances, found.closer,
-        )  # fmt: skip
+        reach = np.empty(len(block), np.float32)
+
+        def work(part: slice) -> None:
+            reach[part] = look_at(
+                block.anchors[part], block.gallery, rows[part],
+                windows.starts[part], windows.stops[part], windows.floor,
+                block.barred.starts[part], block.barred.stops[part], block.barred.rows,
+                found.rows, found.distances, found.closer,
+            )  # fmt: skip
+
+        in_threads(work, [slice(i, i + PART) for i in range(0, len(block), PART)])
         reached = np.repeat(reach, windows.stops - windows.starts)
         return (found.distances[:, -1] > reached) & (k < len(block.gallery))
 

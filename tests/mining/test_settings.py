@@ -26,7 +26,7 @@ RANGES = {
     "recall": (0.5, 1),
     "recall_neighbours": (0.5, 1),
     "candidates": (1, 10_000),
-    "memory_gb": (0.01, 10_000),
+    "memory_gb": (0.00001, 10_000),
     "unit_anchors": (64, 1_000_000),
 }
 

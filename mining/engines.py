@@ -30,6 +30,7 @@ Levels = tuple[tuple[int, int], ...]
 VISITS = (8, 16, 32, 64, 128, 256)
 TOO_DEAR = 0.5  # of the exact search's cost
 PART = 1024  # anchors that one thread looks up at a time
+NO_MORE = np.finfo(np.float32).max  # FAISS's score of id -1 where it found less than asked for
 DEARER = 3.0  # a row in a visited list costs about this much more than one in the exact scan
 
 
@@ -111,10 +112,10 @@ class Listed:
     def consult(self, block: Problem, windows: Windows, found: Found) -> Cut:
         """Take the index's lists into account; which windows reach beyond them, (w,)."""
         k = min(self.candidates, len(block.gallery))
-        _, ids = self.index.search(np.ascontiguousarray(block.anchors), k)
+        scores, ids = self.index.search(np.ascontiguousarray(block.anchors), k)
         rows = np.searchsorted(block.gallery_ids, ids).clip(0, len(block.gallery) - 1)
         rows[block.gallery_ids[rows] != ids] = -2  # not in the gallery
-        rows[ids < 0] = -1  # FAISS had no more
+        rows[(ids == -1) & (np.abs(scores) >= NO_MORE)] = -1
         reach = np.empty(len(block), np.float32)
 
         def work(part: slice) -> None:

@@ -1,4 +1,4 @@
-"""The mining stage in a whole cycle: hub cap, gallery in parts, lists, pairs barred, two workers."""
+"""The mining stage in whole cycles: hub cap, gallery in parts, lists, barred pairs, processes."""
 
 from collections.abc import Callable
 

@@ -22,9 +22,8 @@ from mining.engines import prepare
 from mining.hubs import hub_limits, under_limits
 from mining.inputs import make_problem
 from mining.miner import Phases, account, by_anchor, mine_block, peak_mb
-from mining.policy import choose, product_rate
+from mining.policy import choose, expect, fast_half, product_rate
 from mining.problem import Problem, by_pairs
-from mining.scan import fast_half
 from mining.stats import MiningStats
 
 
@@ -128,18 +127,19 @@ def sizes_of(config: Config, embeddings: Path | None) -> tuple[int, int]:
 
 def plan_lines(n: int, d: int, config: Config) -> list[str]:
     """What mining would do and cost, in words."""
-    choice = choose(n, n, d, config.mining)
+    choice, rate = choose(n, d, config.mining), product_rate()
+    cost = expect(n, n, d, config.mining, rate)
     mining, limit = config.mining, config.mining.max_positives or "all"
     asked = f"{mining.per_pair} negative(s) each of {', '.join(mining.negatives)}"
     half = "fast" if fast_half() else "not fast"
-    rate = f"{product_rate() / 1e9:.0f} GFLOP/s in float32, bfloat16 is {half}"
     size = f"{n:,} x {d}, {n * (4 * d + 12) / 2**30:.2f} GB"
     lines = {
         "engine": f"{choice.engine}: {choice.reason}",
         "gallery": f"{size}, in {choice.shards} part(s)",
         "pairs": f"{n:,} anchors with {mining.positives} positives (at most {limit}), {asked}",
-        "machine": f"{torch.get_num_threads()} threads, {rate}",
-        "expected": f"{_duration(choice.seconds)}, {choice.memory_gb:.1f} GB of memory",
+        "machine": f"{torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in"
+        f" float32, bfloat16 is {half}",
+        "expected": f"{_duration(cost.seconds)}, {cost.memory_gb:.1f} GB of memory",
     }
     return [f"{name:<10} {text}" for name, text in lines.items()]
 

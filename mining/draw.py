@@ -32,7 +32,7 @@ def draw_uniform(
 
     def work(part: slice) -> None:
         limits = floor[part], ceiling[part], np.uint64(seed), attempts
-        uniform(*_arrays(problem, pairs, part), rows[part], distances[part], *limits)
+        uniform(*_arrays(problem, pairs, part), rows[part], distances[part], *limits)  # type: ignore[call-arg]
 
     in_threads(work, _parts(len(pairs)))
     return Answer(
@@ -53,7 +53,7 @@ def draw_weighted(
 
     def work(part: slice) -> None:
         limits = floor[part], np.uint64(seed), config.pool
-        weighted(*_arrays(problem, pairs, part), rows[part], distances[part], *limits)
+        weighted(*_arrays(problem, pairs, part), rows[part], distances[part], *limits)  # type: ignore[call-arg]
 
     in_threads(work, _parts(len(pairs)))
     return Answer(

@@ -166,7 +166,8 @@ def prepare(
     """
     if config.second_negative and problem.partners is None:
         raise InputError("mining.second_negative needs items with one label each")
-    choice = choose(len(problem), len(problem.gallery), problem.gallery.shape[1], config)
+    n, d = problem.gallery.shape
+    choice = choose(n, d, config)
     if index is not None or choice.engine == "faiss":
         return _prepare_listed(problem, config, seed, index)
     if choice.engine == "exact":

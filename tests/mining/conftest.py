@@ -1,12 +1,11 @@
 """Problems to mine, and the plain loop that says what is right."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
-import mining.policy
 from data.types import EASY, HARD, SEMI_HARD, unit
 from mining.config import MiningConfig
 from mining.inputs import make_problem
@@ -159,14 +158,6 @@ def oracle_of():
 @pytest.fixture(scope="session", name="loop_hash")
 def _loop_hash() -> Callable[..., int]:
     return loop_hash
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_stopwatch() -> Iterator[None]:
-    """Every call would time products for 20 ms to foretell its cost."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mining.policy, "product_rate", lambda: 1e11)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 import mining.policy
 from data.errors import InputError
 from mining import MiningConfig, mine
 from mining.config import NEGATIVES, POSITIVES
-from mining.policy import EXACT_LIMIT, choose
+from mining.policy import EXACT_LIMIT, choose, expect, fast_half
 from mining.problem import by_pairs
 
 AUTO = MiningConfig()
@@ -222,16 +223,19 @@ def test_a_query_that_is_the_id_of_an_item_is_another_thing():
     assert hard.negative_id.tolist() == [0]
 
 
+RATE = 1e11
+
+
 def test_small_galleries_are_mined_exactly_and_large_ones_by_lists():
-    assert choose(1000, EXACT_LIMIT, 64, AUTO).engine == "exact"
-    assert choose(1000, EXACT_LIMIT + 1, 64, AUTO).engine == "approximate"
-    assert choose(1000, 10**6, 64, MiningConfig(recall=1.0)).engine == "exact"
+    assert choose(EXACT_LIMIT, 64, AUTO).engine == "exact"
+    assert choose(EXACT_LIMIT + 1, 64, AUTO).engine == "approximate"
+    assert choose(10**6, 64, MiningConfig(recall=1.0)).engine == "exact"
 
 
 @pytest.mark.parametrize("engine", ["exact", "approximate", "faiss:Flat", "faiss:"])
 @pytest.mark.parametrize("n", [10, 10**6])
 def test_who_names_an_engine_gets_it(engine, n):
-    choice = choose(1000, n, 64, MiningConfig(engine=engine))
+    choice = choose(n, 64, MiningConfig(engine=engine))
     assert choice.engine == engine.partition(":")[0]
     assert choice.reason == "mining.engine asks for it"
 
@@ -239,19 +243,28 @@ def test_who_names_an_engine_gets_it(engine, n):
 def test_a_gallery_over_the_memory_is_cut_in_shards():
     n, d = 10**6, 128
     needed = n * (4 * d + 12) / 2**30
-    one = choose(n, n, d, MiningConfig(memory_gb=needed * 1.01))
+    enough, little = MiningConfig(memory_gb=needed * 1.01), MiningConfig(memory_gb=0.1)
+    one, five = choose(n, d, enough), choose(n, d, little)
     assert (one.engine, one.shards) == ("approximate", 1)
-    five = choose(n, n, d, MiningConfig(memory_gb=0.1))
     assert (five.engine, five.shards) == ("exact", 5)
     assert "cut in shards" in five.reason
-    assert five.memory_gb < one.memory_gb
+    costs = [expect(n, n, d, config, RATE).memory_gb for config in (little, enough)]
+    assert costs == sorted(costs)
+
+
+@pytest.mark.parametrize("engine", ["approximate", "faiss:Flat"])
+def test_what_needs_all_of_the_gallery_is_refused_where_it_does_not_fit(engine):
+    config = MiningConfig(engine=engine, memory_gb=0.1)
+    with pytest.raises(InputError, match=r'over mining.memory_gb = 0.1: raise it, or take "exact"'):
+        choose(10**6, 128, config)
+    assert choose(10**5, 128, config).shards == 1
 
 
 def test_shards_grow_with_the_gallery_and_shrink_with_memory():
-    shards = [choose(n, n, 64, MiningConfig(memory_gb=0.05)).shards for n in (10, 10**5, 10**6)]
+    shards = [choose(n, 64, MiningConfig(memory_gb=0.05)).shards for n in (10, 10**5, 10**6)]
     assert shards == sorted(shards)
     assert shards[0] == 1 < shards[-1]
-    shards = [choose(10, 10**6, 64, MiningConfig(memory_gb=m)).shards for m in (0.01, 0.1, 1)]
+    shards = [choose(10**6, 64, MiningConfig(memory_gb=m)).shards for m in (0.01, 0.1, 1)]
     assert shards == sorted(shards, reverse=True)
 
 
@@ -263,19 +276,54 @@ def test_costs_grow_with_the_work(engine):
         [(1000, 10**k, 64) for k in range(2, 6)],
         [(1000, 10**4, d) for d in (8, 64, 512)],
     ):
-        costs = [choose(*size, config) for size in sizes]
+        costs = [expect(*size, config, RATE) for size in sizes]
         assert all(a.seconds < b.seconds for a, b in pairwise(costs))
         assert all(a.memory_gb <= b.memory_gb for a, b in pairwise(costs))
 
 
 def test_lists_cost_less_than_exact_where_they_are_chosen():
-    n = EXACT_LIMIT + 1
-    lists, exact = (choose(n, n, 128, MiningConfig(engine=e)) for e in ("auto", "exact"))
+    n = 3 * EXACT_LIMIT
+    configs = [MiningConfig(engine=engine) for engine in ("auto", "exact")]
+    lists, exact = (expect(n, n, 128, config, RATE) for config in configs)
     assert lists.seconds < exact.seconds
 
 
-def test_a_faster_machine_takes_less_time(monkeypatch):
-    slow = choose(10**5, 10**5, 64, AUTO).seconds
-    monkeypatch.setattr(mining.policy, "product_rate", lambda: 1e12)
-    assert choose(10**5, 10**5, 64, AUTO).seconds < slow
-    assert choose(10**5, 10**5, 64, AUTO).to_json()["engine"] == "exact"
+def test_a_faster_machine_takes_less_time():
+    slow, fast = (expect(10**5, 10**5, 64, AUTO, rate).seconds for rate in (RATE, 10 * RATE))
+    assert fast < slow
+
+
+@pytest.mark.parametrize(
+    ("flags", "capability", "wanted"),
+    [
+        ("fpu avx2 avx512f avx512_bf16", "AVX512", True),
+        ("fpu amx_bf16 amx_tile", "AVX512", True),
+        ("fpu avx2 avx512f avx512_vnni", "AVX512", False),
+        ("fpu avx512_bf16", "AVX2", False),  # as ATEN_CPU_CAPABILITY=avx2 has it
+        ("fpu avx512_bf16x", "AVX512", False),
+        (None, "AVX512", False),
+    ],
+)
+def test_products_are_halved_by_what_the_processor_says(
+    monkeypatch, tmp_path, flags, capability, wanted
+):
+    if flags:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t: x\n")
+    monkeypatch.setattr(mining.policy, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    fast_half.cache_clear()
+    try:
+        assert fast_half() is wanted
+    finally:
+        fast_half.cache_clear()
+
+
+def test_nothing_is_timed_when_mining_is_decided(monkeypatch, clustered):
+    def stopped() -> float:
+        raise AssertionError
+
+    monkeypatch.setattr(mining.policy, "perf_counter", stopped)
+    for engine in ("auto", "approximate"):
+        mine(*clustered(300), config=MiningConfig(engine=engine))
+    with pytest.raises(AssertionError):
+        mining.policy.product_rate()

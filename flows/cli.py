@@ -199,6 +199,8 @@ def plan(
     from flows.mine_file import plan_lines, sizes_of
 
     settings = _settings(config, overrides)
+    if items < 0 or dimensions < 0 or (items > 0) != (dimensions > 0):
+        raise InputError("--items and --dimensions go together, and are above 0")
     n, d = (items, dimensions) if items and dimensions else sizes_of(settings, embeddings)
     typer.echo("\n".join(plan_lines(n, d, settings)))
 

@@ -71,7 +71,7 @@ def engine_setup(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> 
     if found := run.store.recall(key):
         return found
     n = items.card["splits"]["train"]["items"]
-    choice = choose(n, n, schemas.dimensions(run.store.path(embeddings.files[0])), config)
+    choice = choose(n, schemas.dimensions(run.store.path(embeddings.files[0])), config)
     if choice.engine == "exact":
         setup = Setup(engine="exact", reason=choice.reason)
     else:

@@ -1,6 +1,7 @@
 """A comparison: equal budgets, refusals, resuming, and a page drawn from its tables alone."""
 
 import json
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -31,7 +32,7 @@ def comparison(config_file):
     return config_file
 
 
-def run(path, *overrides):
+def run(path, *overrides: str):
     config, arms = load_arms(path, overrides)
     return compare(config, arms, Console(quiet=True))
 
@@ -88,7 +89,7 @@ def test_seconds_end_all_arms_alike(comparison):
 def test_a_killed_comparison_goes_on_and_keeps_its_times(comparison, monkeypatch):
     train, done = contrast.train, []
 
-    def dying(*args):
+    def dying(*args: Any) -> Any:
         if len(done) == 5:
             raise KeyboardInterrupt
         done.append(1)

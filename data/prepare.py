@@ -325,7 +325,7 @@ def _items_table(
         "label_code": codes,
         "split": pa.array(SPLITS).take(pa.array(found.splits[rows])),
         "group": groups,
-        "content_hash": [_content_hash(c) for c in contents],
+        "content_hash": [content_hash(c) for c in contents],
     }
     if source.content == "path":
         columns["path"] = [os.path.relpath(path, source.root) for path in contents]
@@ -334,7 +334,7 @@ def _items_table(
     return pa.table(columns, schema=schemas.items_schema(source.content))
 
 
-def _content_hash(content: bytes | str | Path | np.ndarray) -> str:
+def content_hash(content: bytes | str | Path | np.ndarray) -> str:
     """BLAKE2b-128 of one item's content; of a picture's file, not its name."""
     if isinstance(content, Path):
         raw = content.read_bytes()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from data.errors import InputError
+from data.types import KINDS
 from train.loss_config import LOSSES, SYNTHESES, GeneratorsConfig, LossesConfig
 
 ENCODERS = ("auto", "conv", "ngram", "linear")
@@ -91,8 +92,8 @@ class TrainConfig:
             )
         if not 0 < self.learning_rate <= 1:
             raise InputError(f"train.learning_rate is {self.learning_rate}; it must be 0 to 1")
-        if not self.kinds or not set(self.kinds) <= {"hard", "semi_hard"}:
-            raise InputError(f"train.kinds is {list(self.kinds)}; known: hard, semi_hard")
+        if not self.kinds or not set(self.kinds) <= set(KINDS):
+            raise InputError(f"train.kinds is {list(self.kinds)}; known: {', '.join(KINDS)}")
         if not 0 <= self.random_classes <= 1:
             raise InputError(
                 f"train.random_classes is {self.random_classes}; it is a share, 0 to 1"

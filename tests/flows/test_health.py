@@ -128,7 +128,8 @@ def test_a_collapse_stops_the_cycle_and_other_settings_go_on(config_file):
     message = str(caught.value)
     assert "\n" not in message
     assert "the spread of the embedding went from" in message
-    assert 'train.kinds = ["semi_hard"] or a smaller train.learning_rate than 0.3' in message
+    hints = 'mining.negatives = ["semi_hard"] with train.kinds = ["semi_hard"] or a smaller'
+    assert f"; {hints} train.learning_rate than 0.3 would help; " in message
     store = Store(config_file.parent / "store")
     last = store.current()
     assert (last.cycle, last.finished) == (1, False)

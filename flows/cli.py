@@ -189,6 +189,8 @@ def plan(
     from flows.mine_file import plan_lines, sizes_of
 
     settings = _settings(config, overrides)
+    if items < 0 or dimensions < 0 or (items > 0) != (dimensions > 0):
+        raise InputError("--items and --dimensions go together, and are above 0")
     n, d = (items, dimensions) if items and dimensions else sizes_of(settings, embeddings)
     typer.echo("\n".join(plan_lines(n, d, settings)))
 
@@ -205,6 +207,31 @@ def report(
     if not number:
         lay_out(found, version)
     typer.echo(write_report(found, version))
+
+
+@app.command()
+def compare(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Does offline mining beat in-batch online mining on this data? Arms at equal budget.
+
+    The table [compare] of the config says which arms, how many seeds and which budget. A killed
+    comparison goes on where it was. Everything goes into a store of its own, NAME-compare, beside
+    the config's; its folder `latest` holds compare.html and the Parquet that it is drawn from.
+    """
+    from flows.arms import load_arms
+    from flows.config import find_config
+
+    settings, arms = load_arms(find_config(config), overrides or ())
+
+    from flows.compare import compare as run_comparison
+    from flows.compare_page import read_comparison, summary, write_page
+    from flows.console import Console
+
+    folder = run_comparison(settings, arms, Console())
+    page, found = write_page(folder), read_comparison(folder)
+    wide = None if sys.stdout.isatty() else 120
+    RichConsole(width=wide).print(summary(found))
+    typer.echo("\n".join(found.verdict()))
+    typer.echo(f"page: {page}")
 
 
 @app.command()

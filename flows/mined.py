@@ -211,7 +211,10 @@ def chosen_round(version: Version, number: int) -> int:
     """`number`, or the last round for -1; refuses a round without triplets."""
     mined = mined_rounds(version)
     if not mined:
-        raise InputError(f"version {version.number} has no triplets yet")
+        raise InputError(
+            f"version {version.number} has no triplets: none were mined yet, or its rounds trained"
+            " on PK batches"
+        )
     if number < -1:
         raise InputError(f"--round is {number}; it must be a round, or -1 for the last one")
     chosen = max(mined) if number < 0 else number

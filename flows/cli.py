@@ -20,6 +20,7 @@ from flows.commands.options import (
     opened,
 )
 from flows.commands.search import search
+from flows.commands.serve import serve
 from flows.environment import set_environment
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(search)
+app.command()(serve)
 app.add_typer(index.app, name="index")
 app.add_typer(triplets.app, name="triplets")
 

@@ -19,7 +19,7 @@ def call(cycled):
 
 
 def caller(store):
-    def call(*arguments, fails=None):  # noqa: ANN002, ANN202
+    def call(*arguments, fails=None):
         done = CliRunner().invoke(app, [*map(str, arguments), "--store", str(store)])
         if fails:
             assert isinstance(done.exception, fails), done.output
@@ -31,7 +31,7 @@ def caller(store):
     return call
 
 
-def asked(call, *arguments):  # noqa: ANN002
+def asked(call, *arguments):
     return json.loads(call("search", *arguments, "--json").stdout)
 
 

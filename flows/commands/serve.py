@@ -34,6 +34,7 @@ def serve(
 
     from flows.serving.app import make_app
     from flows.serving.limits import MEGABYTE, Limits, is_loopback
+    from index.search import multiply_from
 
     limits = Limits(
         k=max_k,
@@ -47,6 +48,7 @@ def serve(
     local = is_loopback(host)
     hosts = frozenset({"localhost", "127.0.0.1", "::1", host.lower()}) if local else None
     app = make_app(store_of(store, config), limits, hosts=hosts)
+    multiply_from(4, app.state.dimensions)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         bound = socket.create_server((host, port), family=family, backlog=1024)

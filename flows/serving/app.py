@@ -63,6 +63,7 @@ def make_app(
         redoc_url=None,
     )
     app.state.version = holder.current.version.number
+    app.state.dimensions = holder.current.snapshot.searcher.card.dimensions
     for routes in (search_routes, item_routes, triplet_routes, state_routes):
         app.include_router(routes.router)
     add_handlers(app)

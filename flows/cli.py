@@ -21,6 +21,7 @@ from flows.commands.options import (
 )
 from flows.commands.search import search
 from flows.commands.suspects import suspects
+from flows.commands.serve import serve
 from flows.environment import set_environment
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.command()(search)
 app.command()(suspects)
+app.command()(serve)
 app.add_typer(index.app, name="index")
 app.add_typer(triplets.app, name="triplets")
 

@@ -16,8 +16,9 @@ from data.prepare import read_catalogue
 from data.sources import load_npy
 from data.store import Store, Version
 from data.types import SPLITS, Float32, unit
-from flows.stages import load_checkpoint
+from flows.features import load_checkpoint
 from index.search import MAX_K, Searcher
+from train.design import Design, transform_of
 from train.encoders import text_transform
 
 
@@ -41,13 +42,18 @@ class Question:
             raise InputError(f"k is {self.k}; it must be 1 to {MAX_K - 1}")
 
 
-def answer(store: Store, version: Version, question: Question) -> list[list[dict[str, Any]]]:
-    """One list of neighbours a query, nearest first, all from one version."""
+def answer(
+    store: Store, version: Version, question: Question, base: Path = Path()
+) -> list[list[dict[str, Any]]]:
+    """One list of neighbours a query, nearest first, all from one version.
+
+    base: the folder of the config, where an encoder of the user's own lies.
+    """
     card = version.artifacts["index"].card
     if card["checkpoint"] != version.artifacts["checkpoint"].digest:
         raise StoreError(f"version {version.number}: the index is of another checkpoint")
     searcher = Searcher(store.path(version.artifacts["index"].files[0]), card["nprobe"])
-    queries = _vectors(store, version, searcher, question)
+    queries = _vectors(store, version, searcher, question, base)
     found = searcher.search(queries, question.k + (question.item is not None))
     known = read_catalogue(store, version.artifacts["items"])
     answers = []
@@ -81,7 +87,9 @@ def print_answer(answers: list[list[dict[str, Any]]], *, as_json: bool) -> None:
         Console(markup=False).print(table)
 
 
-def _vectors(store: Store, version: Version, searcher: Searcher, question: Question) -> Float32:
+def _vectors(
+    store: Store, version: Version, searcher: Searcher, question: Question, base: Path
+) -> Float32:
     """The queries as (q, d) unit vectors."""
     if question.item is not None:
         return searcher.vectors(np.array([question.item]))
@@ -89,20 +97,27 @@ def _vectors(store: Store, version: Version, searcher: Searcher, question: Quest
         return _load_queries(question.vector)
     inputs = version.artifacts["inputs"].card
     content = version.artifacts["items"].card["content"]
+    checkpoint = version.artifacts["checkpoint"]
+    own = transform_of(Design.from_json(checkpoint.card["encoder"]).config, content, base)
     if question.image is not None:
         if content not in ("image", "path"):
             raise InputError(f"--image: the items are {content}, not pictures")
-        channels, height, width = inputs["shape"]
-        transform = ImageTransform(max(height, width), channels)
+        transform = own or _fitting(inputs["shape"])
         block = transform([question.image], lambda _row: str(question.image))
     else:
         if content != "text":
             raise InputError(f"--text: the items are {content}, not texts")
-        block = text_transform([question.text or ""], lambda _row: "--text")
-    encoder = load_checkpoint(store, version.artifacts["checkpoint"])
+        block = (own or text_transform)([question.text or ""], lambda _row: "--text")
+    encoder = load_checkpoint(store, checkpoint, base)
     with torch.inference_mode():
         vectors: Float32 = encoder(torch.from_numpy(block)).numpy()
     return vectors
+
+
+def _fitting(shape: list[int]) -> ImageTransform:
+    """As the items' pictures were fitted."""
+    channels, height, width = shape
+    return ImageTransform(max(height, width), channels)
 
 
 def _load_queries(path: Path) -> Float32:

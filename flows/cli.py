@@ -220,10 +220,13 @@ def search(
 ) -> None:
     """Nearest neighbours in the current index; works while a cycle runs."""
     from flows.ask import Question, answer, print_answer
+    from flows.config import find_config
 
     opened, version = _opened(store, config, number)
     question = Question(item=item, vector=vector, image=image, text=text, k=k)
-    print_answer(answer(opened, version, question), as_json=as_json)
+    path = find_config(config)
+    base = path.absolute().parent if path else Path.cwd()
+    print_answer(answer(opened, version, question, base), as_json=as_json)
 
 
 @app.command()

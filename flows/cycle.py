@@ -15,6 +15,7 @@ from data.views import lay_out, view
 from flows import stages
 from flows.config import Config
 from flows.console import Console
+from flows.features import features
 from flows.jobs import Execute
 from flows.mine_job import mine
 from flows.report import page_of
@@ -61,6 +62,8 @@ def run_cycle(
     cycle, rounds = base.cycle + 1 if base else 1, run.config.run.rounds
     checkpoint = _start(run, base, items, inputs)
     rows: dict[str, Artifact] = {}
+    if run.config.encoder.frozen:
+        rows["features"] = call(features, run, checkpoint, inputs)
     for number in range(rounds + 1):
         run.console.round = f"round {number}"
         embeddings = call(stages.embed, run, checkpoint, items, inputs)

@@ -13,8 +13,8 @@ from data.prepare import Catalogue, read_catalogue
 from data.store import Artifact, digest
 from data.types import SPLITS, Int64
 from flows.config import Config
+from flows.features import device, features, load_trained
 from flows.run import Run, code_hash
-from flows.stages import device, load_checkpoint
 from mining.online import OnlineMiner
 from train.checkpoint import encoder_bytes, load_optimizer, optimizer_bytes
 from train.encoders import Encoder
@@ -37,7 +37,8 @@ def train(
     key = digest(["train", given, torch.get_num_threads(), code_hash("train", "mining")])
     if found := run.store.recall(key):
         return found
-    training = _training(run, checkpoint, triplets, items, inputs, key, seed)
+    read = features(run, checkpoint, inputs)
+    training = _training(run, checkpoint, triplets, items, read, key, seed)
     with run.console.stage("train", "steps") as bar:
 
         def progress(step: int, loss: float, active: float) -> None:
@@ -106,7 +107,7 @@ def _training(
     seed: int,
 ) -> Training:
     store, config = run.store, run.config.train
-    encoder = load_checkpoint(store, checkpoint).to(device())
+    encoder = load_trained(store, checkpoint, run.config.base).to(device())
     optimizer = make_optimizer(encoder, config)
     if len(checkpoint.files) > 1:
         load_optimizer(optimizer, store.path(checkpoint.files[1]))

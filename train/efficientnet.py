@@ -50,7 +50,11 @@ class EfficientNetLite0(nn.Module):
                 blocks.append(Block(given, stage.made, stage.kernel, stride, stage.expand))
                 given = stage.made
         self.layers = nn.Sequential(
-            *_convolution(3, STEM, 3, 2), nn.ReLU6(), *blocks, *_convolution(given, HEAD), nn.ReLU6()
+            *_convolution(3, STEM, 3, 2),
+            nn.ReLU6(),
+            *blocks,
+            *_convolution(given, HEAD),
+            nn.ReLU6(),
         )
         self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -116,7 +120,8 @@ def load_efficientnet() -> EfficientNetLite0:
     named = {}
     for (name, tensor), (their_name, value) in zip(ours.items(), theirs, strict=True):
         same = name.rsplit(".", 1)[1] == their_name.rsplit(".", 1)[1]
-        assert same and tensor.shape == value.shape, f"{name} is not {their_name}"
+        assert same, f"{name} is not {their_name}"
+        assert tensor.shape == value.shape, f"{name} is not {their_name}"
         named[name] = value
     network.load_state_dict(named)
     return network

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional

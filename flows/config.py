@@ -12,6 +12,7 @@ from data.errors import InputError
 from index.config import IndexConfig
 from mining.config import MiningConfig
 from mining.online_config import MINERS, OnlineConfig
+from train.augment_config import AugmentConfig
 from train.config import EncoderConfig, TrainConfig
 
 DEFAULT_NAME = "remine.toml"
@@ -56,6 +57,7 @@ class Config:
     index: IndexConfig = field(default_factory=IndexConfig)
     mining: MiningConfig = field(default_factory=MiningConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
     base: Path = field(default=Path(), metadata={"internal": True})
@@ -91,6 +93,11 @@ class Config:
 def check_rooms(config: Config) -> None:
     """Refuse what contradicts across tables."""
     train, mining = config.train, config.mining
+    if config.augment.on and config.encoder.frozen:
+        raise InputError(
+            "[augment] changes pictures at each step, and with encoder.frozen = true a step reads"
+            " features that were computed once: leave one of them out"
+        )
     if train.miner not in ("auto", *MINERS):
         raise InputError(f"train.miner is {train.miner!r}; known: auto, {', '.join(MINERS)}")
     if train.online:

@@ -1,11 +1,13 @@
 """The training stage: a checkpoint and mined triplets in, the next checkpoint out."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from data.errors import InputError
 from data.inputs import Inputs
@@ -16,12 +18,15 @@ from flows.config import Config
 from flows.features import device, features, load_trained
 from flows.run import Run, code_hash
 from mining.online import OnlineMiner
+from train.augment import augment
+from train.augment_config import AugmentConfig
 from train.checkpoint import encoder_bytes, load_optimizer, optimizer_bytes
 from train.encoders import Encoder
 from train.loader import TripletLoader
 from train.loop import History, Learner, Training, make_optimizer
 from train.losses.softmax import check_alpha
 from train.objective import Miner, Objective
+from train.precision import wants_bf16
 from train.sampler import PKSampler
 
 OBJECTIVE = "objective.safetensors"
@@ -33,7 +38,8 @@ def train(
     """The next checkpoint: this one, trained on the mined triplets or on PK batches."""
     config = run.config.train
     given = [checkpoint.digest, triplets.digest, inputs.digest, asdict(config), seed]
-    given += [asdict(run.config.online)]
+    bf16 = wants_bf16(config.precision, device())
+    given += [asdict(run.config.online), asdict(run.config.augment), bf16]
     key = digest(["train", given, torch.get_num_threads(), code_hash("train", "mining")])
     if found := run.store.recall(key):
         return found
@@ -134,7 +140,13 @@ def _training(
         device=device(),
         learner=learner,
         labels=labels,
+        augment=_augment(run.config.augment),
+        bf16=wants_bf16(config.precision, device()),
     )
+
+
+def _augment(config: AugmentConfig) -> Callable[[Tensor, int], Tensor] | None:
+    return (lambda pictures, seed: augment(pictures, config, seed)) if config.on else None
 
 
 def _loader(run: Run, triplets: Artifact, labels: Int64, seed: int) -> TripletLoader | PKSampler:

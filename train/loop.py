@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from data.errors import StoreError
@@ -33,6 +34,7 @@ from train.encoders import Encoder
 from train.loader import TripletLoader
 from train.losses import Batch, LossValue
 from train.objective import Objective
+from train.precision import computing
 from train.sampler import PKSampler
 
 
@@ -75,7 +77,8 @@ class Training:
 
     ids: (n,) int64 ascending, the id of each row of `inputs`. scratch: a folder for saves that a
     killed round resumes from. learner: None for the plain triplet loss. labels: (n,) int64 class
-    numbers, -1 for items that are not trained on, or None where they are unknown.
+    numbers, -1 for items that are not trained on, or None where they are unknown. augment: changes
+    the pictures of a batch, given a seed. bf16: the encoder computes in bfloat16.
     """
 
     encoder: Encoder
@@ -87,6 +90,8 @@ class Training:
     device: torch.device
     learner: Learner | None = None
     labels: Int64 | None = None
+    augment: Callable[[Tensor, int], Tensor] | None = None
+    bf16: bool = False
 
     def run(self, config: TrainConfig, progress: Callable[[int, float, float], None]) -> History:
         """Train config.steps steps; calls progress(step, loss, active fraction) after each."""
@@ -117,10 +122,8 @@ class Training:
 
     def _batches(self, start: int) -> Iterator[Batch]:
         """Each batch through the encoder, in one forward pass."""
-        for part in picked(self.loader, self.ids, start):
-            features = self.encoder.features(
-                torch.from_numpy(self.inputs[part.rows]).to(self.device)
-            )
+        for step, part in enumerate(picked(self.loader, self.ids, start), start + 1):
+            features = self._features(part.rows, step)
             known = self.labels[part.rows] if self.labels is not None else np.empty(0, np.int64)
             yield Batch(
                 features=features,
@@ -130,6 +133,14 @@ class Training:
                 triplets=None if part.triplets is None else part.triplets.to(self.device),
                 partners=None if part.partners is None else part.partners.to(self.device),
             )
+
+    def _features(self, rows: Int64, step: int) -> Tensor:
+        """(m,) rows of the inputs to (m, d) float32."""
+        inputs = torch.from_numpy(self.inputs[rows]).to(self.device)
+        if self.augment is not None:
+            inputs = self.augment(inputs, step_seed(self.loader.seed, step, AUGMENT))
+        with computing(self.device, bf16=self.bf16):
+            return self.encoder.features(inputs)
 
     def _save(self, history: History, learner: Learner) -> None:
         """Leave a save in a folder named by its step and hash, whole before it has that name."""
@@ -182,6 +193,12 @@ def make_optimizer(encoder: Encoder, config: TrainConfig) -> torch.optim.Optimiz
     return torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
 
 
-def step_seed(seed: int, step: int) -> int:
-    """What miner and loss draw from at one step: the same whether the round was resumed or not."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+AUGMENT = (1,)
+
+
+def step_seed(seed: int, step: int, stream: tuple[int, ...] = ()) -> int:
+    """What is drawn from at one step: the same whether the round was resumed or not.
+
+    Miner and loss draw from the same stream, augmentation from one of its own.
+    """
+    return int(np.random.SeedSequence([seed, step, *stream]).generate_state(1)[0])

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ from torch import Tensor
 from data.errors import InputError
 from data.inputs import Inputs
 from data.prepare import Catalogue, read_catalogue
-from data.store import Artifact, digest
+from data.store import Artifact, Store, digest
 from data.types import SPLITS, Int64
 from flows.config import Config
+from flows.console import Console
 from flows.features import device, features, load_trained
+from flows.jobs import run_plain
+from flows.parallel import announce
 from flows.run import Run, code_hash
 from mining.online import OnlineMiner
 from train.augment import augment
@@ -26,6 +30,7 @@ from train.loader import TripletLoader
 from train.loop import History, Learner, Training, make_optimizer
 from train.losses.softmax import check_alpha
 from train.objective import Miner, Objective
+from train.parallel import process_count
 from train.precision import wants_bf16
 from train.sampler import PKSampler
 
@@ -39,12 +44,14 @@ def train(
     config = run.config.train
     given = [checkpoint.digest, triplets.digest, inputs.digest, asdict(config), seed]
     bf16 = wants_bf16(config.precision, device())
-    given += [asdict(run.config.online), asdict(run.config.augment), bf16]
+    given += [asdict(run.config.online), asdict(run.config.augment), bf16, process_count()]
     key = digest(["train", given, torch.get_num_threads(), code_hash("train", "mining")])
     if found := run.store.recall(key):
         return found
     read = features(run, checkpoint, inputs)
-    training = _training(run, checkpoint, triplets, items, read, key, seed)
+    arguments = (checkpoint, triplets, items, read, key, seed)
+    announce((assist, (run.store.root, run.config, arguments)))
+    training = _training(run, *arguments)
     with run.console.stage("train", "steps") as bar:
 
         def progress(step: int, loss: float, active: float) -> None:
@@ -55,6 +62,12 @@ def train(
     run.store.remember(key, artifact)
     run.store.clear_scratch(key)
     return artifact
+
+
+def assist(root: Path, config: Config, arguments: tuple[Any, ...]) -> None:
+    """In a process beside the one that runs the cycle: train the same round with it."""
+    run = Run(config=config, store=Store(root), execute=run_plain, console=Console(quiet=True))
+    _training(run, *arguments).run(config.train, lambda _step, _loss, _active: None)
 
 
 def training_record(checkpoint: Artifact) -> Artifact:

@@ -34,6 +34,7 @@ from train.encoders import Encoder
 from train.loader import TripletLoader
 from train.losses import Batch, LossValue
 from train.objective import Objective
+from train.parallel import Alone, shared_out
 from train.precision import computing
 from train.sampler import PKSampler
 
@@ -99,12 +100,13 @@ class Training:
             Objective(config, dimensions=0, classes=0, items=0), config, self.device
         )
         optimizers = [self.optimizer, *learner.optimizers.values()]
+        together = shared_out(self.encoder)
         history, done = self._resume(learner)
         self.encoder.train()
         # The steps come first: zip must not ask for one more batch, which would pass through the
         # encoder and move its batch statistics.
         steps = range(done + 1, config.steps + 1)
-        for step, batch in zip(steps, self._batches(done), strict=False):
+        for step, batch in zip(steps, self._batches(done, together), strict=False):
             value: LossValue = learner.objective(batch, step_seed(self.loader.seed, step))
             if not torch.isfinite(value.loss):
                 raise StoreError(f"step {step}: the loss is {value.loss.item()}: the round stops")
@@ -115,15 +117,15 @@ class Training:
                 optimizer.step()
             history.add(value)
             progress(step, history.loss[-1], history.active[-1])
-            if step % config.save_every == 0 and step < config.steps:
+            if together.writes and step % config.save_every == 0 and step < config.steps:
                 self._save(history, learner)
         self.encoder.eval()
         return history
 
-    def _batches(self, start: int) -> Iterator[Batch]:
+    def _batches(self, start: int, together: Alone) -> Iterator[Batch]:
         """Each batch through the encoder, in one forward pass."""
         for step, part in enumerate(picked(self.loader, self.ids, start), start + 1):
-            features = self._features(part.rows, step)
+            features = self._features(part.rows, step, together)
             known = self.labels[part.rows] if self.labels is not None else np.empty(0, np.int64)
             yield Batch(
                 features=features,
@@ -134,13 +136,15 @@ class Training:
                 partners=None if part.partners is None else part.partners.to(self.device),
             )
 
-    def _features(self, rows: Int64, step: int) -> Tensor:
+    def _features(self, rows: Int64, step: int, together: Alone) -> Tensor:
         """(m,) rows of the inputs to (m, d) float32."""
-        inputs = torch.from_numpy(self.inputs[rows]).to(self.device)
+        own = rows[together.share(len(rows))]
+        inputs = torch.from_numpy(self.inputs[own]).to(self.device)
         if self.augment is not None:
-            inputs = self.augment(inputs, step_seed(self.loader.seed, step, AUGMENT))
+            stream = (AUGMENT, together.number)
+            inputs = self.augment(inputs, step_seed(self.loader.seed, step, stream))
         with computing(self.device, bf16=self.bf16):
-            return self.encoder.features(inputs)
+            return together.features(inputs, len(rows))
 
     def _save(self, history: History, learner: Learner) -> None:
         """Leave a save in a folder named by its step and hash, whole before it has that name."""
@@ -193,12 +197,12 @@ def make_optimizer(encoder: Encoder, config: TrainConfig) -> torch.optim.Optimiz
     return torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
 
 
-AUGMENT = (1,)
+AUGMENT = 1
 
 
 def step_seed(seed: int, step: int, stream: tuple[int, ...] = ()) -> int:
     """What is drawn from at one step: the same whether the round was resumed or not.
 
-    Miner and loss draw from the same stream, augmentation from one of its own.
+    Miner and loss draw from the same stream, augmentation from one of its own in each process.
     """
     return int(np.random.SeedSequence([seed, step, *stream]).generate_state(1)[0])

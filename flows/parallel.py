@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from data.errors import InputError
+from data.errors import InputError, StoreError
 
 WAIT = timedelta(days=20)
 """How long the others wait for process 0 to embed and mine; torchrun ends them if it fails."""
@@ -56,7 +56,10 @@ def _follow() -> None:
 
     while True:
         told: list[Task | None] = [None]
-        dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+        try:
+            dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+        except RuntimeError:
+            raise StoreError("process 0 has ended, and this one with it") from None
         if told[0] is None:
             return
         work, arguments = told[0]

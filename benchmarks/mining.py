@@ -27,7 +27,8 @@ from benchmarks.common import show
 from data.types import Float32, Int32
 from mining import Mined, MiningConfig, mine
 from mining.engines import Exact
-from mining.miner import make_problem, mine_block
+from mining.inputs import make_problem
+from mining.miner import mine_block
 
 THREADS = torch.get_num_threads()
 HARD = MiningConfig(positives="random", negatives=("hardest",))

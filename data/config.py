@@ -47,7 +47,8 @@ class DataConfig:
     or an .npy file of vectors (then `labels` names an .npy or text file of n labels).
     columns: our name = yours, where they differ. image_size: pixels a side to fit every picture
     to; 0 takes them as they are, all of one size. channels: 1 or 3; 0 as the first picture has.
-    val_share, test_share: shares of the classes, where the data names no splits.
+    val_share, test_share: shares of the classes, where the data names no splits. val_from_train:
+    share of the training classes that become val, where it names train and test only.
     unit_rows: rows in a shard, the unit of work.
     """
 
@@ -58,6 +59,7 @@ class DataConfig:
     channels: int = 0
     val_share: float = 0.1
     test_share: float = 0.2
+    val_from_train: float = 0.0
     unit_rows: int = 8192
     glyphs: GlyphConfig = field(default_factory=GlyphConfig)
 
@@ -74,6 +76,8 @@ class DataConfig:
             raise InputError(f"data.channels is {self.channels}; it must be 0, 1 or 3")
         if not 0 <= self.val_share < 1 or not 0 < self.test_share < 1:
             raise InputError("data.val_share and data.test_share must lie between 0 and 1")
+        if not 0 <= self.val_from_train < 1:
+            raise InputError(f"data.val_from_train is {self.val_from_train}; it must be 0 to 1")
         if self.val_share + self.test_share >= 1:
             raise InputError("data.val_share + data.test_share leave no class to train on")
         if not 16 <= self.unit_rows <= 1_000_000:

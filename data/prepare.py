@@ -71,6 +71,11 @@ def catalogue(source: Source, config: DataConfig) -> Catalogue:
     labels, codes = _labels(_texts(table, "label", config.source), table, source.where)
     if "split" in table.column_names:
         splits = _named_splits(_texts(table, "split", config.source), source.where)
+        splits = _with_val(splits, labels, codes, config)
+    elif config.val_from_train:
+        raise InputError(
+            "data.val_from_train is set, and the data names no splits: data.val_share is for that"
+        )
     else:
         splits = _split_by_class(labels, codes, config)
     found = Catalogue(
@@ -260,12 +265,28 @@ def _named_splits(column: pa.ChunkedArray, where: Callable[[int], str]) -> Int8:
     return splits
 
 
-def _split_by_class(labels: list[str], codes: Int32, config: DataConfig) -> Int8:
-    """Whole classes to one split by a hash of the label, so that new classes move no old one."""
-    place = [
+def _with_val(splits: Int8, labels: list[str], codes: Int32, config: DataConfig) -> Int8:
+    """The named splits, with val_from_train of the training classes in val."""
+    if not config.val_from_train:
+        return splits
+    train, val = SPLITS.index("train"), SPLITS.index("val")
+    if (splits == val).any():
+        raise InputError("data.val_from_train is set, and the data names a split val itself")
+    chosen = np.array(_places(labels)) < config.val_from_train
+    return np.where(chosen[codes] & (splits == train), np.int8(val), splits)
+
+
+def _places(labels: list[str]) -> list[float]:
+    """A number in [0, 1) for each label, by its hash alone, so that new labels move no old one."""
+    return [
         int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest()) / 2**64
         for label in labels
     ]
+
+
+def _split_by_class(labels: list[str], codes: Int32, config: DataConfig) -> Int8:
+    """Whole classes to one split by a hash of the label."""
+    place = _places(labels)
     edges = [config.test_share, config.test_share + config.val_share]
     of_class = np.array([2, 1, 0], np.int8)[np.searchsorted(edges, place, side="right")]
     if (of_class != 2).all():  # few classes: the hash may miss a small share
@@ -304,7 +325,7 @@ def _items_table(
         "label_code": codes,
         "split": pa.array(SPLITS).take(pa.array(found.splits[rows])),
         "group": groups,
-        "content_hash": [_content_hash(c) for c in contents],
+        "content_hash": [content_hash(c) for c in contents],
     }
     if source.content == "path":
         columns["path"] = [os.path.relpath(path, source.root) for path in contents]
@@ -313,7 +334,7 @@ def _items_table(
     return pa.table(columns, schema=schemas.items_schema(source.content))
 
 
-def _content_hash(content: bytes | str | Path | np.ndarray) -> str:
+def content_hash(content: bytes | str | Path | np.ndarray) -> str:
     """BLAKE2b-128 of one item's content; of a picture's file, not its name."""
     if isinstance(content, Path):
         raw = content.read_bytes()

@@ -21,6 +21,7 @@ Float32 = NDArray[np.float32]
 SPLITS = ("train", "val", "test")
 KINDS = ("hard", "semi_hard", "easy")
 HARD, SEMI_HARD, EASY = range(3)
+UNIT_ROWS = 8192  # scaled at once, in float64
 
 
 def _check(name: str, array: np.ndarray, dtype: type, shape: tuple[int | None, ...]) -> None:
@@ -127,12 +128,19 @@ class Triplets:
         return cls(**{name: np.concatenate([c[name] for c in columns]) for name in columns[0]})
 
 
-def unit(vectors: Float32) -> Float32:
-    """`vectors` (n, d) float32 scaled to length 1; refuses rows that have no direction."""
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    bad = ~np.isfinite(norms[:, 0]) | (norms[:, 0] < 1e-12)
-    if bad.any():
-        row = int(bad.argmax())
-        raise InputError(f"vector {row} has length {norms[row, 0]:g}: it has no direction")
-    scaled: Float32 = (vectors / norms).astype(np.float32)
+def unit(vectors: Float32, what: str = "vector") -> Float32:
+    """`vectors` (n, d) float32 scaled to length 1; refuses rows that have no direction.
+
+    what: the name of a row in messages.
+    """
+    scaled = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), UNIT_ROWS):
+        block = vectors[start : start + UNIT_ROWS].astype(np.float64)
+        norms = np.linalg.norm(block, axis=1)
+        bad = ~np.isfinite(norms) | (norms < 1e-12)
+        if bad.any():
+            row = int(bad.argmax())
+            length = f"{what} {start + row} has length {norms[row]:g}"
+            raise InputError(f"{length}: it has no direction")
+        scaled[start : start + UNIT_ROWS] = block / norms[:, None]
     return scaled

@@ -36,9 +36,7 @@ def read_vectors(path: Path, labels: Path | None = None, *, labelled: bool = Tru
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.suffix == ".npy":
-        vectors = load_npy(path, mapped=False)
-        if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
-            raise InputError(f"{path} holds {vectors.dtype} {vectors.shape}, not (n, d) numbers")
+        vectors = _numbers(path, mapped=False)
         if labelled and labels is None:
             raise InputError(f"{path} has no labels: name an .npy or text file with --labels")
         ids = np.arange(len(vectors))
@@ -62,7 +60,7 @@ def vector_shape(path: Path) -> tuple[int, int]:
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.suffix == ".npy":
-        n, d = load_npy(path, mapped=True).shape
+        n, d = _numbers(path, mapped=True).shape
         return int(n), int(d)
     try:
         file = pq.ParquetFile(path)
@@ -70,6 +68,7 @@ def vector_shape(path: Path) -> tuple[int, int]:
         raise InputError(f"{path}: {first_line(error)}") from None
     if "vector" not in file.schema_arrow.names:
         raise InputError(f"{path} has no column 'vector'; it has {file.schema_arrow.names}")
+    _check_lists(path, file.schema_arrow.field("vector").type)
     first = next(file.iter_batches(1, columns=["vector"]), None)
     return file.metadata.num_rows, len(first["vector"][0]) if first else 0
 
@@ -85,9 +84,7 @@ def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
     for name in columns:
         if name not in table.column_names:
             raise InputError(f"{path} has no column {name!r}; it needs {columns[0]}, {columns[1]}")
-        if not pa.types.is_integer(table[name].type) or table[name].null_count:
-            raise InputError(f"{path}: {name} is {table[name].type}; it must be whole numbers")
-    return np.stack([table[name].to_numpy().astype(np.int64) for name in columns], axis=1)
+    return np.stack([_whole_numbers(path, table, name) for name in columns], axis=1)
 
 
 def _read_parquet(path: Path, *, labelled: bool) -> tuple[Int64, Float32, Sequence[object] | None]:
@@ -102,18 +99,47 @@ def _read_parquet(path: Path, *, labelled: bool) -> tuple[Int64, Float32, Sequen
             row = pc.index(pc.is_null(table[name]), True).as_py()
             raise InputError(f"{path}: row {row}: {name} is missing")
     column = table["vector"]
-    if not pa.types.is_list(column.type) and not pa.types.is_fixed_size_list(column.type):
-        raise InputError(f"{path}: vector is {column.type}; it must be lists of numbers")
+    _check_lists(path, column.type)
     if not len(table):
         return np.empty(0, np.int64), np.empty((0, 0), np.float32), None
     vectors = vector_rows(column, lambda row: f"{path}: row {row}")
     labels = table["label"].to_pylist() if labelled else None
     if "id" not in table.column_names:
         return np.arange(len(table)), vectors, labels
-    ids = table["id"]
-    if not pa.types.is_integer(ids.type) or ids.null_count:
-        raise InputError(f"{path}: id is {ids.type}; ids are integers, none missing")
-    return ids.to_numpy().astype(np.int64), vectors, labels
+    return _whole_numbers(path, table, "id"), vectors, labels
+
+
+def _numbers(path: Path, *, mapped: bool) -> np.ndarray:
+    """The (n, d) numbers in an .npy file."""
+    vectors = load_npy(path, mapped=mapped)
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        raise InputError(f"{path} holds {vectors.dtype} {vectors.shape}, not (n, d) numbers")
+    return vectors
+
+
+def _check_lists(path: Path, found: pa.DataType) -> None:
+    """Refuse a column `vector` of anything but lists of numbers."""
+    listed = any(
+        check(found)
+        for check in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    )
+    number = listed and any(
+        check(found.value_type) for check in (pa.types.is_floating, pa.types.is_integer)
+    )
+    if not number:
+        raise InputError(f"{path}: vector is {found}; it must be lists of numbers")
+
+
+def _whole_numbers(path: Path, table: pa.Table, name: str) -> Int64:
+    """A column of integers, none missing, each within int64."""
+    column = table[name]
+    if not pa.types.is_integer(column.type) or column.null_count:
+        raise InputError(f"{path}: {name} is {column.type}; it must be whole numbers, none missing")
+    try:
+        found: Int64 = column.cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: {name}: {first_line(error)}") from None
+    return found
 
 
 def _labels_beside(path: Path, n: int) -> Sequence[object]:

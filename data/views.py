@@ -8,31 +8,45 @@ Links only: nothing of ours reads them, and they can be made again from the vers
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
-from data.store import Store, Version
+from data.store import Artifact, FileRef, Store, Version
 
 
 def lay_out(store: Store, version: Version) -> Path:
     """Make the view of `version` and point `latest` at it; returns its folder."""
-    folder = view(store, version)
-    link = store.root / "tmp" / secrets.token_hex(8)
-    link.symlink_to(folder.relative_to(store.root))
-    link.replace(store.root / "latest")
-    return folder
+    return _latest(store, view(store, version))
 
 
 def view(store: Store, version: Version) -> Path:
     """The folder of `version`'s view, made if it is not there."""
-    folder = store.root / "views" / f"{version.number:08d}"
+    files = [(Path(name), file) for name, part in version.artifacts.items() for file in part.files]
+    return _folder(store, f"{version.number:08d}", files)
+
+
+def lay_out_artifact(store: Store, artifact: Artifact) -> Path:
+    """A view of one artifact alone, named by its kind and digest, and `latest` pointing at it."""
+    files = [(Path(), file) for file in artifact.files]
+    return _latest(store, _folder(store, f"{artifact.kind}-{artifact.digest[:12]}", files))
+
+
+def _folder(store: Store, name: str, files: Sequence[tuple[Path, FileRef]]) -> Path:
+    folder = store.root / "views" / name
     if not folder.exists():
         building = store.root / "tmp" / secrets.token_hex(8)
         building.mkdir()
-        for name, artifact in version.artifacts.items():
-            for file in artifact.files:
-                link = building / name / file.name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                # As deep below the root in tmp/x as it will be in views/x.
-                link.symlink_to(os.path.relpath(store.root / file.object, link.parent))
+        for below, file in files:
+            link = building / below / file.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            # As deep below the root in tmp/x as it will be in views/x.
+            link.symlink_to(os.path.relpath(store.root / file.object, link.parent))
         building.rename(folder)
+    return folder
+
+
+def _latest(store: Store, folder: Path) -> Path:
+    link = store.root / "tmp" / secrets.token_hex(8)
+    link.symlink_to(folder.relative_to(store.root))
+    link.replace(store.root / "latest")
     return folder

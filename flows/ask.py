@@ -1,131 +1,150 @@
-"""Questions to the current index."""
+"""Questions on the command line: one thing, or a file of many."""
 
-import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from rich.console import Console
-from rich.table import Table
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 
-from data.errors import InputError, StoreError
-from data.inputs import ImageTransform, vector_transform
-from data.prepare import read_catalogue
-from data.sources import load_npy
-from data.store import Store, Version
-from data.types import SPLITS, Float32, unit
-from flows.features import load_checkpoint
-from index.search import MAX_K, Searcher
-from train.design import Design, transform_of
-from train.encoders import text_transform
+from data.errors import InputError
+from data.inputs import vector_transform
+from data.sources import first_line, load_npy, vector_rows
+from data.types import unit
+from flows.snapshot import Queries, Snapshot
+
+BLOCK = 2048
+COLUMNS = ("id", "text", "path", "image", "vector")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is nearest to one thing: exactly one of item, vector, image, text is given."""
+    """What is nearest to what: exactly one of item, vector, image, text and file is given.
+
+    itself: keep an item among its own neighbours.
+    """
 
     item: int | None = None
     vector: Path | None = None
     image: Path | None = None
     text: str | None = None
-    k: int = 10
+    file: Path | None = None
+    itself: bool = False
 
     def __post_init__(self) -> None:
-        given = [self.item, self.vector, self.image, self.text]
+        given = [self.item, self.vector, self.image, self.text, self.file]
         if sum(part is not None for part in given) != 1:
-            raise InputError("give exactly one of --id, --vector, --image and --text")
+            raise InputError("give exactly one of --id, --vector, --image, --text and --queries")
         if self.item is not None and not 0 <= self.item < 2**63:
             raise InputError(f"no item {self.item} in the index: ids are 0 to 2^63 - 1")
-        if not 1 <= self.k < MAX_K:
-            raise InputError(f"k is {self.k}; it must be 1 to {MAX_K - 1}")
 
 
-def answer(
-    store: Store, version: Version, question: Question, base: Path = Path()
-) -> list[list[dict[str, Any]]]:
-    """One list of neighbours a query, nearest first, all from one version.
-
-    base: the folder of the config, where an encoder of the user's own lies.
-    """
-    card = version.artifacts["index"].card
-    if card["checkpoint"] != version.artifacts["checkpoint"].digest:
-        raise StoreError(f"version {version.number}: the index is of another checkpoint")
-    searcher = Searcher(store.path(version.artifacts["index"].files[0]), card["nprobe"])
-    queries = _vectors(store, version, searcher, question, base)
-    found = searcher.search(queries, question.k + (question.item is not None))
-    known = read_catalogue(store, version.artifacts["items"])
-    answers = []
-    for ids, distances in zip(found.ids, found.distances, strict=True):
-        kept = (ids >= 0) & (ids != (-1 if question.item is None else question.item))
-        rows = np.searchsorted(known.ids, ids[kept])
-        answers.append(
-            [
-                {
-                    "id": int(known.ids[row]),
-                    "label": known.labels[known.label_codes[row]],
-                    "split": SPLITS[known.splits[row]],
-                    "distance": float(distance),
-                }
-                for row, distance in zip(rows, distances[kept], strict=True)
-            ][: question.k]
-        )
-    return answers
-
-
-def print_answer(answers: list[list[dict[str, Any]]], *, as_json: bool) -> None:
-    """As JSON (one list a query) or as tables."""
-    if as_json:
-        print(json.dumps(answers))  # noqa: T201
-        return
-    for neighbours in answers:
-        table = Table("rank", "id", "label", "split", "distance")
-        for rank, one in enumerate(neighbours, start=1):
-            row = (rank, one["id"], one["label"], one["split"], f"{one['distance']:.4f}")
-            table.add_row(*map(str, row))
-        Console(markup=False).print(table)
-
-
-def _vectors(
-    store: Store, version: Version, searcher: Searcher, question: Question, base: Path
-) -> Float32:
-    """The queries as (q, d) unit vectors."""
+def queries_of(snapshot: Snapshot, question: Question) -> Iterator[Queries]:
+    """The queries, at most 2,048 at a time."""
     if question.item is not None:
-        return searcher.vectors(np.array([question.item]))
-    if question.vector is not None:
-        return _load_queries(question.vector)
-    inputs = version.artifacts["inputs"].card
-    content = version.artifacts["items"].card["content"]
-    checkpoint = version.artifacts["checkpoint"]
-    own = transform_of(Design.from_json(checkpoint.card["encoder"]).config, content, base)
-    if question.image is not None:
-        if content not in ("image", "path"):
-            raise InputError(f"--image: the items are {content}, not pictures")
-        transform = own or _fitting(inputs["shape"])
-        block = transform([question.image], lambda _row: str(question.image))
+        yield snapshot.by_id(np.array([question.item]), itself=question.itself)
+    elif question.image is not None:
+        yield snapshot.by_picture([question.image], lambda _row: f"--image {question.image}")
+    elif question.text is not None:
+        yield snapshot.by_text([question.text], lambda _row: "--text")
+    elif question.vector is not None:
+        yield from _vectors(snapshot, _load_array("--vector", question.vector), question.vector)
     else:
-        if content != "text":
-            raise InputError(f"--text: the items are {content}, not texts")
-        block = (own or text_transform)([question.text or ""], lambda _row: "--text")
-    encoder = load_checkpoint(store, checkpoint, base)
-    with torch.inference_mode():
-        vectors: Float32 = encoder(torch.from_numpy(block)).numpy()
-    return vectors
+        assert question.file is not None
+        yield from _from_file(snapshot, question.file, itself=question.itself)
 
 
-def _fitting(shape: list[int]) -> ImageTransform:
-    """As the items' pictures were fitted."""
-    channels, height, width = shape
-    return ImageTransform(max(height, width), channels)
+def _from_file(snapshot: Snapshot, path: Path, *, itself: bool) -> Iterator[Queries]:
+    """A query a row: an .npy of vectors or ids, Parquet or CSV with one of the COLUMNS."""
+    if path.suffix == ".npy":
+        array = _load_array("--queries", path)
+        if array.ndim == 1 and array.dtype.kind in "iu":
+            yield from _ids(snapshot, array.astype(np.int64), itself=itself)
+        else:
+            yield from _vectors(snapshot, array, path)
+        return
+    table = _read_table(path)
+    found = [name for name in COLUMNS if name in table.column_names]
+    if len(found) != 1:
+        raise InputError(
+            f"--queries {path} has {' and '.join(found) or 'none'} of the columns"
+            f" {', '.join(COLUMNS)}; exactly one is needed"
+        )
+    column = table[found[0]]
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise InputError(f"--queries {path}: row {row}: {found[0]} is missing")
+    for start in range(0, len(column), BLOCK):
+        part = column.slice(start, BLOCK)
+
+        where = partial(_where, path, start)
+        if found[0] == "id":
+            yield from _ids(snapshot, _whole_numbers(part, path), itself=itself)
+        elif found[0] == "vector":
+            vectors: Any = vector_rows(part, where)
+            yield snapshot.by_vector(unit(vector_transform(vectors, where)))
+        elif found[0] == "text":
+            yield snapshot.by_text(_checked(part, pa.string(), path), where)
+        else:
+            yield snapshot.by_picture(_pictures(part, found[0], path), where)
 
 
-def _load_queries(path: Path) -> Float32:
+def _where(path: Path, start: int, row: int) -> str:
+    return f"{path}: row {start + row}"
+
+
+def _ids(snapshot: Snapshot, ids: np.ndarray, *, itself: bool) -> Iterator[Queries]:
+    for start in range(0, len(ids), BLOCK):
+        yield snapshot.by_id(ids[start : start + BLOCK], itself=itself)
+
+
+def _vectors(snapshot: Snapshot, array: np.ndarray, path: Path) -> Iterator[Queries]:
+    given: Any = np.atleast_2d(array)
+    if given.ndim != 2 or given.dtype.kind not in "fiu":
+        raise InputError(f"{path} holds {array.dtype} {array.shape}, not (q, d) numbers")
+    for start in range(0, len(given), BLOCK):
+        where = partial(_where, path, start)
+        yield snapshot.by_vector(unit(vector_transform(given[start : start + BLOCK], where)))
+
+
+def _pictures(part: pa.ChunkedArray, name: str, path: Path) -> Sequence[bytes | Path]:
+    if name == "path":
+        return [path.parent / place for place in _checked(part, pa.string(), path)]
+    return _checked(part, pa.binary(), path)
+
+
+def _checked(part: pa.ChunkedArray, kind: pa.DataType, path: Path) -> list[Any]:
     try:
-        array = load_npy(path, mapped=False)
+        values: list[Any] = part.cast(kind).to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError):
+        raise InputError(f"--queries {path}: a column of {part.type} is no {kind}") from None
+    return values
+
+
+def _whole_numbers(part: pa.ChunkedArray, path: Path) -> np.ndarray:
+    if not pa.types.is_integer(part.type):
+        raise InputError(f"--queries {path}: id is {part.type}; ids are whole numbers")
+    numbers: np.ndarray = part.to_numpy().astype(np.int64)
+    return numbers
+
+
+def _read_table(path: Path) -> pa.Table:
+    if path.suffix not in (".parquet", ".csv"):
+        raise InputError(f"--queries {path}: give a .parquet, .csv or .npy file")
+    try:
+        return pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"--queries {path} does not exist") from None
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"--queries {path}: {first_line(error)}") from None
+
+
+def _load_array(option: str, path: Path) -> np.ndarray:
+    try:
+        return load_npy(path, mapped=False)
     except InputError as error:
-        raise InputError(f"--vector {error}") from None
-    vectors: Any = np.atleast_2d(array)
-    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
-        raise InputError(f"--vector {path} holds {array.dtype} {array.shape}, not (q, d) numbers")
-    return unit(vector_transform(vectors, lambda row: f"{path}: row {row}"))
+        raise InputError(f"{option} {error}") from None

@@ -4,8 +4,20 @@ from dataclasses import fields
 from typing import Any
 
 from mining.online_config import MINERS, OnlineConfig
+from train.config import TrainConfig
 from train.loss_config import GeneratorsConfig, LossesConfig
 
+BATCHES = {
+    "triplets": (
+        "mined over the whole dataset, as they are or mined again in the batch",
+        ("warmup_rounds", "warmup_miner"),
+    ),
+    "pk": ("per_class items of each of some classes", ("per_class", "memory")),
+    "confusable": (
+        "pk batches of classes whose centroids are neighbours, and some at random",
+        ("random_classes",),
+    ),
+}
 MINER_SETTINGS = {"semi_hard": ("fallback",), "distance_weighted": ("nearest", "farthest")}
 
 
@@ -28,8 +40,11 @@ def catalogue_text() -> str:
             f"      online.{setting} = {_toml(getattr(online, setting))}"
             for setting in MINER_SETTINGS.get(name, ())
         ]
-    lines += ["", 'batches (train.batches): "triplets" as mined, or "pk"']
-    lines += ["      train.per_class = 4", "      train.memory = 0"]
+    lines += ["", "batches (train.batches)"]
+    train = TrainConfig()
+    for name, (said, settings) in BATCHES.items():
+        lines += [f"  {name}", f"      {said}"]
+        lines += [f"      train.{key} = {_toml(getattr(train, key))}" for key in settings]
     lines += ["", "synthesis (train.synthesis)"]
     generators = GeneratorsConfig()
     for part in fields(generators):

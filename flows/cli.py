@@ -10,7 +10,16 @@ import typer
 from rich.console import Console as RichConsole
 
 from data.errors import InputError, StoreError
-from data.store import Store, Version
+from data.store import Store
+from flows.commands import index, triplets
+from flows.commands.options import (
+    ConfigOption,
+    SetOption,
+    StoreOption,
+    VersionOption,
+    opened,
+)
+from flows.commands.search import search
 from flows.environment import set_environment
 
 if TYPE_CHECKING:
@@ -30,28 +39,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-triplets_app = typer.Typer(
-    help="Look into the mined triplets.", no_args_is_help=True, rich_markup_mode=None
-)
-app.add_typer(triplets_app, name="triplets")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", "-c", help="TOML file; default ./remine.toml, else the embedded glyphs."
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", "-s", metavar="TABLE.KEY=VALUE", help="Override one setting; may be repeated."
-    ),
-]
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="A store's folder; default: the config's.")
-]
-VersionOption = Annotated[int, typer.Option("--version", help="A published version; 0: current.")]
-RoundOption = Annotated[int, typer.Option("--round", help="A round; -1: the last one mined.")]
+app.command()(search)
+app.add_typer(index.app, name="index")
+app.add_typer(triplets.app, name="triplets")
 
 
 @app.command()
@@ -207,34 +197,10 @@ def plan(
     from flows.mine_file import plan_lines, sizes_of
 
     settings = _settings(config, overrides)
+    if items < 0 or dimensions < 0 or (items > 0) != (dimensions > 0):
+        raise InputError("--items and --dimensions go together, and are above 0")
     n, d = (items, dimensions) if items and dimensions else sizes_of(settings, embeddings)
     typer.echo("\n".join(plan_lines(n, d, settings)))
-
-
-@app.command()
-def search(
-    item: Annotated[int | None, typer.Option("--id", help="Neighbours of this item.")] = None,
-    vector: Annotated[
-        Path | None, typer.Option(help="Neighbours of the vectors in this .npy, (d,) or (q, d).")
-    ] = None,
-    image: Annotated[Path | None, typer.Option(help="Neighbours of this picture.")] = None,
-    text: Annotated[str | None, typer.Option(help="Neighbours of this text.")] = None,
-    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
-    config: ConfigOption = None,
-    store: StoreOption = None,
-    number: VersionOption = 0,
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Nearest neighbours in the current index; works while a cycle runs."""
-    from flows.ask import Question, answer, print_answer
-    from flows.config import find_config
-
-    opened, version = _opened(store, config, number)
-    question = Question(item=item, vector=vector, image=image, text=text, k=k)
-    path = find_config(config)
-    base = path.absolute().parent if path else Path.cwd()
-    print_answer(answer(opened, version, question, base), as_json=as_json)
 
 
 @app.command()
@@ -245,10 +211,35 @@ def report(
     from data.views import lay_out
     from flows.report import write_report
 
-    opened, version = _opened(store, config, number)
+    found, version = opened(store, config, number)
     if not number:
-        lay_out(opened, version)
-    typer.echo(write_report(opened, version))
+        lay_out(found, version)
+    typer.echo(write_report(found, version))
+
+
+@app.command()
+def compare(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Does offline mining beat in-batch online mining on this data? Arms at equal budget.
+
+    The table [compare] of the config says which arms, how many seeds and which budget. A killed
+    comparison goes on where it was. Everything goes into a store of its own, NAME-compare, beside
+    the config's; its folder `latest` holds compare.html and the Parquet that it is drawn from.
+    """
+    from flows.arms import load_arms
+    from flows.config import find_config
+
+    settings, arms = load_arms(find_config(config), overrides or ())
+
+    from flows.compare import compare as run_comparison
+    from flows.compare_page import read_comparison, summary, write_page
+    from flows.console import Console
+
+    folder = run_comparison(settings, arms, Console())
+    page, found = write_page(folder), read_comparison(folder)
+    wide = None if sys.stdout.isatty() else 120
+    RichConsole(width=wide).print(summary(found))
+    typer.echo("\n".join(found.verdict()))
+    typer.echo(f"page: {page}")
 
 
 @app.command()
@@ -257,49 +248,6 @@ def losses() -> None:
     from flows.catalogue import catalogue_text
 
     typer.echo(catalogue_text())
-
-
-@triplets_app.command()
-def head(
-    rows: Annotated[int, typer.Option("-n", help="How many.")] = 10,
-    round_: RoundOption = -1,
-    config: ConfigOption = None,
-    store: StoreOption = None,
-    number: VersionOption = 0,
-) -> None:
-    """The first triplets, with their labels."""
-    from flows.inspect import print_head
-
-    opened, version = _opened(store, config, number)
-    print_head(opened, version, round_, rows)
-
-
-@triplets_app.command()
-def counts(
-    config: ConfigOption = None, store: StoreOption = None, number: VersionOption = 0
-) -> None:
-    """Pairs asked, triplets by kind, and pairs for which none exists, by round."""
-    from flows.inspect import print_counts
-
-    _, version = _opened(store, config, number)
-    print_counts(version)
-
-
-@triplets_app.command()
-def histogram(
-    column: Annotated[
-        str, typer.Argument(help="d_ap, d_an, margin (d_an - d_ap) or negative_rank.")
-    ] = "d_an",
-    round_: RoundOption = -1,
-    config: ConfigOption = None,
-    store: StoreOption = None,
-    number: VersionOption = 0,
-) -> None:
-    """The distribution of a column, by kind."""
-    from flows.inspect import print_histogram
-
-    opened, version = _opened(store, config, number)
-    print_histogram(opened, version, round_, column)
 
 
 def main() -> None:
@@ -342,17 +290,6 @@ def _settings(config: Path | None, overrides: list[str] | None) -> "Config":
     from flows.config import find_config, load_config
 
     return load_config(find_config(config), overrides or ())
-
-
-def _opened(root: Path | None, config: Path | None, number: int) -> tuple[Store, Version]:
-    """The store that was named, and the version of that number or the current one."""
-    from flows.config import find_config, load_config
-
-    store = Store(root or load_config(find_config(config)).store)
-    version = store.version(number) if number else store.current()
-    if version is None:
-        raise InputError(f"{store.root} has no published version yet")
-    return store, version
 
 
 def _beam_overrides(runner: str | None, options: list[str] | None) -> list[str]:

@@ -9,11 +9,13 @@ from typing import Any
 
 from data.config import DataConfig
 from data.errors import InputError
+from flows.compare_config import CompareConfig
 from index.config import IndexConfig
 from mining.config import MiningConfig
 from mining.online_config import MINERS, OnlineConfig
 from train.augment_config import AugmentConfig
 from train.config import EncoderConfig, TrainConfig
+from train.health_config import HealthConfig
 
 DEFAULT_NAME = "remine.toml"
 
@@ -58,7 +60,9 @@ class Config:
     mining: MiningConfig = field(default_factory=MiningConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
     base: Path = field(default=Path(), metadata={"internal": True})
 
@@ -86,7 +90,7 @@ class Config:
         whole = asdict(replace(self, base=Path()))
         for table, key in (("run", "store"), ("data", "source"), ("data", "labels")):
             del whole[table][key]
-        del whole["beam"], whole["base"]
+        del whole["beam"], whole["base"], whole["compare"]
         return whole
 
 
@@ -98,8 +102,14 @@ def check_rooms(config: Config) -> None:
             "[augment] changes pictures at each step, and with encoder.frozen = true a step reads"
             " features that were computed once: leave one of them out"
         )
-    if train.miner not in ("auto", *MINERS):
-        raise InputError(f"train.miner is {train.miner!r}; known: auto, {', '.join(MINERS)}")
+    for name in ("miner", "warmup_miner"):
+        if (miner := getattr(train, name)) not in ("auto", *MINERS):
+            raise InputError(f"train.{name} is {miner!r}; known: auto, {', '.join(MINERS)}")
+    if train.refresh_when and not config.health.every:
+        raise InputError(
+            f"train.refresh_when is {train.refresh_when}, and with health.every = 0 nothing is"
+            " measured: set health.every to the steps between measurements"
+        )
     if train.online:
         return
     hinge = train.losses.triplet.form == "hinge"
@@ -118,6 +128,17 @@ def check_rooms(config: Config) -> None:
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     """The configuration in the file at `path` (None: the defaults), then `table.key=value`s."""
+    return build_config(read_values(path, overrides), path)
+
+
+def build_config(values: Mapping[str, Any], path: Path | None) -> Config:
+    """The configuration of a TOML file's `values`; paths in it start at the folder of `path`."""
+    config: Config = _build(Config, values, "")
+    return replace(config, base=path.absolute().parent if path else Path.cwd())
+
+
+def read_values(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The tables of the file at `path`, then `table.key=value`s, unchecked."""
     values: dict[str, Any] = {}
     if path is not None:
         try:
@@ -130,8 +151,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
             raise InputError(f"config {path} is a folder") from None
     for override in overrides:
         _override(values, override)
-    config: Config = _build(Config, values, "")
-    return replace(config, base=path.absolute().parent if path else Path.cwd())
+    return values
 
 
 def find_config(path: Path | None) -> Path | None:
@@ -177,8 +197,10 @@ def _value(hint: Any, value: Any, name: str) -> Any:
             raise InputError(f"{name} is {value!r}; it must be a list of {what}")
         return tuple(value)
     if typing.get_origin(hint) is Mapping:
-        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-            raise InputError(f"{name} is {value!r}; it must be a table of texts")
+        texts = typing.get_args(hint)[1] is str
+        kind, what = (str, "texts") if texts else (dict, "tables")
+        if not isinstance(value, dict) or not all(isinstance(v, kind) for v in value.values()):
+            raise InputError(f"{name} is {value!r}; it must be a table of {what}")
         return value
     if hint is float and type(value) is int:
         return float(value)

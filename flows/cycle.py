@@ -16,11 +16,13 @@ from flows import stages
 from flows.config import Config
 from flows.console import Console
 from flows.features import features
+from flows.health_job import note_stop, overlap, stop_of
 from flows.jobs import Execute
-from flows.mine_job import mine
+from flows.material import material
 from flows.report import page_of
 from flows.run import Run
 from flows.train_job import check_training, train, training_record
+from train.health import RoundStoppedError
 
 Call = Callable[..., Artifact]
 
@@ -58,15 +60,19 @@ def run_cycle(
     published: Callable[[Version], None] = lambda _version: None,
 ) -> Version:
     """Run the next cycle, or what is left of one that was killed; returns its last version."""
-    base = next((v for v in run.store.versions() if v.finished), None)
+    base = next((v for v in run.store.versions() if v.finished or _given_up(run, v)), None)
     cycle, rounds = base.cycle + 1 if base else 1, run.config.run.rounds
     checkpoint = _start(run, base, items, inputs)
     rows: dict[str, Artifact] = {}
     if run.config.encoder.frozen:
         rows["features"] = call(features, run, checkpoint, inputs)
+    before: Artifact | None = None
     for number in range(rounds + 1):
         run.console.round = f"round {number}"
         embeddings = call(stages.embed, run, checkpoint, items, inputs)
+        if before:
+            rows[f"health/round={number}"] = call(overlap, run, before, embeddings)
+        before = embeddings
         index = call(stages.build, run, embeddings)
         rows[f"metrics/round={number}"] = call(stages.evaluate, run, embeddings, items)
         artifacts = {
@@ -81,11 +87,31 @@ def run_cycle(
         published(version)
         if number < rounds:
             seed = int(digest([run.config.run.seed, cycle, number])[:7], 16)
-            triplets = call(mine, run, embeddings, items, seed)
-            rows[f"triplets/round={number}"] = triplets
-            checkpoint = call(train, run, checkpoint, triplets, items, inputs, seed)
+            mined = material(run, checkpoint, embeddings, items, seed, call)
+            rows |= {f"{name}/round={number}": artifact for name, artifact in mined.items()}
+            given = next(iter(mined.values()), None)
+            try:
+                checkpoint = call(train, run, checkpoint, given, items, inputs, seed)
+            except RoundStoppedError as error:
+                raise _stopped(run, version, error) from None
             rows[f"training/round={number}"] = training_record(checkpoint)
     return version
+
+
+def _given_up(run: Run, version: Version) -> bool:
+    """Whether the round after `version` was stopped under other settings: these go on from it."""
+    stop = stop_of(run.store, version)
+    return stop is not None and stop["settings"] != digest(run.config.to_json())
+
+
+def _stopped(run: Run, version: Version, error: RoundStoppedError) -> RoundStoppedError:
+    """Note which settings stopped the round after `version`; says what is left and what to do."""
+    note_stop(run, version, str(error))
+    run.store.log("stopped", version=version.number, round=version.round, why=str(error))
+    return RoundStoppedError(
+        f"round {version.round} was stopped at {error}; with changed settings the next run goes on"
+        f" from version {version.number}, the last good checkpoint"
+    )
 
 
 def unreported(run: Run) -> Version | None:

@@ -20,7 +20,7 @@ BINS, WIDTH = 20, 50
 COUNTS = ("anchors", "singletons", "pairs", "strategy", "triplets", "none exists", "not found")
 
 
-def _console() -> Console:
+def wide_console() -> Console:
     """Wide where nobody looks: a table cut to 80 columns loses its numbers."""
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -39,7 +39,7 @@ def print_head(store: Store, version: Version, number: int, rows: int) -> None:
         numbers = (f"{triplets.d_ap[i]:.4f}", f"{triplets.d_an[i]:.4f}")
         rank = str(triplets.negative_rank[i])
         table.add_row(*map(name, ids), *numbers, KINDS[triplets.kind[i]], rank)
-    _console().print(table)
+    wide_console().print(table)
 
 
 def print_counts(version: Version) -> None:
@@ -49,7 +49,7 @@ def print_counts(version: Version) -> None:
         if artifact.kind == "triplets":
             for row in _count_rows(artifact.card):
                 table.add_row(name.split("=")[1], *row)
-    _console().print(table)
+    wide_console().print(table)
 
 
 def print_card(path: Path) -> None:
@@ -58,7 +58,7 @@ def print_card(path: Path) -> None:
     table = Table(*COUNTS)
     for row in _count_rows(card):
         table.add_row(*row)
-    console = _console()
+    console = wide_console()
     console.print(table)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in card["kinds"].items() if count)
     console.print(f"{card['triplets']:,} triplets ({kinds}), engine {card['engine']}:")
@@ -93,7 +93,7 @@ def print_histogram(store: Store, version: Version, number: int, column: str) ->
     }
     if column not in columns:
         raise InputError(f"no column {column!r}; known: {', '.join(columns)}")
-    console = _console()
+    console = wide_console()
     for code, kind in enumerate(KINDS):
         values = columns[column][triplets.kind == code]
         if len(values):
@@ -112,7 +112,10 @@ def _mined(version: Version, number: int) -> Artifact:
         if artifact.kind == "triplets"
     }
     if not mined:
-        raise InputError(f"version {version.number} has no triplets yet")
+        raise InputError(
+            f"version {version.number} has no triplets: none were mined yet, or its rounds trained"
+            " on PK batches"
+        )
     if number < -1:
         raise InputError(f"--round is {number}; it must be a round, or -1 for the last one")
     chosen = max(mined) if number < 0 else number

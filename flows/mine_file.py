@@ -1,10 +1,13 @@
 """`remine mine`, `remine plan`: mining on anyone's vectors, with no model and no cycle around."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 
 from data import schemas
@@ -17,10 +20,10 @@ from flows.console import Console
 from index.search import load_index
 from mining.engines import prepare
 from mining.hubs import hub_limits, under_limits
-from mining.miner import Phases, account, by_anchor, make_problem, mine_block, peak_mb
-from mining.policy import choose, product_rate
+from mining.inputs import make_problem
+from mining.miner import Phases, account, by_anchor, mine_block, peak_mb
+from mining.policy import choose, expect, fast_half, product_rate
 from mining.problem import Problem, by_pairs
-from mining.scan import fast_half
 from mining.stats import MiningStats
 
 
@@ -45,13 +48,16 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
     """Mine and leave Parquet shards and card.json in the new folder `out`."""
     if out.exists():
         raise InputError(f"{out} exists: name another folder or remove it")
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: {error.strerror}; name a folder that can be made") from None
     problem = read_problem(files, config)
     index = load_index(files.index, problem.gallery.shape[1]) if files.index else None
     phases, seed = Phases(), config.run.seed
     with console.stage("prepare", "vectors") as bar, phases("prepare"):
         setup, engine = prepare(problem, config.mining, seed, index)
         bar.update(len(problem.gallery), len(problem.gallery))
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".remine-", dir=out.absolute().parent) as temp:
         folder = Path(temp) / "triplets"
         folder.mkdir()
@@ -84,13 +90,23 @@ def read_problem(files: Files, config: Config) -> Problem:
                 f"{files.queries} has {queries.vectors.shape[1]} dimensions, {files.embeddings}"
                 f" {gallery.vectors.shape[1]}"
             )
-        problem = by_pairs(
-            queries.vectors, queries.ids, gallery.vectors, gallery.ids, _grouped(positives)
-        )
+        order = np.argsort(gallery.ids, kind="stable")
+        with _named(files.positives):
+            problem = by_pairs(
+                queries.vectors,
+                queries.ids,
+                gallery.vectors[order],
+                gallery.ids[order],
+                _grouped(positives),
+            )
     else:
-        problem = make_problem(gallery.vectors, gallery.labels, gallery.ids, None, None)
+        with _named(files.labels or files.embeddings):
+            problem = make_problem(gallery.vectors, gallery.labels, gallery.ids, None, None)
     if config.mining.same_as:
-        problem = problem.forbid(read_id_pairs(config.base / config.mining.same_as, ("a", "b")))
+        path = config.base / config.mining.same_as
+        pairs = read_id_pairs(path, ("a", "b"))
+        with _named(path):
+            problem = problem.forbid(pairs)
     return problem
 
 
@@ -111,20 +127,30 @@ def sizes_of(config: Config, embeddings: Path | None) -> tuple[int, int]:
 
 def plan_lines(n: int, d: int, config: Config) -> list[str]:
     """What mining would do and cost, in words."""
-    choice = choose(n, n, d, config.mining)
+    choice, rate = choose(n, d, config.mining), product_rate()
+    cost = expect(n, n, d, config.mining, rate)
     mining, limit = config.mining, config.mining.max_positives or "all"
     asked = f"{mining.per_pair} negative(s) each of {', '.join(mining.negatives)}"
     half = "fast" if fast_half() else "not fast"
-    rate = f"{product_rate() / 1e9:.0f} GFLOP/s in float32, bfloat16 is {half}"
     size = f"{n:,} x {d}, {n * (4 * d + 12) / 2**30:.2f} GB"
     lines = {
         "engine": f"{choice.engine}: {choice.reason}",
         "gallery": f"{size}, in {choice.shards} part(s)",
         "pairs": f"{n:,} anchors with {mining.positives} positives (at most {limit}), {asked}",
-        "machine": f"{torch.get_num_threads()} threads, {rate}",
-        "expected": f"{_duration(choice.seconds)}, {choice.memory_gb:.1f} GB of memory",
+        "machine": f"{torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in"
+        f" float32, bfloat16 is {half}",
+        "expected": f"{_duration(cost.seconds)}, {cost.memory_gb:.1f} GB of memory",
     }
     return [f"{name:<10} {text}" for name, text in lines.items()]
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Refusals inside name the file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _grouped(pairs: Int64) -> dict[int, list[int]]:

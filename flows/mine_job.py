@@ -34,7 +34,7 @@ def mine(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> Artifact
     anchors = items.card["splits"]["train"]["items"]
     same_as = _keep_same_as(run)
     with run.console.stage("mine", "anchors") as bar:
-        setup = _decide(run, embeddings, items, same_as, seed)
+        setup = engine_setup(run, embeddings, items, seed)
         job = MineJob(
             embeddings=embeddings,
             items=items,
@@ -63,11 +63,32 @@ def mine(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> Artifact
     return Artifact(kind="triplets", files=files, card=card)
 
 
+def engine_setup(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
+    """The engine for these embeddings, measured where it is not exact; once for all workers."""
+    config, same_as = run.config.mining, _keep_same_as(run)
+    given = [embeddings.digest, items.digest, asdict(config), same_as and same_as.digest, seed]
+    key = digest(["decide", given, code_hash("mining")])
+    if found := run.store.recall(key):
+        return found
+    n = items.card["splits"]["train"]["items"]
+    choice = choose(n, schemas.dimensions(run.store.path(embeddings.files[0])), config)
+    if choice.engine == "exact":
+        setup = Setup(engine="exact", reason=choice.reason)
+    else:
+        setup, _ = prepare(read_problem(run.store, embeddings, items, same_as), config, seed)
+    body = json.dumps(setup.to_json(), sort_keys=True).encode()
+    files = [run.store.put_bytes(body, name="setup.json")]
+    if setup.centroids is not None:
+        files.append(run.store.put_bytes(_npy(setup.centroids), name="centroids.npy"))
+    card = {**setup.to_json(), "shards": choice.shards}
+    return run.store.remember(key, Artifact(kind="engine", files=tuple(files), card=card))
+
+
 @dataclass(frozen=True, kw_only=True)
 class MineJob:
     """Mines one block of anchors a unit, against the whole training split.
 
-    setup: the engine, see `_decide`. same_as: one .npy of id pairs, or None.
+    setup: the engine, see `engine_setup`. same_as: one .npy of id pairs, or None.
     """
 
     embeddings: Artifact
@@ -170,29 +191,6 @@ def _keep_same_as(run: Run) -> Artifact | None:
     pairs = read_id_pairs(run.config.base / run.config.mining.same_as, ("a", "b"))
     file = run.store.put_bytes(_npy(pairs), name="same_as.npy", rows=len(pairs))
     return Artifact(kind="same_as", files=(file,))
-
-
-def _decide(
-    run: Run, embeddings: Artifact, items: Artifact, same_as: Artifact | None, seed: int
-) -> Artifact:
-    """The engine for these embeddings, measured where it is not exact; once for all workers."""
-    config = run.config.mining
-    given = [embeddings.digest, items.digest, asdict(config), same_as and same_as.digest, seed]
-    key = digest(["decide", given, code_hash("mining")])
-    if found := run.store.recall(key):
-        return found
-    n = items.card["splits"]["train"]["items"]
-    choice = choose(n, n, schemas.dimensions(run.store.path(embeddings.files[0])), config)
-    if choice.engine == "exact":
-        setup = Setup(engine="exact", reason=choice.reason)
-    else:
-        setup, _ = prepare(read_problem(run.store, embeddings, items, same_as), config, seed)
-    body = json.dumps(setup.to_json(), sort_keys=True).encode()
-    files = [run.store.put_bytes(body, name="setup.json")]
-    if setup.centroids is not None:
-        files.append(run.store.put_bytes(_npy(setup.centroids), name="centroids.npy"))
-    card = {**setup.to_json(), "shards": choice.shards}
-    return run.store.remember(key, Artifact(kind="engine", files=tuple(files), card=card))
 
 
 def _cap(

@@ -34,6 +34,7 @@ from flows.cycle import prepared, run_cycle, unreported
 from flows.jobs import beam_execute
 from flows.report import write_report
 from flows.table import round_rows
+from train.health import RoundStoppedError
 
 CHILD_SECONDS = 3
 """How long an interrupted cycle may take to end by itself."""
@@ -93,7 +94,12 @@ def _cycle(settings: Config, console: Console) -> int:
                 description=f"cycle {version.cycle}, round by round",
             )
 
-        version = unreported(run) or run_cycle(run, items, inputs, call, published)
+        try:
+            version = unreported(run) or run_cycle(run, items, inputs, call, published)
+        except RoundStoppedError:
+            if current := run.store.current():
+                write_report(run.store, current)
+            raise
         page = write_report(run.store, version)
         create_markdown_artifact(key="remine-report", markdown=f"Report: `{page}`")
         run.store.log("cycle", cycle=version.cycle, version=version.number)

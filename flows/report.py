@@ -18,10 +18,11 @@ from data.prepare import Catalogue, read_catalogue
 from data.store import Artifact, Store, Version
 from data.types import KINDS, SPLITS, Float32, Int64, Triplets
 from data.views import view
-from flows import plots
-from flows.table import COLUMNS, round_rows
+from flows import health_page, plots
+from flows.health_job import stop_of
+from flows.table import PERCENT, columns_of, round_rows
 
-SHOWN_TRIPLETS, SHOWN_QUERIES, SHOWN_NEIGHBOURS = 8, 12, 8
+SHOWN_TRIPLETS, SHOWN_QUERIES, SHOWN_NEIGHBOURS, SHOWN_PAIRS = 8, 12, 8, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,7 @@ def _content(store: Store, version: Version) -> dict[str, Any]:
     """All that the template shows."""
     gallery = Gallery(store, version)
     rows = round_rows(version)
+    curves = health_page.health_curves(store, version)
     mined = {
         name: schemas.triplets_from(schemas.read(store.paths(artifact), schema="triplets/1"))
         for name, artifact in sorted(version.artifacts.items())
@@ -104,7 +106,10 @@ def _content(store: Store, version: Version) -> dict[str, Any]:
     }
     return {
         "version": version,
-        "columns": COLUMNS,
+        "columns": columns_of(rows),
+        "percent": PERCENT,
+        "health": {"columns": health_page.COLUMNS, "rows": health_page.health_rows(version)},
+        "stop": stop_of(store, version),
         "rows": rows,
         "counts": version.artifacts["items"].card["splits"],
         "seen": version.artifacts["items"].card["test_classes_seen"],
@@ -113,12 +118,14 @@ def _content(store: Store, version: Version) -> dict[str, Any]:
             "metrics": plots.metric_curves(rows),
             "training": plots.training_curves(_histories(store, version)),
             "distances": [plots.distances(triplets) for triplets in mined.values()],
-            "ranks": plots.ranks(mined),
+            "health": plots.health_curves(curves) if curves else [],
+            "ranks": plots.ranks(mined) if mined else "",
         },
         "mined": [
             {"name": name, "card": version.artifacts[name].card, "kinds": _samples(gallery, found)}
             for name, found in mined.items()
         ],
+        "confused": _confused(store, version),
         "queries": _queries(store, version, gallery),
         "seconds": _seconds(store),
     }
@@ -128,6 +135,19 @@ def _histories(store: Store, version: Version) -> list[dict[str, list[float]]]:
     """The step-by-step training records, round by round."""
     records = (a for _, a in sorted(version.artifacts.items()) if a.kind == "training")
     return [json.loads(store.path(record.files[0]).read_bytes()) for record in records]
+
+
+def _confused(store: Store, version: Version) -> list[dict[str, Any]]:
+    """Of each round that trained on confusable classes the pairs whose centroids are nearest."""
+    shown = []
+    for name, artifact in sorted(version.artifacts.items()):
+        if artifact.kind == "classes":
+            table = schemas.read(store.paths(artifact), schema="classes/1").to_pandas()
+            once = table[(table["rank"] == 0) & (table["label_code"] < table["neighbour_code"])]
+            nearest = once.sort_values(["distance", "label_code"]).head(SHOWN_PAIRS)
+            rows = nearest[["label", "neighbour", "distance"]].itertuples(index=False, name=None)
+            shown.append({"name": name, "card": artifact.card, "pairs": list(rows)})
+    return shown
 
 
 def _samples(gallery: Gallery, triplets: Triplets) -> dict[str, list[list[Card]]]:

@@ -6,6 +6,7 @@ Prefect here; Beam only behind `run.execute`.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -98,7 +99,7 @@ def _check_settings(config: Config, source: Source, inputs: Mapping[str, Any], n
     encoder = whole(build_trained(found, base), found, base).eval()
     one = torch.zeros((1, *shape), dtype=getattr(torch, dtype))
     with torch.inference_mode():
-        check_factory(config.index.factory, n, encoder(one).shape[1])
+        check_factory(config.index, n, encoder(one).shape[1])
 
 
 def first_checkpoint(run: Run, items: Artifact, inputs: Artifact) -> Artifact:
@@ -187,22 +188,27 @@ class EmbedJob:
 
 def build(run: Run, embeddings: Artifact) -> Artifact:
     """The FAISS index of all items."""
-    factory = run.config.index.factory
-    key = digest(["build", embeddings.digest, factory, code_hash("index")])
+    config = run.config.index
+    given = [embeddings.digest, config.factory, config.recall, config.memory]
+    key = digest(["build", given, code_hash("index")])
     if found := run.store.recall(key):
         return found
     with run.console.stage("index", "items") as bar:
         import faiss
 
+        start = time.monotonic()
         vectors = schemas.read_embeddings(run.store.paths(embeddings))
-        index, card = build_index(vectors, factory)
+        index, card = build_index(vectors, config)
         with run.store.temporary() as temp:
             faiss.write_index(index, str(temp))
             file = run.store.put(temp, name="index.faiss", rows=len(vectors))
         bar.update(len(vectors), len(vectors))
+    # Seconds differ from run to run: they go to the log, not into what is hashed.
+    seconds = round(time.monotonic() - start, 3)
+    run.store.log("index", sha256=file.sha256, seconds=seconds)
     note = {"embeddings": embeddings.digest, "checkpoint": embeddings.card["checkpoint"]}
-    artifact = Artifact(kind="index", files=(file,), card={**card.to_json(), **note})
-    return run.store.remember(key, artifact)
+    whole = {**card.to_json(), **note, "bytes": file.bytes}
+    return run.store.remember(key, Artifact(kind="index", files=(file,), card=whole))
 
 
 def evaluate(run: Run, embeddings: Artifact, items: Artifact) -> Artifact:

@@ -1,8 +1,8 @@
 """The training stage: a checkpoint and mined triplets in, the next checkpoint out."""
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from data.types import SPLITS, Int64
 from flows.config import Config
 from flows.console import Console
 from flows.features import device, features, load_trained
+from flows.health_job import advice, probe_of, put_history
 from flows.jobs import run_plain
+from flows.material import read_neighbours, settings_of
 from flows.parallel import announce
 from flows.run import Run, code_hash
 from mining.online import OnlineMiner
@@ -26,9 +28,11 @@ from train.augment import augment
 from train.augment_config import AugmentConfig
 from train.checkpoint import encoder_bytes, load_optimizer, optimizer_bytes
 from train.encoders import Encoder
+from train.health import RoundStoppedError
 from train.loader import TripletLoader
 from train.loop import History, Learner, Training, make_optimizer
 from train.losses.softmax import check_alpha
+from train.neighbourhoods import ConfusableSampler
 from train.objective import Miner, Objective
 from train.parallel import process_count
 from train.precision import wants_bf16
@@ -38,27 +42,50 @@ OBJECTIVE = "objective.safetensors"
 
 
 def train(
-    run: Run, checkpoint: Artifact, triplets: Artifact, items: Artifact, inputs: Artifact, seed: int
+    run: Run,
+    checkpoint: Artifact,
+    mined: Artifact | None,
+    items: Artifact,
+    inputs: Artifact,
+    seed: int,
 ) -> Artifact:
-    """The next checkpoint: this one, trained on the mined triplets or on PK batches."""
-    config = run.config.train
-    given = [checkpoint.digest, triplets.digest, inputs.digest, asdict(config), seed]
+    """The next checkpoint: this one, trained on what was mined, or on PK batches.
+
+    mined: the triplets or the confusable classes, as the round's settings need (flows.material);
+    plain PK batches read neither.
+    """
+    config = settings_of(run, checkpoint)
+    if config.batches == "pk":
+        mined = None
+    read = mined.digest if mined else items.digest
+    given = [checkpoint.digest, read, inputs.digest, asdict(config), seed]
+    given += [asdict(run.config.online), asdict(run.config.health), run.config.mining.margin]
     bf16 = wants_bf16(config.precision, device())
-    given += [asdict(run.config.online), asdict(run.config.augment), bf16, process_count()]
+    given += [asdict(run.config.augment), bf16, process_count()]
     key = digest(["train", given, torch.get_num_threads(), code_hash("train", "mining")])
     if found := run.store.recall(key):
+        if found.kind == "failure":
+            raise RoundStoppedError(found.card["why"])
         return found
-    read = features(run, checkpoint, inputs)
-    arguments = (checkpoint, triplets, items, read, key, seed)
-    announce((assist, (run.store.root, run.config, arguments)))
-    training = _training(run, *arguments)
+    round_ = replace(run, config=replace(run.config, train=config))
+    arguments = (checkpoint, mined, items, features(run, checkpoint, inputs), key, seed)
+    announce((assist, (run.store.root, round_.config, arguments)))
+    training = _training(round_, *arguments)
     with run.console.stage("train", "steps") as bar:
 
         def progress(step: int, loss: float, active: float) -> None:
             bar.update(step, config.steps, f"loss {loss:.4f}, active {active:.0%}")
 
-        history = training.run(config, progress)
-    artifact = _checkpoint(run, training, history, checkpoint, triplets)
+        try:
+            history = training.run(config, progress)
+        except RoundStoppedError as error:
+            # The same settings would come to the same end: the next run need not train for it.
+            files = tuple(put_history(run, error.history))
+            why = f"{error}; {advice(round_.config)} would help"
+            run.store.remember(key, Artifact(kind="failure", files=files, card={"why": why}))
+            run.store.clear_scratch(key)
+            raise RoundStoppedError(why) from None
+    artifact = _checkpoint(round_, training, history, checkpoint, mined)
     run.store.remember(key, artifact)
     run.store.clear_scratch(key)
     return artifact
@@ -67,46 +94,55 @@ def train(
 def assist(root: Path, config: Config, arguments: tuple[Any, ...]) -> None:
     """In a process beside the one that runs the cycle: train the same round with it."""
     run = Run(config=config, store=Store(root), execute=run_plain, console=Console(quiet=True))
-    _training(run, *arguments).run(config.train, lambda _step, _loss, _active: None)
+    with suppress(RoundStoppedError):  # process 0 stops at the same step, and says why
+        _training(run, *arguments).run(config.train, lambda _step, _loss, _active: None)
 
 
 def training_record(checkpoint: Artifact) -> Artifact:
-    """How a checkpoint was trained: its loss and active fraction, step by step."""
-    card = {k: checkpoint.card[k] for k in ("loss", "active", "steps", "triplets")}
-    return Artifact(kind="training", files=(checkpoint.files[2],), card=card)
+    """How a checkpoint was trained: its loss and active fraction, step by step, and its health."""
+    names = ("loss", "active", "steps", "round_steps", "batches", "mined", "health")
+    card = {k: checkpoint.card[k] for k in names if k in checkpoint.card}
+    files = tuple(f for f in checkpoint.files if f.name in ("history.json", "health.parquet"))
+    return Artifact(kind="training", files=files, card=card)
 
 
 def check_training(config: Config, items: Artifact) -> None:
     """Refuse, before anything runs, what the items' training classes do not allow."""
-    train = config.train
     classes = items.card["splits"]["train"]["classes"]
-    if train.loss == "l2_softmax":
-        settings = train.losses.l2_softmax
+    if config.train.loss == "l2_softmax":
+        settings = config.train.losses.l2_softmax
         check_alpha(settings.alpha, classes, settings.probability)
-    if train.online and train.batch // train.per_class > classes:
-        raise InputError(
-            f"train.batch = {train.batch} with train.per_class = {train.per_class} needs"
-            f" {train.batch // train.per_class} classes in a batch; there are {classes} to train on"
-        )
+    for train in (config.train.at(0), config.train):
+        if train.online and train.batch // train.per_class > classes:
+            raise InputError(
+                f"train.batch = {config.train.batch} with train.per_class = {train.per_class} needs"
+                f" {train.batch // train.per_class} classes in a batch; there are {classes} to"
+                " train on"
+            )
 
 
 def _checkpoint(
-    run: Run, training: Training, history: History, parent: Artifact, triplets: Artifact
+    run: Run, training: Training, history: History, parent: Artifact, mined: Artifact | None
 ) -> Artifact:
     put = run.store.put_bytes
     files = [
         put(encoder_bytes(training.encoder), name="encoder.safetensors"),
         put(optimizer_bytes(training.optimizer), name="optimizer.safetensors"),
-        put(json.dumps(asdict(history)).encode(), name="history.json"),
+        *put_history(run, asdict(history)),
     ]
     card = {
         "encoder": parent.card["encoder"],
-        "steps": parent.card["steps"] + run.config.train.steps,
+        "steps": parent.card["steps"] + len(history.loss),
+        "round_steps": len(history.loss),
+        "rounds": parent.card.get("rounds", 0) + 1,
         "parent": parent.digest,
-        "triplets": triplets.digest,
+        "batches": run.config.train.batches,
+        "mined": mined.digest if mined else None,
         "loss": float(np.mean(history.loss[-50:])),
         "active": float(np.mean(history.active[-50:])),
     }
+    if history.readings:
+        card["health"] = {"first": history.readings[0], "last": history.readings[-1]}
     if history.synthetic:
         card["synthetic"] = float(np.mean(history.synthetic[-50:]))
     assert training.learner is not None
@@ -119,7 +155,7 @@ def _checkpoint(
 def _training(
     run: Run,
     checkpoint: Artifact,
-    triplets: Artifact,
+    mined: Artifact | None,
     items: Artifact,
     inputs: Artifact,
     key: str,
@@ -146,7 +182,7 @@ def _training(
     return Training(
         encoder=encoder,
         optimizer=optimizer,
-        loader=_loader(run, triplets, labels, seed),
+        loader=_loader(run, mined, labels, seed),
         inputs=mapped,
         ids=found.ids,
         scratch=store.scratch(key),
@@ -155,6 +191,7 @@ def _training(
         labels=labels,
         augment=_augment(run.config.augment),
         bf16=wants_bf16(config.precision, device()),
+        probe=probe_of(run, mined, labels, found.ids, seed),
     )
 
 
@@ -162,12 +199,26 @@ def _augment(config: AugmentConfig) -> Callable[[Tensor, int], Tensor] | None:
     return (lambda pictures, seed: augment(pictures, config, seed)) if config.on else None
 
 
-def _loader(run: Run, triplets: Artifact, labels: Int64, seed: int) -> TripletLoader | PKSampler:
+def _loader(
+    run: Run, mined: Artifact | None, labels: Int64, seed: int
+) -> TripletLoader | PKSampler:
     config = run.config.train
-    if config.online:
+    if config.batches == "pk":
         return PKSampler(labels=labels, batch=config.batch, per_class=config.per_class, seed=seed)
+    wanted = "classes" if config.batches == "confusable" else "triplets"
+    if mined is None or mined.kind != wanted:
+        raise ValueError(f"the round trains on {wanted}, and got {mined and mined.kind}")
+    if config.batches == "confusable":
+        return ConfusableSampler(
+            labels=labels,
+            batch=config.batch,
+            per_class=config.per_class,
+            seed=seed,
+            neighbours=read_neighbours(run.store, mined),
+            random_share=config.random_classes,
+        )
     return TripletLoader(
-        paths=run.store.paths(triplets),
+        paths=run.store.paths(mined),
         kinds=config.kinds,
         batch=config.batch,
         seed=seed,

@@ -1,8 +1,8 @@
-"""Embeddings to a FAISS index, by a policy with its reasons."""
+"""Embeddings to a FAISS index with a card that tells how exact it answers."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isqrt
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
@@ -11,77 +11,124 @@ import faiss  # isort: skip
 
 from data.errors import InputError
 from data.types import Embeddings
+from index.config import IndexConfig
+from index.knob import inner_of, knob_of, lists_of
+from index.policy import choose
+from index.recall import Point, curve, exact
 
-FLAT_LIMIT = 200_000
-SAMPLE = 1_000
-DEPTH = 10
-WISHED_RECALL = 0.98
+HELD_OUT = 1_000
+HELD_SHARE = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexCard:
     """What an index is and how exact it answers.
 
-    recall: share of the exact 10 nearest that it finds, over `sampled` random items, with nprobe.
+    reason: why this factory. knob: what trades recall for time (nprobe, efSearch, none). curve:
+    recall over the knob, measured on `held_out` random items before they were added themselves.
+    wished: the recall@10 that was asked for. setting, recall: the first point that reaches it, or
+    the best one.
     """
 
     factory: str
+    reason: str
     items: int
     dimensions: int
-    nprobe: int
+    knob: str
+    curve: tuple[Point, ...]
+    held_out: int
+    wished: float
+    setting: int
     recall: float
-    sampled: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return asdict(self)
+        return {**asdict(self), "curve": [point.to_json() for point in self.curve]}
 
-
-def choose_factory(n: int) -> str:
-    """The FAISS factory string for n vectors.
-
-    Up to 200,000 exact search answers in milliseconds and needs no tuning. Above, an inverted
-    file of about sqrt(n) lists visits few of them; vectors stay whole, so distances stay exact.
-    """
-    return "Flat" if n <= FLAT_LIMIT else f"IVF{isqrt(n)},Flat"
+    @classmethod
+    def from_json(cls, card: Mapping[str, Any]) -> Self:
+        """The card that `to_json` wrote; what else stands there is left out."""
+        points = tuple(Point(**point) for point in card["curve"])
+        known = {name: card[name] for name in cls.__dataclass_fields__}
+        return cls(**{**known, "curve": points})
 
 
 def build_index(
-    embeddings: Embeddings, factory: str, seed: int = 0
+    embeddings: Embeddings, config: IndexConfig, seed: int = 0
 ) -> tuple[faiss.Index, IndexCard]:
     """An index that answers with item ids and squared distances, and its measured card."""
     n, d = embeddings.vectors.shape
-    name = choose_factory(n) if factory == "auto" else factory
+    name, reason = _chosen(n, d, config)
     inner = _made(name, d)
-    vectors = np.ascontiguousarray(embeddings.vectors)
+    asked, rest = _held_out(n, seed)
+    vectors = np.ascontiguousarray(embeddings.vectors[rest])
     index = faiss.IndexIDMap2(inner)
     try:
         inner.train(vectors)
-        index.add_with_ids(vectors, embeddings.ids)
+        index.add_with_ids(vectors, embeddings.ids[rest])
     except RuntimeError:
-        raise InputError(
-            f"index.factory {name!r} does not fit {n} vectors of {d} dimensions"
-        ) from None
-    if lists := _lists(index):
-        lists.make_direct_map()  # from an id to its vector: items are queries too
+        raise _misfit(name, n, d) from None
     inner.this.disown()  # type: ignore[attr-defined]  # the index owns it now
     index.own_fields = True
-    nprobe, recall, sampled = _tune(index, embeddings, seed)
+    # Asked before they are stored: strangers, as queries are.
+    queries = np.ascontiguousarray(embeddings.vectors[asked])
+    points = curve(inner_of(index), knob_of(inner_of(index)), exact(queries, vectors))
+    if len(rest) < n:
+        index.add_with_ids(queries, embeddings.ids[asked])
+    if lists := lists_of(inner_of(index)):
+        lists.make_direct_map()  # from a place to its vector: items are queries too
+    best = setting_for(points, config.recall)
     card = IndexCard(
-        factory=name, items=n, dimensions=d, nprobe=nprobe, recall=recall, sampled=sampled
+        factory=name,
+        reason=reason,
+        items=n,
+        dimensions=d,
+        knob=knob_of(inner_of(index)).name,
+        curve=tuple(points),
+        held_out=len(asked),
+        wished=config.recall,
+        setting=best.setting,
+        recall=best.recall_10,
     )
     return index, card
 
 
-def check_factory(factory: str, n: int, d: int) -> None:
-    """Refuse a factory string that cannot be built over n vectors of d dimensions."""
-    name = choose_factory(n) if factory == "auto" else factory
+def setting_for(points: Sequence[Point], wished: float, k: int = 10) -> Point:
+    """The first point whose recall@k reaches `wished`; the best one where none does."""
+    reached = (point for point in points if point.recall(k) >= wished)
+    return next(reached, max(points, key=lambda point: point.recall(k)))
+
+
+def check_factory(config: IndexConfig, n: int, d: int) -> None:
+    """Refuse an index that cannot be built over n vectors of d dimensions."""
+    name, _ = _chosen(n, d, config)
     index = _made(name, d)
-    lists = faiss.try_extract_index_ivf(index)
+    lists = lists_of(index)
     codes = getattr(faiss.downcast_index(lists) if lists else index, "pq", None)
     needed = max(lists.nlist if lists else 0, codes.ksub if codes else 0)
-    if needed > n:
-        raise InputError(f"index.factory {name!r} needs {needed} vectors or more; there are {n}")
+    if needed > len(_held_out(n, 0)[1]):
+        raise _misfit(name, n, d, needed)
+
+
+def _chosen(n: int, d: int, config: IndexConfig) -> tuple[str, str]:
+    """The factory string and the reason for it."""
+    if config.factory != "auto":
+        return config.factory, "index.factory asks for it"
+    choice = choose(n, d, config.memory)
+    return choice.factory, choice.reason
+
+
+def _held_out(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that measure the recall, and the rows that are stored first, both ascending.
+
+    Below ten items nothing can be spared: all are stored, and all are asked.
+    """
+    count = min(HELD_OUT, n // HELD_SHARE)
+    if not count:
+        return np.arange(n), np.arange(n)
+    asked = np.zeros(n, bool)
+    asked[np.random.default_rng(seed).choice(n, count, replace=False)] = True
+    return np.flatnonzero(asked), np.flatnonzero(~asked)
 
 
 def _made(name: str, d: int) -> faiss.Index:
@@ -93,33 +140,11 @@ def _made(name: str, d: int) -> faiss.Index:
         ) from None
 
 
-def set_nprobe(index: faiss.Index, nprobe: int) -> None:
-    """Visit `nprobe` lists a query, where the index has lists."""
-    if lists := _lists(index):
-        lists.nprobe = nprobe
-
-
-def _lists(index: faiss.Index) -> Any:
-    """The inverted lists under the map of ids, and under a transform; None where it has none."""
-    return faiss.try_extract_index_ivf(index)
-
-
-def _tune(index: faiss.Index, embeddings: Embeddings, seed: int) -> tuple[int, float, int]:
-    """The smallest nprobe (a power of two) that reaches the wished recall, and the recall there."""
-    n = len(embeddings)
-    rows = np.random.default_rng(seed).choice(n, min(SAMPLE, n), replace=False)
-    queries = np.ascontiguousarray(embeddings.vectors[rows])
-    k = min(DEPTH, n)
-    _, exact = faiss.knn(queries, embeddings.vectors, k)
-    wanted = embeddings.ids[exact]
-    lists = _lists(index)
-    most = lists.nlist if lists else 1
-    nprobe = 1
-    while True:
-        set_nprobe(index, nprobe)
-        _, found = index.search(queries, k)
-        hits = (found[:, :, None] == wanted[:, None, :]).any(axis=2)
-        recall = float(hits.mean())
-        if recall >= WISHED_RECALL or nprobe >= most:
-            return nprobe, round(recall, 6), len(rows)
-        nprobe = min(2 * nprobe, most)
+def _misfit(name: str, n: int, d: int, needed: int = 0) -> InputError:
+    if not needed:
+        return InputError(f"index.factory {name!r} does not fit {n} vectors of {d} dimensions")
+    held = min(HELD_OUT, n // HELD_SHARE)
+    beside = f" beside the {held} that measure its recall" if held else ""
+    return InputError(
+        f"index.factory {name!r} needs {needed} vectors or more{beside}; there are {n}"
+    )

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from data.inputs import Inputs
-from data.types import Float32
+from data.types import Float32, Int64
 
-Rows = range
+Rows = range | Int64
 
 
 def embed_rows(
@@ -26,10 +26,12 @@ def embed_rows(
     """
     parts = []
     with torch.inference_mode():
-        for start in range(rows.start, rows.stop, batch):
-            block = inputs[np.arange(start, min(start + batch, rows.stop))]
+        for start in range(0, len(rows), batch):
+            block = inputs[np.asarray(rows[start : start + batch])]
             vectors = encoder(torch.from_numpy(block).to(device or "cpu"))
             if not torch.isfinite(vectors).all():
-                raise InputError(f"the encoder gives non-finite embeddings in rows {start}...")
+                raise InputError(
+                    f"the encoder gives non-finite embeddings in rows {rows[start]}..."
+                )
             parts.append(vectors.cpu().numpy())
     return np.concatenate(parts)

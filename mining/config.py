@@ -1,6 +1,7 @@
 """What the user says about mining."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 from data.errors import InputError
 
@@ -14,6 +15,8 @@ NEGATIVES = (
     "distance_weighted",
     "uniform",
 )
+
+KINDS = {int: Integral, float: Real}  # numpy's too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,8 @@ class MiningConfig:
     unit_anchors: int = 8192
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            _typed(f"mining.{f.name}", getattr(self, f.name), f.default)
         _one_of("positives", self.positives, POSITIVES)
         if not self.engine.startswith("faiss:"):
             _one_of("engine", self.engine, ("auto", "exact", "approximate", "faiss:FACTORY"))
@@ -84,7 +89,7 @@ class MiningConfig:
             ("recall", 0.5, 1),
             ("recall_neighbours", 0.5, 1),
             ("candidates", 1, 10_000),
-            ("memory_gb", 0.01, 10_000),
+            ("memory_gb", 0.00001, 10_000),
             ("unit_anchors", 64, 1_000_000),
         ):
             if not low <= (value := getattr(self, name)) <= high:
@@ -95,6 +100,20 @@ class MiningConfig:
             )
         if len(self.band) != 2 or not 0 <= self.band[0] < self.band[1] <= 1000:
             raise InputError(f"mining.band is {list(self.band)}; it is two ranks, at most 1000")
+
+
+def _typed(name: str, value: object, default: object) -> None:
+    """Refuse a value of another type than the default's; whole numbers are numbers."""
+    kind = type(default)
+    if isinstance(default, tuple):
+        if not isinstance(value, tuple | list) or not all(
+            type(v) is type(default[0]) for v in value
+        ):
+            what = "texts" if isinstance(default[0], str) else "whole numbers"
+            raise InputError(f"{name} is {value!r}; it must be a list of {what}")
+    elif isinstance(value, bool) != (kind is bool) or not isinstance(value, KINDS.get(kind, kind)):
+        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        raise InputError(f"{name} is {value!r}; it must be {names[kind]}")
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -13,7 +13,10 @@ from mining.config import MiningConfig
 from mining.draw_kernels import uniform, weighted
 from mining.pairs import Pairs
 from mining.problem import Problem
+from mining.scan import in_threads
 from mining.windows import Answer
+
+PART = 1024
 
 
 def draw_uniform(
@@ -24,9 +27,14 @@ def draw_uniform(
     By rejection: attempts are drawn from the whole gallery until they fit. After n / 4 attempts in
     vain all negatives are looked through, so what is missing does not exist.
     """
-    rows, distances = uniform(  # type: ignore[call-arg]
-        *_arrays(problem, pairs), floor, ceiling, m, np.uint64(seed), len(problem.gallery) // 4 + 64
-    )
+    attempts = len(problem.gallery) // 4 + 64
+    rows, distances = _nothing(len(pairs), m)
+
+    def work(part: slice) -> None:
+        limits = floor[part], ceiling[part], np.uint64(seed), attempts
+        uniform(*_arrays(problem, pairs, part), rows[part], distances[part], *limits)  # type: ignore[call-arg]
+
+    in_threads(work, _parts(len(pairs)))
     return Answer(
         rows=rows, distances=distances, ranks=_uncounted(rows), cut_short=np.zeros(len(rows), bool)
     )
@@ -41,9 +49,13 @@ def draw_weighted(
     negatives are drawn from a pool of config.pool random ones, as Wu draws from a batch; the
     logarithms of the weights meet Gumbel noise, so none overflows and no row is normalised.
     """
-    rows, distances = weighted(  # type: ignore[call-arg]
-        *_arrays(problem, pairs), floor, config.per_pair, np.uint64(seed), config.pool
-    )
+    rows, distances = _nothing(len(pairs), config.per_pair)
+
+    def work(part: slice) -> None:
+        limits = floor[part], np.uint64(seed), config.pool
+        weighted(*_arrays(problem, pairs, part), rows[part], distances[part], *limits)  # type: ignore[call-arg]
+
+    in_threads(work, _parts(len(pairs)))
     return Answer(
         rows=rows, distances=distances, ranks=_uncounted(rows), cut_short=np.ones(len(rows), bool)
     )
@@ -54,11 +66,21 @@ def _uncounted(rows: Int64) -> Int64:
     return np.full(rows.shape, -1, np.int64)
 
 
-def _arrays(problem: Problem, pairs: Pairs) -> Any:
+def _nothing(pairs: int, m: int) -> tuple[Int64, Float32]:
+    """Rows and distances before anything is drawn."""
+    return np.full((pairs, m), -1, np.int64), np.zeros((pairs, m), np.float32)
+
+
+def _parts(pairs: int) -> list[slice]:
+    """Pairs that one thread draws for at a time."""
+    return [slice(i, i + PART) for i in range(0, pairs, PART)]
+
+
+def _arrays(problem: Problem, pairs: Pairs, part: slice) -> Any:
     """What the compiled loops need, in their order."""
     return (
-        pairs.anchor,
-        problem.gallery_ids[pairs.positive],
+        pairs.anchor[part],
+        problem.gallery_ids[pairs.positive[part]],
         problem.anchors,
         problem.anchor_ids,
         problem.own,

@@ -8,16 +8,15 @@ from mining.kernels import distance
 CUTOFF, CLAMP = 1.4, 0.5  # unsquared distances: no weight beyond, no more weight below (Wu 2017)
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
+@numba.njit(cache=True, nogil=True)
 def uniform(
     anchor, positive_ids, anchors, anchor_ids, own, gallery, starts, stops, barred,
-    floor, ceiling, m, seed, attempts,
+    rows, distances, floor, ceiling, seed, attempts,
 ):  # fmt: skip
-    """Rows (p, m) and distances (p, m)."""
-    rows = np.full((len(anchor), m), -1, np.int64)
-    distances = np.zeros((len(anchor), m), np.float32)
+    """Fill rows (p, m), -1 before, and distances (p, m)."""
+    m = rows.shape[1]
     n = np.uint64(len(gallery))
-    for i in numba.prange(len(anchor)):
+    for i in range(len(anchor)):
         a = anchor[i]
         banned = barred[starts[a] : stops[a]]
         key = _mix(_mix(seed, anchor_ids[a]), positive_ids[i])
@@ -46,20 +45,18 @@ def uniform(
                 break
             rows[i, taken], distances[i, taken] = best, best_d
             taken += 1
-    return rows, distances
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
+@numba.njit(cache=True, nogil=True)
 def weighted(
     anchor, positive_ids, anchors, anchor_ids, own, gallery, starts, stops, barred,
-    floor, m, seed, pool,
+    rows, distances, floor, seed, pool,
 ):  # fmt: skip
-    """Rows (p, m) and distances (p, m)."""
-    rows = np.full((len(anchor), m), -1, np.int64)
-    distances = np.zeros((len(anchor), m), np.float32)
+    """Fill rows (p, m), -1 before, and distances (p, m)."""
+    m = rows.shape[1]
     n = np.uint64(len(gallery))
     d = anchors.shape[1]
-    for i in numba.prange(len(anchor)):
+    for i in range(len(anchor)):
         a = anchor[i]
         banned = barred[starts[a] : stops[a]]
         pool_key = _mix(seed, anchor_ids[a])
@@ -85,7 +82,6 @@ def weighted(
                 rows[i, place], distances[i, place] = rows[i, place - 1], distances[i, place - 1]
                 place -= 1
             scores[place], rows[i, place], distances[i, place] = score, row, squared
-    return rows, distances
 
 
 @numba.njit(cache=True, nogil=True)

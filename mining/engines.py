@@ -23,12 +23,14 @@ from mining.kernels import look_at
 from mining.policy import choose
 from mining.problem import Problem, Rows
 from mining.recall import Recall, Sample
-from mining.scan import Found, Windows, scan
+from mining.scan import Found, Windows, in_threads, scan
 
 Cut = NDArray[np.bool_]
 Levels = tuple[tuple[int, int], ...]
 VISITS = (8, 16, 32, 64, 128, 256)
 TOO_DEAR = 0.5  # of the exact search's cost
+PART = 1024  # anchors that one thread looks up at a time
+NO_MORE = np.finfo(np.float32).max  # FAISS's score of id -1 where it found less than asked for
 DEARER = 3.0  # a row in a visited list costs about this much more than one in the exact scan
 
 
@@ -110,15 +112,21 @@ class Listed:
     def consult(self, block: Problem, windows: Windows, found: Found) -> Cut:
         """Take the index's lists into account; which windows reach beyond them, (w,)."""
         k = min(self.candidates, len(block.gallery))
-        _, ids = self.index.search(np.ascontiguousarray(block.anchors), k)
+        scores, ids = self.index.search(np.ascontiguousarray(block.anchors), k)
         rows = np.searchsorted(block.gallery_ids, ids).clip(0, len(block.gallery) - 1)
         rows[block.gallery_ids[rows] != ids] = -2  # not in the gallery
-        rows[ids < 0] = -1  # FAISS had no more
-        reach = look_at(
-            block.anchors, block.gallery, rows, windows.starts, windows.stops, windows.floor,
-            block.barred.starts, block.barred.stops, block.barred.rows,
-            found.rows, found.distances, found.closer,
-        )  # fmt: skip
+        rows[(ids == -1) & (np.abs(scores) >= NO_MORE)] = -1
+        reach = np.empty(len(block), np.float32)
+
+        def work(part: slice) -> None:
+            reach[part] = look_at(
+                block.anchors[part], block.gallery, rows[part],
+                windows.starts[part], windows.stops[part], windows.floor,
+                block.barred.starts[part], block.barred.stops[part], block.barred.rows,
+                found.rows, found.distances, found.closer,
+            )  # fmt: skip
+
+        in_threads(work, [slice(i, i + PART) for i in range(0, len(block), PART)])
         reached = np.repeat(reach, windows.stops - windows.starts)
         return (found.distances[:, -1] > reached) & (k < len(block.gallery))
 
@@ -156,7 +164,10 @@ def prepare(
 
     `index`: one that is there already and answers with the gallery's ids.
     """
-    choice = choose(len(problem), len(problem.gallery), problem.gallery.shape[1], config)
+    if config.second_negative and problem.partners is None:
+        raise InputError("mining.second_negative needs items with one label each")
+    n, d = problem.gallery.shape
+    choice = choose(n, d, config)
     if index is not None or choice.engine == "faiss":
         return _prepare_listed(problem, config, seed, index)
     if choice.engine == "exact":

@@ -23,8 +23,9 @@ import faiss  # isort: skip
 
 from data.types import Float32, Int32, Int64
 from mining.kernels import top_columns
+from mining.policy import fast_half
 from mining.problem import Problem, Rows
-from mining.scan import Found, Operand, Windows, fast_half, in_threads, look, slack_of
+from mining.scan import Found, Operand, Windows, in_threads, look, slack_of
 
 LISTS = 4  # times sqrt(n); with 1, the same recall takes looking at 4 to 15 times as many rows
 LEAST = 160  # items a list, where that makes fewer lists: below, training costs more than it saves
@@ -172,7 +173,7 @@ def _kmeans(vectors: Float32, count: int, seed: int) -> Float32:
         count,
         niter=ITERATIONS,
         spherical=True,
-        seed=seed,
+        seed=seed % 2**31,  # FAISS takes 32 bits
         min_points_per_centroid=1,
         max_points_per_centroid=max(POINTS, 1 + len(vectors) // count),
     )

@@ -3,6 +3,9 @@
 Scores are compared as integers. The bits of a float, the lower ones of a negative float flipped,
 sort as the floats do, and so do their upper halves, which are bfloat16; and loops over integers
 compile to vector instructions where loops over floats do not.
+
+None is numba-parallel: its pool would set the number of threads that torch has, and with it the
+bits of whatever torch does next. Callers share the work out (mining.scan.in_threads).
 """
 
 import numba
@@ -93,7 +96,7 @@ def scan_tile(
         )  # fmt: skip
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
+@numba.njit(cache=True, nogil=True)
 def look_at(
     anchors: Float32,
     gallery: Float32,
@@ -113,7 +116,7 @@ def look_at(
     Returns (b,) the distance to each anchor's farthest candidate, inf where it has less than k.
     """
     reach = np.zeros(len(anchors), np.float32)
-    for i in numba.prange(len(anchors)):
+    for i in range(len(anchors)):
         banned = barred[barred_starts[i] : barred_stops[i]]
         for row in candidates[i]:
             if row == -1:

@@ -26,19 +26,18 @@ from data.types import (
     HARD,
     KINDS,
     SEMI_HARD,
-    Embeddings,
     Float32,
     Int8,
     Int64,
     Triplets,
-    unit,
 )
 from mining.config import MiningConfig
 from mining.draw import draw_uniform, draw_weighted
 from mining.engines import Cut, Engine, Setup, prepare
 from mining.hubs import hub_limits, under_limits
+from mining.inputs import check_seed, id_pairs, make_problem
 from mining.pairs import Pairs, hashes
-from mining.problem import Problem, Rows, by_label, by_labels, by_pairs
+from mining.problem import Problem, Rows
 from mining.scan import Found, scan
 from mining.stats import MiningStats
 from mining.windows import EVERYTHING, Answer, Plan, answer, ask, guard
@@ -102,10 +101,13 @@ def mine(
     vectors. same_as: (p, 2) pairs of ids that are never negatives of one another. index: a FAISS
     index that answers with these ids, to mine through.
     """
-    config = config or MiningConfig()
-    problem = make_problem(np.asarray(vectors, np.float32), labels, ids, queries, positives)
-    if same_as is not None and len(same_as):
-        problem = problem.forbid(np.asarray(same_as, np.int64))
+    config = MiningConfig() if config is None else config
+    if not isinstance(config, MiningConfig) or not isinstance(index, faiss.Index | None):
+        raise InputError("config must be a MiningConfig, and index an index of FAISS")
+    seed, pairs = check_seed(seed), id_pairs([] if same_as is None else same_as)
+    problem = make_problem(vectors, labels, ids, queries, positives)
+    if len(pairs):
+        problem = problem.forbid(pairs)
     return mine_problem(problem, config, seed, index)
 
 
@@ -307,8 +309,7 @@ def kinds(d_ap: Float32, d_an: Float32, margin: float) -> Int8:
 
 def _second(problem: Problem, pairs: Pairs, pair: Int64, negative: Int64, seed: int) -> Int64:
     """Another item of each negative's class, by hash of the triplet; -1 where there is none."""
-    if problem.partners is None:
-        raise InputError("mining.second_negative needs items with one label each")
+    assert problem.partners is not None  # prepare has seen to it
     lists = problem.partners
     start, size = lists.starts[negative], lists.stops[negative] - lists.starts[negative]
     ids = problem.gallery_ids
@@ -322,35 +323,3 @@ def _second(problem: Problem, pairs: Pairs, pair: Int64, negative: Int64, seed: 
         chosen >= negative, lists.rows[start + np.minimum(place + 1, size - 1)], chosen
     )
     return np.where(size > 1, ids[chosen], -1)
-
-
-def make_problem(
-    vectors: Float32,
-    labels: Sequence[object] | Sequence[Sequence[str]] | None,
-    ids: Int64 | None,
-    queries: Float32 | None,
-    positives: Mapping[int, Sequence[int]] | None,
-) -> Problem:
-    """The problem that `mine` is given, checked; see there."""
-    n = len(vectors)
-    known = np.arange(n) if ids is None else np.asarray(ids, np.int64)
-    if not n:
-        raise InputError("there are no vectors")
-    if len(known) != n:
-        raise InputError(f"ids must be {n} different integers, one for each vector")
-    order = np.argsort(known, kind="stable")
-    known, unit_vectors = known[order], unit(vectors[order])
-    if (known[1:] == known[:-1]).any():
-        raise InputError(f"ids must be {n} different integers, one for each vector")
-    if queries is not None:
-        if positives is None:
-            raise InputError("queries need positives: query number -> ids of its answers")
-        numbers = np.arange(len(queries))
-        asked = unit(np.asarray(queries, np.float32))
-        return by_pairs(asked, numbers, unit_vectors, known, positives)
-    if labels is None or len(labels) != n:
-        raise InputError(f"{n} vectors need {n} labels, or queries and positives")
-    if isinstance(labels[0], list | tuple | set | frozenset):
-        return by_labels(known, unit_vectors, [labels[row] for row in order])
-    codes = np.unique(np.asarray(labels)[order], return_inverse=True)[1].astype(np.int32)
-    return by_label(Embeddings(ids=known, label_codes=codes, vectors=unit_vectors))

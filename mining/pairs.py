@@ -31,7 +31,8 @@ def find_pairs(problem: Problem, config: MiningConfig, seed: int) -> Pairs:
     """The pairs of every anchor that config.positives asks for.
 
     Where not all are taken, "all" and "random" take those with the smallest hash of (seed, anchor
-    id, positive id), so the choice depends on nothing else.
+    id, positive id), so the choice depends on nothing else; of equally far ones "hardest" and
+    "easiest" take those of lower id.
     """
     anchor, positive = problem.positives.flat()
     other = positive != problem.own[anchor]
@@ -48,8 +49,9 @@ def find_pairs(problem: Problem, config: MiningConfig, seed: int) -> Pairs:
     order = np.lexsort((ids[positive], d_ap, anchor))
     anchor, positive, d_ap = anchor[order], positive[order], d_ap[order]
     if config.positives in ("hardest", "easiest") and limit:
-        place = np.arange(len(anchor), dtype=np.int64)
-        keys = (place[::-1] if config.positives == "hardest" else place).astype(np.uint64)
+        wanted = -d_ap if config.positives == "hardest" else d_ap
+        keys = np.empty(len(anchor), np.uint64)
+        keys[np.lexsort((ids[positive], wanted))] = np.arange(len(anchor))
         kept = np.flatnonzero(_rank_in_group(anchor, keys) < limit)
         anchor, positive, d_ap = anchor[kept], positive[kept], d_ap[kept]
     return Pairs(anchor=anchor, positive=positive, d_ap=d_ap)

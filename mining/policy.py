@@ -1,73 +1,116 @@
-"""Which engine mines what, and what it will cost. The one place where this is decided.
+"""Which engine mines what, in which products, and what it will cost. Decided here and only here.
 
-The factors were measured by benchmarks/mining.py at d = 128; the bare matrix product that they
-refer to is timed on the machine at hand.
+Decisions follow from sizes, settings and what the processor says it can do, never from a stopwatch:
+the same machine always decides the same, however busy it is. Only the forecast of `remine plan`
+(`expect`) times a bare product.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cache
 from math import sqrt
+from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
 
+from data.errors import InputError
 from mining.config import MiningConfig
-from mining.scan import fast_half
 
 # Up to here the exact search costs about as much as lists, and seconds: 9 core-seconds at 100,000.
 EXACT_LIMIT = 100_000
-EXACT_HALF, EXACT_FULL = 0.35, 1.15  # of the float32 product, hard and semi-hard of 4 positives
-VISITED = 24  # lists of sqrt(n) items that the join looks into for an anchor, shared ones included
-PER_ANCHOR = 12e-6  # core-seconds to find pairs, windows and triplets of an anchor
+CPUINFO = Path("/proc/cpuinfo")
+# x86 instructions that multiply bfloat16. With avx512_bf16 (EPYC, Zen 5) torch's product took 0.1
+# to 0.25 of the float32 one at d = 64 to 384; with amx_bf16 (Xeon) 0.2 to
+# 0.25. Without them oneDNN widens to float32 first and it took longer than float32, so float32
+# products are taken, which leave no more than rounding to look at again (1.1 to 1.5 times the bare
+# product). bfloat16 of other architectures was never measured and is not taken.
+HALF = frozenset({"avx512_bf16", "amx_bf16"})
+
+
+@cache
+def fast_half() -> bool:
+    """Whether this machine multiplies bfloat16 much faster than float32: it has HALF.
+
+    torch must use them too: its own kernels may be held to less (ATEN_CPU_CAPABILITY).
+    """
+    able = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return able and library and bool(HALF & _flags())
+
+
+def _flags() -> set[str]:
+    """What the first processor says it can do; nothing where the system does not tell."""
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """An engine, why, and the expected cost.
-
-    shards: parts of the gallery, each of which fits mining.memory_gb. seconds: wall-clock on this
-    machine. memory_gb: the process's peak.
-    """
+    """An engine and why. shards: parts of the gallery, each of which fits mining.memory_gb."""
 
     engine: str
     reason: str
     shards: int
-    seconds: float
-    memory_gb: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return asdict(self)
 
 
-def choose(anchors: int, n: int, d: int, config: MiningConfig) -> Choice:
-    """How to mine `anchors` anchors against n gallery items of d dimensions."""
-    gallery_gb = n * (4 * d + 12) / 2**30
-    shards = -(-gallery_gb // config.memory_gb)
+def choose(n: int, d: int, config: MiningConfig) -> Choice:
+    """How to mine against n gallery items of d dimensions."""
+    gallery_gb = gallery_size(n, d)
+    shards = int(max(1, -(-gallery_gb // config.memory_gb)))
     engine, reason = config.engine.partition(":")[0], "mining.engine asks for it"
+    if shards > 1 and engine not in ("auto", "exact"):
+        raise InputError(
+            f"mining.engine {config.engine!r} holds the whole gallery, {gallery_gb:.3g} GB, which"
+            f' is over mining.memory_gb = {config.memory_gb:g}: raise it, or take "exact", which'
+            " goes through the gallery in parts"
+        )
     if engine == "auto" and shards > 1:
         engine = "exact"
-        reason = f"{gallery_gb:.1f} GB of gallery are over mining.memory_gb, so it is cut in shards"
+        reason = (
+            f"{gallery_gb:.3g} GB of gallery are over mining.memory_gb, so it is cut in shards, and"
+            " lists need all of it"
+        )
     elif engine == "auto" and config.recall >= 1:
         engine, reason = "exact", "mining.recall is 1"
     elif engine == "auto" and n <= EXACT_LIMIT:
         engine, reason = "exact", f"up to {EXACT_LIMIT:,} items exact costs no more than lists"
     elif engine == "auto":
         engine, reason = "approximate", f"over {EXACT_LIMIT:,} items lists cost less than exact"
-    product = 2.0 * anchors * n * d / product_rate()
-    threads = torch.get_num_threads()
+    return Choice(engine=engine, reason=reason, shards=shards)
+
+
+def gallery_size(n: int, d: int) -> float:
+    """Gigabytes of n vectors with their ids and labels."""
+    return n * (4 * d + 12) / 2**30
+
+
+EXACT_HALF, EXACT_FULL = 0.35, 1.15  # of the float32 product, hard and semi-hard of 4 positives
+VISITED = 24  # lists of sqrt(n) items that the join looks into for an anchor, shared ones included
+PER_ANCHOR = 12e-6  # core-seconds to find pairs, windows and triplets of an anchor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What mining will cost: wall-clock seconds on this machine, and the process's peak."""
+
+    seconds: float
+    memory_gb: float
+
+
+def expect(anchors: int, n: int, d: int, config: MiningConfig, rate: float) -> Forecast:
+    """The cost of what `choose` chooses. rate: see `product_rate`."""
+    choice = choose(n, d, config)
+    product = 2.0 * anchors * n * d / rate
     exact = product * (EXACT_HALF if fast_half() else EXACT_FULL)
     visited = min(1.0, VISITED / sqrt(n))
-    seconds = exact if engine == "exact" else exact * visited
-    seconds += anchors * PER_ANCHOR / threads
-    extra = 0.5 if engine == "exact" else 0.5 + n * d * 6 / 2**30  # a copy by lists, and in half
-    return Choice(
-        engine=engine,
-        reason=reason,
-        shards=int(max(1, shards)),
-        seconds=seconds,
-        memory_gb=min(gallery_gb, config.memory_gb) + extra,
-    )
+    seconds = exact if choice.engine == "exact" else exact * visited
+    seconds += anchors * PER_ANCHOR / torch.get_num_threads()
+    extra = 0.5 if choice.engine == "exact" else 0.5 + n * d * 6 / 2**30  # a copy by lists, in half
+    held = min(gallery_size(n, d), config.memory_gb)
+    return Forecast(seconds=seconds, memory_gb=held + extra)
 
 
 def product_rate() -> float:

@@ -160,15 +160,14 @@ def by_label(gallery: Embeddings, anchors: Rows | None = None) -> Problem:
     return whole if anchors is None else whole.block(anchors)
 
 
-def by_labels(ids: Int64, vectors: Float32, labels: Sequence[Sequence[str]]) -> Problem:
-    """Items with several labels each: positive = any label shared."""
-    items = np.repeat(np.arange(len(labels)), [len(own) for own in labels])
-    codes = np.unique([label for own in labels for label in own], return_inverse=True)[1]
-    holders = _class_lists(codes.astype(np.int32))
+def by_labels(ids: Int64, vectors: Float32, codes: Sequence[Int32]) -> Problem:
+    """Items with several labels each, by their codes: positive = any label shared."""
+    items = np.repeat(np.arange(len(codes)), [len(own) for own in codes])
+    holders = _class_lists(np.concatenate(codes))
     anchor, entry = holders.flat()  # every entry with every entry of the same label
     rows = np.arange(len(ids))
     lists = Lists.of(
-        np.concatenate([items[anchor], rows]), np.concatenate([items[entry], rows]), len(labels)
+        np.concatenate([items[anchor], rows]), np.concatenate([items[entry], rows]), len(codes)
     )
     return Problem(
         anchors=vectors,
@@ -189,6 +188,8 @@ def by_pairs(
     positives: Mapping[int, Sequence[int]],
 ) -> Problem:
     """Queries against a separate corpus; positives = the corpus ids given for each query id."""
+    if strangers := set(positives) - set(query_ids.tolist()):
+        raise InputError(f"positives name query {min(strangers)}, which is not there")
     rows_of = {int(item): row for row, item in enumerate(corpus_ids.tolist())}
     anchors: list[int] = []
     rows: list[int] = []

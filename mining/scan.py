@@ -15,8 +15,6 @@ compiled loops (mining.kernels) that skip 256 of them at a time.
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from time import perf_counter
 from typing import Self, TypeVar
 
 import numpy as np
@@ -25,6 +23,7 @@ from torch import Tensor
 
 from data.types import Float32, Int64
 from mining.kernels import scan_tile
+from mining.policy import fast_half
 from mining.problem import Problem, Rows
 
 # A tile of scores is 4 MB in bfloat16; smaller and larger ones were slower, none by over 10 %.
@@ -236,25 +235,6 @@ def half_slack(error: Float32, other: float, d: int) -> Float32:
     product = (error + other + error * other) * (1 + 2**-8)
     slack = product + np.where(product < 2**-8, 2**-9, 2**-8) + product_slack(d)
     return slack.astype(np.float32)
-
-
-@cache
-def fast_half() -> bool:
-    """Whether this machine multiplies bfloat16 at least twice as fast as float32 (measured)."""
-    generator = torch.Generator().manual_seed(0)
-    a = torch.randn(1024, 128, generator=generator)
-    b = torch.randn(2048, 128, generator=generator)
-    return 2 * _seconds(a.bfloat16(), b.bfloat16()) < _seconds(a, b)
-
-
-def _seconds(a: Tensor, b: Tensor) -> float:
-    """The best of five products."""
-    taken = []
-    for _ in range(5):
-        start = perf_counter()
-        _ = a @ b.T
-        taken.append(perf_counter() - start)
-    return min(taken)
 
 
 def undecided(problem: Problem, windows: Windows) -> float:

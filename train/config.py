@@ -1,8 +1,10 @@
 """What the user says about the encoder and its training."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from data.errors import InputError
+from data.types import KINDS
 from train.loss_config import LOSSES, SYNTHESES, GeneratorsConfig, LossesConfig
 
 OWN = ("conv", "ngram", "linear")
@@ -74,10 +76,17 @@ class TrainConfig:
     "semi_hard" miner. kinds: which mined kinds to train on. learning_rate: Adam's. save_every:
     steps between saves that a killed run resumes from.
     loss: `remine losses` lists them; "pml:Name" is one of pytorch-metric-learning. batches:
-    "triplets", the mined ones, or "pk", classes of per_class items each. miner: how a batch's
-    triplets are chosen; "auto" takes mined triplets as they come, and of PK batches all. memory:
-    embeddings of earlier steps as further candidates. synthesis: "none", "symmetrical", "hdml" or
-    "daml".
+    "triplets", the mined ones; "pk", classes of per_class items each; or "confusable", PK batches
+    of classes that the index takes for one another, with a share random_classes of them drawn from
+    all. miner: how a batch's triplets are chosen; "auto" takes mined triplets as they come, and of
+    PK batches all. memory: embeddings of earlier steps as further candidates. synthesis: "none",
+    "symmetrical", "hdml" or "daml".
+    warmup_rounds: an encoder's first so many rounds train on plain PK batches with warmup_miner,
+    before `batches` and `miner` take over. Where those are triplets, a PK batch has three items for
+    each, so that as many pass through the encoder.
+    refresh_when: end a round early, so that the next one mines again, when more than this share of
+    its triplets (of health.triplets sampled ones, every health.every steps) have changed their kind
+    since they were mined; 0 never. refresh_after: not before so many steps.
     precision: of the encoder's forward and backward pass, "fp32", "bf16" (autocast; weights and
     losses stay in float32), or "auto": bf16 where the processor or GPU multiplies it in hardware.
     """
@@ -91,10 +100,15 @@ class TrainConfig:
     loss: str = "triplet"
     batches: str = "triplets"
     per_class: int = 4
+    random_classes: float = 0.25
     miner: str = "auto"
     memory: int = 0
     synthesis: str = "none"
     precision: str = "fp32"
+    warmup_rounds: int = 0
+    warmup_miner: str = "semi_hard"
+    refresh_when: float = 0.0
+    refresh_after: int = 50
     losses: LossesConfig = field(default_factory=LossesConfig)
     generators: GeneratorsConfig = field(default_factory=GeneratorsConfig)
 
@@ -105,6 +119,8 @@ class TrainConfig:
             ("save_every", 1, 10_000_000),
             ("per_class", 1, 65_536),
             ("memory", 0, 10_000_000),
+            ("warmup_rounds", 0, 1000),
+            ("refresh_after", 1, 10_000_000),
         ):
             if not low <= (value := getattr(self, name)) <= high:
                 raise InputError(f"train.{name} is {value}; it must be {low} to {high}")
@@ -114,17 +130,33 @@ class TrainConfig:
             )
         if not 0 < self.learning_rate <= 1:
             raise InputError(f"train.learning_rate is {self.learning_rate}; it must be 0 to 1")
-        if not self.kinds or not set(self.kinds) <= {"hard", "semi_hard"}:
-            raise InputError(f"train.kinds is {list(self.kinds)}; known: hard, semi_hard")
+        if not self.kinds or not set(self.kinds) <= set(KINDS):
+            raise InputError(f"train.kinds is {list(self.kinds)}; known: {', '.join(KINDS)}")
+        if not 0 <= self.random_classes <= 1:
+            raise InputError(
+                f"train.random_classes is {self.random_classes}; it is a share, 0 to 1"
+            )
+        if not 0 <= self.refresh_when < 1:
+            raise InputError(f"train.refresh_when is {self.refresh_when}; it is a share, 0 to 1")
         if self.precision not in PRECISIONS:
             known = ", ".join(PRECISIONS)
             raise InputError(f"train.precision is {self.precision!r}; known: {known}")
         check_together(self)
+        if self.warmup_rounds:
+            _check_warmup(self)
 
     @property
     def online(self) -> bool:
         """Whether batches are PK batches rather than mined triplets."""
-        return self.batches == "pk"
+        return self.batches != "triplets"
+
+    def at(self, trained: int) -> Self:
+        """The settings of a round of an encoder that has been trained for `trained` rounds."""
+        if trained >= self.warmup_rounds:
+            return replace(self, warmup_rounds=0)
+        batch = self.batch if self.online else 3 * self.batch // self.per_class * self.per_class
+        warm = replace(self, warmup_rounds=0, refresh_when=0.0)
+        return replace(warm, batches="pk", batch=batch, miner=self.warmup_miner)
 
     @property
     def unsquared(self) -> bool:
@@ -132,6 +164,7 @@ class TrainConfig:
         return self.loss == "triplet" and self.losses.triplet.distance == "unsquared"
 
 
+BATCHES = ("triplets", "pk", "confusable")
 WHOLE_BATCH = ("n_pair", "lifted_structure", "angular", "softmax", "l2_softmax")
 """Losses that read a batch as a whole: nothing in it is chosen by a miner."""
 SYMMETRICAL = ("triplet", "n_pair", "lifted_structure", "angular")
@@ -142,8 +175,8 @@ def check_together(config: TrainConfig) -> None:
     external = config.loss.startswith("pml:")
     if not external and config.loss not in LOSSES:
         raise InputError(f"train.loss is {config.loss!r}; known: {', '.join(LOSSES)}, and pml:Name")
-    if config.batches not in ("triplets", "pk"):
-        raise InputError(f"train.batches is {config.batches!r}; known: triplets, pk")
+    if config.batches not in BATCHES:
+        raise InputError(f"train.batches is {config.batches!r}; known: {', '.join(BATCHES)}")
     if config.synthesis not in ("none", *SYNTHESES):
         known = ", ".join(("none", *SYNTHESES))
         raise InputError(f"train.synthesis is {config.synthesis!r}; known: {known}")
@@ -158,9 +191,30 @@ def check_together(config: TrainConfig) -> None:
         )
     if config.online:
         _check_batches(config)
+        if config.refresh_when:
+            raise InputError(
+                f"train.refresh_when is {config.refresh_when}, a share of mined triplets, and"
+                f' train.batches = "{config.batches}" reads none: leave it out'
+            )
     _check_candidates(config)
     if config.synthesis != "none":
         _check_synthesis(config)
+
+
+def _check_warmup(config: TrainConfig) -> None:
+    """Of the rounds before those that the other settings describe."""
+    if config.batches == "pk":
+        raise InputError(
+            f"train.warmup_rounds is {config.warmup_rounds}, and rounds after them train on PK"
+            ' batches too: set train.batches = "triplets" or "confusable", or leave it out'
+        )
+    try:
+        config.at(0)
+    except InputError as error:
+        raise InputError(
+            f"in the {config.warmup_rounds} rounds of train.warmup_rounds, with train.miner ="
+            f" train.warmup_miner = {config.warmup_miner!r}: {error}"
+        ) from None
 
 
 def _check_batches(config: TrainConfig) -> None:

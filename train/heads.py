@@ -41,8 +41,8 @@ class MlpBody(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """(m, given) float32 to (m, d)."""
         x = functional.normalize(vectors)
-        # Of length 1 the numbers are small; at about 1 each the layer learns as fast as it should.
-        hidden = functional.relu(self.widen(x * x.shape[1] ** 0.5))
+        # Small numbers on purpose: scaled up to about 1 each, the layer overfits within a round.
+        hidden = functional.relu(self.widen(x))
         features: Tensor = self.layer(x + self.narrow(hidden))
         return features
 

@@ -7,16 +7,16 @@ whether the round ran through or was killed and resumed from its last save.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data.errors import StoreError
 from data.inputs import Inputs
 from data.store import sync
 from data.types import Int64
@@ -31,21 +31,27 @@ from train.checkpoint import (
 )
 from train.config import TrainConfig
 from train.encoders import Encoder
+from train.health import Reading, RoundStoppedError, collapsed
 from train.loader import TripletLoader
 from train.losses import Batch, LossValue
 from train.objective import Objective
 from train.parallel import Alone, shared_out
 from train.precision import computing
+from train.probe import Baseline, Probe
 from train.sampler import PKSampler
 
 
 @dataclass
 class History:
-    """One entry a step. synthetic: the share of negatives that were, where there is a synthesis."""
+    """One entry a step. synthetic: the share of negatives that were, where there is a synthesis.
+
+    readings: what was measured meanwhile, a `Reading` each, as plain values.
+    """
 
     loss: list[float] = field(default_factory=list)
     active: list[float] = field(default_factory=list)
     synthetic: list[float] = field(default_factory=list)
+    readings: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, value: LossValue) -> None:
         """One step more."""
@@ -53,6 +59,15 @@ class History:
         self.active.append(value.active.item())
         if value.synthetic is not None:
             self.synthetic.append(value.synthetic.item())
+
+    def measure(self, baseline: Baseline, together: Alone) -> Reading:
+        """One measurement more, after the steps so far; all processes go by that of process 0."""
+        since = self.readings[-1]["step"] if self.readings else 0
+        reading = together.told(
+            baseline.read(len(self.loss), self.active[since:], self.loss[since:])
+        )
+        self.readings.append(asdict(reading))
+        return reading
 
 
 class Learner:
@@ -78,8 +93,9 @@ class Training:
 
     ids: (n,) int64 ascending, the id of each row of `inputs`. scratch: a folder for saves that a
     killed round resumes from. learner: None for the plain triplet loss. labels: (n,) int64 class
-    numbers, -1 for items that are not trained on, or None where they are unknown. augment: changes
-    the pictures of a batch, given a seed. bf16: the encoder computes in bfloat16.
+    numbers, -1 for items that are not trained on, or None where they are unknown. probe: what is
+    measured while it trains. augment: changes the pictures of a batch, given a seed. bf16: the
+    encoder computes in bfloat16.
     """
 
     encoder: Encoder
@@ -91,17 +107,40 @@ class Training:
     device: torch.device
     learner: Learner | None = None
     labels: Int64 | None = None
+    probe: Probe | None = None
     augment: Callable[[Tensor, int], Tensor] | None = None
     bf16: bool = False
 
     def run(self, config: TrainConfig, progress: Callable[[int, float, float], None]) -> History:
-        """Train config.steps steps; calls progress(step, loss, active fraction) after each."""
+        """Train config.steps steps; calls progress(step, loss, active fraction) after each.
+
+        Fewer where the triplets are stale before. A collapse is a RoundStoppedError that carries
+        the history.
+        """
+        history = History()
+        try:
+            self._run(config, progress, history)
+        except RoundStoppedError as error:
+            error.history = asdict(history)
+            raise
+        return history
+
+    def _run(
+        self,
+        config: TrainConfig,
+        progress: Callable[[int, float, float], None],
+        history: History,
+    ) -> None:
         learner = self.learner or Learner(
             Objective(config, dimensions=0, classes=0, items=0), config, self.device
         )
         optimizers = [self.optimizer, *learner.optimizers.values()]
         together = shared_out(self.encoder)
-        history, done = self._resume(learner)
+        # Measured against the encoder as it was given, so before a save takes its place.
+        baseline = self.probe and self.probe.baseline(self.encoder, self.inputs, self.device)
+        done = self._resume(learner, history)
+        if baseline and not done:
+            history.measure(baseline, together)
         self.encoder.train()
         # The steps come first: zip must not ask for one more batch, which would pass through the
         # encoder and move its batch statistics.
@@ -109,18 +148,31 @@ class Training:
         for step, batch in zip(steps, self._batches(done, together), strict=False):
             value: LossValue = learner.objective(batch, step_seed(self.loader.seed, step))
             if not torch.isfinite(value.loss):
-                raise StoreError(f"step {step}: the loss is {value.loss.item()}: the round stops")
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(value.loss)
-            for optimizer in optimizers:
-                optimizer.step()
+                raise RoundStoppedError(f"step {step}: the loss is {value.loss.item()}")
+            _update(optimizers, value.loss)
             history.add(value)
             progress(step, history.loss[-1], history.active[-1])
+            if baseline and baseline.probe.due(step, config.steps):
+                ends = is_stale(history.measure(baseline, together), config)
+                self._check(history, last=ends or step == config.steps)
+                if ends:
+                    break
             if together.writes and step % config.save_every == 0 and step < config.steps:
                 self._save(history, learner)
         self.encoder.eval()
-        return history
+
+    def _check(self, history: History, *, last: bool) -> None:
+        """Stop a round whose embedding has collapsed: at two measurements in a row, or at its end.
+
+        Early on, and with hard negatives, a spread may dip for some steps and recover.
+        """
+        assert self.probe is not None
+        readings = [Reading(**reading) for reading in history.readings]
+        config, classes = self.probe.config, self.probe.classes
+        late = readings[-1:] if last else readings[-2:]
+        low = [collapsed(readings[0], now, config, classes) for now in late]
+        if all(low) and (last or len(readings) > 2):
+            raise RoundStoppedError(f"step {late[-1].step}: {low[-1]}")
 
     def _batches(self, start: int, together: Alone) -> Iterator[Batch]:
         """Each batch through the encoder, in one forward pass."""
@@ -166,8 +218,8 @@ class Training:
         for folder in older:
             shutil.rmtree(folder)
 
-    def _resume(self, learner: Learner) -> tuple[History, int]:
-        """The state of the newest sound save, if there is one."""
+    def _resume(self, learner: Learner, history: History) -> int:
+        """Take up the newest sound save, if there is one; how many steps it had done."""
         for folder in reversed(_saves(self.scratch)):
             parts = {path.name: path.read_bytes() for path in folder.iterdir()}
             if folder.name.endswith(_hash(parts)):
@@ -175,9 +227,27 @@ class Training:
                 load_optimizer(self.optimizer, folder / "optimizer")
                 if "objective" in parts:
                     learner.load(folder / "objective")
-                history = History(**json.loads(parts["history"]))
-                return history, len(history.loss)
-        return History(), 0
+                vars(history).update(json.loads(parts["history"]))
+                return len(history.loss)
+        return 0
+
+
+def _update(optimizers: Sequence[torch.optim.Optimizer], loss: Tensor) -> None:
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+def is_stale(reading: Reading, config: TrainConfig) -> bool:
+    """Whether the round should end here, so that the next one mines again."""
+    return bool(
+        config.refresh_when
+        and reading.step >= config.refresh_after
+        and reading.stale is not None
+        and reading.stale > config.refresh_when
+    )
 
 
 def _saves(scratch: Path) -> list[Path]:

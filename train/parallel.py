@@ -7,6 +7,8 @@ sums, except in networks with batch statistics: there each share has its own, an
 are those of process 0, as is usual. Process 0 alone writes.
 """
 
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -14,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from data.errors import InputError
 from train.encoders import Encoder
+
+Told = TypeVar("Told")
 
 
 def process_count() -> int:
@@ -39,6 +43,10 @@ class Alone:
         """(share of m, ...) inputs to the features (m, d) float32 of the whole batch."""
         assert len(inputs) == m
         return self.encoder.features(inputs)
+
+    def told(self, value: Told) -> Told:
+        """What process 0 has for `value`."""
+        return value
 
 
 class Together(Alone):
@@ -73,6 +81,12 @@ class Together(Alone):
         ]
         parts[self.number] = own
         return torch.cat(parts)
+
+    def told(self, value: Told) -> Told:
+        """What process 0 has for `value`: its running statistics may differ from ours."""
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        return values[0]
 
     def _share(self, m: int, number: int) -> slice:
         size, larger = divmod(m, self.count)

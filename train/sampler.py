@@ -32,6 +32,19 @@ class PKSampler:
 
     def batches(self, start: int = 0) -> Iterator[Int64]:
         """(P * K,) int64 rows, by class, from batch number `start` on."""
+        wanted = self.wanted()
+        epoch_length = len(self.classes) // wanted
+        number = start
+        while True:
+            epoch, place = divmod(number, epoch_length)
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.classes))
+            rng = np.random.default_rng([self.seed, epoch, place])
+            taken = self.classes[order[place * wanted : (place + 1) * wanted]]
+            yield np.concatenate([self.items_of(c, rng) for c in taken])
+            number += 1
+
+    def wanted(self) -> int:
+        """P, the classes of a batch; refuses classes that are too few."""
         wanted = self.batch // self.per_class
         if len(self.classes) < max(2, wanted):
             raise InputError(
@@ -39,15 +52,7 @@ class PKSampler:
                 f" items, and train.batch = {self.batch} with train.per_class ="
                 f" {self.per_class} needs {wanted} in a batch; a smaller batch would help"
             )
-        epoch_length = len(self.classes) // wanted
-        number = start
-        while True:
-            epoch, place = divmod(number, epoch_length)
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.classes))
-            rng = np.random.default_rng([self.seed, epoch, place])
-            taken = order[place * wanted : (place + 1) * wanted]
-            yield np.concatenate([self._items(self.classes[c], rng) for c in taken])
-            number += 1
+        return wanted
 
     @property
     def singletons(self) -> int:
@@ -59,7 +64,8 @@ class PKSampler:
         """The classes that can fill their place."""
         return np.flatnonzero(self._sizes >= min(2, self.per_class))
 
-    def _items(self, label: int, rng: np.random.Generator) -> Int64:
+    def items_of(self, label: int, rng: np.random.Generator) -> Int64:
+        """(K,) rows of a class, drawn."""
         own = self._by_class[self._starts[label] : self._starts[label + 1]]
         rounds = -(-self.per_class // len(own))
         shuffled = np.concatenate([rng.permutation(own) for _ in range(rounds)])

@@ -50,6 +50,33 @@ def split_of(labels, **shares: float) -> dict[str, str]:
     return dict(pairs)
 
 
+def test_val_may_be_taken_from_named_training_classes():
+    labels = [f"c{i % 200}" for i in range(600)]
+    named = ["test" if i % 200 < 50 else "train" for i in range(600)]
+    source = Metadata(label=labels, split=named)
+    plain = catalogue(source, DataConfig())
+    found = catalogue(source, DataConfig(val_from_train=0.2))
+    val = found.splits == SPLITS.index(VAL)
+    assert (plain.splits[~val] == found.splits[~val]).all()
+    assert (plain.splits[val] == SPLITS.index(TRAIN)).all()
+    chosen = np.unique(found.label_codes[val])
+    assert 15 < len(chosen) < 45
+    assert not np.isin(found.label_codes[~val], chosen).any()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({}, "names no splits: data.val_share is for that"),
+        ({"split": ["train", "train", "val", "test"] * 2}, "names a split val itself"),
+    ],
+)
+def test_val_is_taken_from_training_classes_only_where_it_is_missing(columns, message):
+    source = Metadata(label=["a", "b", "c", "d"] * 2, **columns)
+    with pytest.raises(InputError, match=message):
+        catalogue(source, DataConfig(val_from_train=0.5))
+
+
 names = st.sets(st.integers(0, 10**6).map("class {}".format), min_size=6, max_size=40)
 
 

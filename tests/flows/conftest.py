@@ -1,6 +1,7 @@
 """A cycle small enough to run in seconds, on the real glyphs."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,3 +79,24 @@ def remine(tmp_path_factory: pytest.TempPathFactory) -> Remine:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cycled(small_config: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a finished small cycle, by plain functions; to be read only."""
+    from flows.config import load_config
+    from flows.console import Console
+    from flows.cycle import prepared, run_cycle
+    from flows.jobs import run_plain
+
+    folder = tmp_path_factory.mktemp("cycled")
+    (folder / "remine.toml").write_text(small_config)
+    with prepared(load_config(folder / "remine.toml"), run_plain, Console(quiet=True)) as given:
+        run_cycle(*given)
+    return folder / "store"
+
+
+@pytest.fixture
+def own_store(cycled: Path, tmp_path: Path) -> Path:
+    """A copy of that store, to write into."""
+    return shutil.copytree(cycled, tmp_path / "store", symlinks=True)

@@ -11,13 +11,14 @@ import torch
 
 from data.errors import InputError, StoreError
 from data.inputs import Inputs
-from data.store import Store
-from flows.ask import Question, answer
+from data.store import Store, Version
+from flows.ask import Question, queries_of
 from flows.config import load_config
 from flows.console import Console
 from flows.cycle import prepared, run_cycle
 from flows.features import load_checkpoint
 from flows.jobs import run_plain
+from flows.snapshot import Snapshot, Wish
 
 NETS = """
 from pathlib import Path
@@ -51,6 +52,15 @@ def cycle(config_file: Path, *overrides: str):
     config = load_config(config_file, overrides)
     with prepared(config, run_plain, Console(quiet=True)) as (run, items, inputs):
         return Store(config.store), run_cycle(run, items, inputs)
+
+
+def nearest(store: Store, version: Version, question: Question, base: Path):
+    """The id, the label and the distance of the nearest item."""
+    snapshot = Snapshot(store, version, base)
+    (queries,) = queries_of(snapshot, question)
+    found = snapshot.ask(queries, Wish(k=1))
+    row = found.rows[0, 0]
+    return snapshot.known.ids[row], snapshot.label_of(row), found.distances[0, 0]
 
 
 @pytest.fixture
@@ -104,14 +114,14 @@ def test_searching_goes_through_the_whole_encoder(nets, glyphs):
     assert version.artifacts["inputs"].card["shape"] == [1, 8, 8]
     item = pq.read_table(glyphs).slice(7, 1).to_pylist()[0]
     (nets.parent / "seven.png").write_bytes(item["image"])
-    question = Question(image=nets.parent / "seven.png", k=1)
-    ((found,),) = answer(store, version, question, nets.parent)
-    assert (found["id"], found["label"]) == (item["id"], item["label"])
-    assert found["distance"] < 1e-5
+    question = Question(image=nets.parent / "seven.png")
+    number, label, distance = nearest(store, version, question, nets.parent)
+    assert (number, label) == (item["id"], item["label"])
+    assert distance < 1e-5
     # With other code the stored index would answer wrongly: it is refused.
     (nets.parent / "nets.py").write_text(NETS + "# changed\n")
     with pytest.raises(StoreError, match="its source is not the one of the checkpoint"):
-        answer(store, version, question, nets.parent)
+        nearest(store, version, question, nets.parent)
 
 
 def test_changed_code_starts_from_a_fresh_encoder(nets):
@@ -151,8 +161,8 @@ def test_texts_through_minilm(config_file):
     settings = ("data.source=texts.parquet", "encoder.name=minilm", "encoder.frozen=true")
     store, version = cycle(config_file, *settings, "encoder.dimensions=0", *PK)
     assert version.artifacts["checkpoint"].files[0].bytes < 384 * 384 * 4 + 200
-    ((found,),) = answer(store, version, Question(text="feline animals", k=1))
-    assert found["label"] == "two cats"
+    _, label, _ = nearest(store, version, Question(text="feline animals"), config_file.parent)
+    assert label == "two cats"
     with pytest.raises(InputError, match="and of each text the encoder reads int32"):
         cycle(config_file, *settings[:2], "augment.shift=0.1")
 

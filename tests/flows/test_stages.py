@@ -23,8 +23,8 @@ def prepare(config_file: Path, *overrides: str) -> None:
     [
         ("encoder.name=ngram", "encoder.name is 'ngram'"),
         ("index.factory=Foo", "index.factory 'Foo' is not one that FAISS knows"),
-        ("index.factory=IVF1024,Flat", "needs 1024 vectors or more; there are 8"),
-        ("index.factory=PQ4x12", "needs 4096 vectors or more; there are 8"),
+        ("index.factory=IVF1024,Flat", "needs 1024 vectors or more beside the 82 that measure"),
+        ("index.factory=PQ4x12", "needs 4096 vectors or more beside the 82 that measure"),
         ('train.kinds=["hard", "semi_hard"]', "train.kinds asks for semi_hard"),
     ],
 )

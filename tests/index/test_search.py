@@ -4,13 +4,14 @@ import faiss
 import numpy as np
 import pytest
 
-from data.errors import InputError
+from data.errors import InputError, StoreError
 from data.types import Embeddings, unit
 from index.build import build_index
+from index.config import IndexConfig
 from index.search import MAX_K, Searcher
 
 N, D = 2000, 16
-FACTORIES = ["Flat", "IVF32,Flat"]
+FACTORIES = ["Flat", "IVF32,Flat", "HNSW16", "RR16,IVF32,Flat"]
 
 
 @pytest.fixture(scope="module")
@@ -23,29 +24,130 @@ def embeddings():
     )
 
 
+def stored(embeddings, path, factory, recall=1.0):
+    index, card = build_index(embeddings, IndexConfig(factory=factory, recall=recall))
+    faiss.write_index(index, str(path))
+    return Searcher(path, card)
+
+
 @pytest.fixture(scope="module", params=FACTORIES)
 def searcher(request, embeddings, tmp_path_factory):
-    """A searcher over the stored file, which visits every list, so that it is exact."""
+    """A searcher over the stored file, which is asked for every neighbour."""
+    return stored(embeddings, tmp_path_factory.mktemp("index") / "index.faiss", request.param)
+
+
+@pytest.fixture(scope="module")
+def lists(embeddings, tmp_path_factory):
+    """Lists that are asked for nine in ten."""
     path = tmp_path_factory.mktemp("index") / "index.faiss"
-    index, _ = build_index(embeddings, request.param)
-    faiss.write_index(index, str(path))
-    return Searcher(path, nprobe=32)
+    return stored(embeddings, path, "IVF32,Flat", 0.9)
+
+
+def nearest(embeddings, query, k, kept=None):
+    distances = ((embeddings.vectors - query.astype(np.float64)) ** 2).sum(axis=1)
+    if kept is not None:
+        distances[~kept] = np.inf
+    order = np.argsort(distances)[:k]
+    return embeddings.ids[order].tolist(), distances[order]
+
+
+QUERIES = unit(np.random.default_rng(1).standard_normal((9, D)).astype(np.float32))
 
 
 def test_finds_what_a_loop_finds(searcher, embeddings):
-    queries = unit(np.random.default_rng(1).standard_normal((9, D)).astype(np.float32))
-    found = searcher.search(queries, 5)
-    for row, query in enumerate(queries.astype(np.float64)):
-        distances = ((embeddings.vectors - query) ** 2).sum(axis=1)
-        nearest = np.argsort(distances)[:5]
-        assert found.ids[row].tolist() == embeddings.ids[nearest].tolist()
-        assert found.distances[row] == pytest.approx(distances[nearest], abs=1e-5)
+    found, _ = searcher.search(QUERIES, 5)
+    for row, query in enumerate(QUERIES):
+        ids, distances = nearest(embeddings, query, 5)
+        assert found.ids[row].tolist() == ids
+        assert found.distances[row] == pytest.approx(distances, abs=1e-5)
+
+
+@pytest.mark.parametrize("every", [2, 40, 700])
+def test_finds_what_a_loop_finds_among_the_kept(searcher, embeddings, every):
+    kept = np.arange(N) % every == 1
+    found, told = searcher.search(QUERIES, 5, kept=kept)
+    assert told.kept == kept.sum()
+    for row, query in enumerate(QUERIES):
+        ids, distances = nearest(embeddings, query, min(5, int(kept.sum())), kept)
+        assert found.ids[row, : len(ids)].tolist() == ids
+        assert found.distances[row, : len(ids)] == pytest.approx(distances, abs=1e-5)
+        assert (found.ids[row, len(ids) :] == -1).all()
+
+
+@pytest.mark.parametrize("factory", ["PQ8x4", "IVF32,PQ8x4fs,RFlat"])
+def test_only_the_kept_are_found_where_vectors_are_not_whole(embeddings, tmp_path, factory):
+    searcher = stored(embeddings, tmp_path / "index.faiss", factory)
+    for every in (3, 500):
+        kept = np.arange(N) % every == 1
+        found, _ = searcher.search(QUERIES, 5, kept=kept)
+        assert (found.ids[:, : min(5, kept.sum())] >= 0).all()
+        assert set(found.ids.ravel().tolist()) - {-1} <= set(embeddings.ids[kept].tolist())
+
+
+def test_a_filter_that_keeps_nothing_finds_nothing(searcher):
+    found, told = searcher.search(QUERIES, 3, kept=np.zeros(N, bool))
+    assert (found.ids == -1).all()
+    assert np.isinf(found.distances).all()
+    assert told.kept == 0
+
+
+def test_the_setting_follows_the_wished_recall(lists, embeddings):
+    settings = []
+    for recall in (0.3, 0.9, 0.99, 1.0):
+        found, told = lists.search(QUERIES, 10, recall=recall)
+        point = next(p for p in lists.card.curve if p.setting == told.setting)
+        assert told.measured == point.recall_10 >= recall
+        settings.append(told.setting)
+    assert settings == sorted(settings)
+    assert settings[0] < settings[-1]
+    for row, query in enumerate(QUERIES):
+        assert found.ids[row].tolist() == nearest(embeddings, query, 10)[0]
+
+
+def test_a_filter_turns_the_knob_further(lists):
+    plain = lists.search(QUERIES, 10, recall=0.5)[1]
+    half = lists.search(QUERIES, 10, recall=0.5, kept=np.arange(N) % 2 == 0)[1]
+    assert half.setting == min(32, 2 * plain.setting)
+    assert half.measured is None
+
+
+def test_what_few_lists_do_not_hold_is_looked_for_everywhere(lists):
+    found, told = lists.search(QUERIES, N, recall=0.01)
+    assert told.widened == 9
+    assert (np.sort(found.ids, axis=1) == lists.ids).all()
+
+
+def test_explain_counts_the_vectors_in_the_visited_lists(lists):
+    _, told = lists.search(QUERIES, 10, recall=0.5, explain=True)
+    inner = faiss.extract_index_ivf(lists.inner)
+    seen = 0
+    for query in QUERIES:
+        _, near = inner.quantizer.search(query[None], told.setting)
+        seen += sum(inner.invlists.list_size(int(number)) for number in near[0])
+    assert told.visited == pytest.approx(seen / (9 * N))
+    text = " ".join(told.lines())
+    assert f"nprobe {told.setting}" in text
+    assert f"{told.measured:.4f} as measured" in text
+
+
+def test_a_card_of_another_index_is_refused(embeddings, tmp_path, lists):
+    half = embeddings.take(np.arange(N // 2))
+    index, _ = build_index(half, IndexConfig(factory="Flat"))
+    faiss.write_index(index, str(tmp_path / "index.faiss"))
+    with pytest.raises(StoreError, match="holds 1000 items, its card says 2000"):
+        Searcher(tmp_path / "index.faiss", lists.card)
+
+
+@pytest.mark.parametrize("recall", [0.0, -1.0, 1.5, float("nan")])
+def test_refuses_a_recall_out_of_range(searcher, recall):
+    with pytest.raises(InputError, match="recall is"):
+        searcher.search(QUERIES, 1, recall=recall)
 
 
 @pytest.mark.parametrize("k", [1, 3, 100])
 def test_shapes_and_order(searcher, embeddings, k):
     # Many queries at once take another path through FAISS, by products, which could round below 0.
-    found = searcher.search(embeddings.vectors[:64], k)
+    found, _ = searcher.search(embeddings.vectors[:64], k)
     assert found.ids.shape == found.distances.shape == (64, k)
     assert (found.distances >= 0).all()
     assert (np.diff(found.distances, axis=1) >= 0).all()
@@ -53,7 +155,7 @@ def test_shapes_and_order(searcher, embeddings, k):
 
 def test_a_stored_vector_finds_itself_first(searcher, embeddings):
     ids = embeddings.ids[[0, 17, N - 1]]
-    found = searcher.search(searcher.vectors(ids), 4)
+    found, _ = searcher.search(searcher.vectors(ids), 4)
     assert found.ids[:, 0].tolist() == ids.tolist()
     assert found.distances[:, 0] == pytest.approx([0, 0, 0], abs=1e-6)
 
@@ -61,29 +163,21 @@ def test_a_stored_vector_finds_itself_first(searcher, embeddings):
 def test_stored_vectors_come_back_unchanged(searcher, embeddings):
     rows = np.array([5, 4, 1999])
     stored = searcher.vectors(embeddings.ids[rows])
-    np.testing.assert_array_equal(stored, embeddings.vectors[rows])
+    np.testing.assert_allclose(stored, embeddings.vectors[rows], atol=1e-6)
 
 
 def test_fewer_items_than_k(searcher, embeddings):
-    found = searcher.search(embeddings.vectors[:2], N + 3)
+    found, _ = searcher.search(embeddings.vectors[:2], N + 3)
     assert (found.ids[:, :N] >= 0).all()
     assert (found.ids[:, N:] == -1).all()
     assert np.isinf(found.distances[:, N:]).all()
     assert np.isfinite(found.distances[:, :N]).all()
 
 
-def test_nprobe_is_set(embeddings, tmp_path):
-    index, _ = build_index(embeddings, "IVF32,Flat")
-    faiss.write_index(index, str(tmp_path / "index.faiss"))
-    for nprobe in (1, 7):
-        searcher = Searcher(tmp_path / "index.faiss", nprobe)
-        assert faiss.extract_index_ivf(searcher.index).nprobe == nprobe
-
-
 def test_queries_of_other_layouts_are_taken(searcher, embeddings):
-    wanted = searcher.search(embeddings.vectors[:6:2], 3)
+    wanted, _ = searcher.search(embeddings.vectors[:6:2], 3)
     for queries in (embeddings.vectors[:6:2].astype(np.float64), embeddings.vectors[:6][::2]):
-        np.testing.assert_array_equal(searcher.search(queries, 3).ids, wanted.ids)
+        np.testing.assert_array_equal(searcher.search(queries, 3)[0].ids, wanted.ids)
 
 
 @pytest.mark.parametrize("shape", [(2, D + 1), (2, D - 1), (D,), (1, 2, D)])

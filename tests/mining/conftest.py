@@ -1,15 +1,14 @@
 """Problems to mine, and the plain loop that says what is right."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
-import mining.policy
 from data.types import EASY, HARD, SEMI_HARD, unit
 from mining.config import MiningConfig
-from mining.miner import make_problem
+from mining.inputs import make_problem
 from mining.problem import Problem
 
 BY_CHANCE = ("random_semi_hard", "rank_band", "uniform", "distance_weighted")
@@ -63,7 +62,8 @@ class Oracle:
             kept = set(sorted(key, key=key.__getitem__)[:limit])
             return [pair for pair in pairs if pair[1] in kept]
         if limit:
-            return pairs[:limit] if how == "easiest" else pairs[-limit:]
+            far = sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
+            return pairs[:limit] if how == "easiest" else sorted(far[:limit])
         return pairs
 
     def negatives(self, anchor: int) -> list[tuple[np.float32, int, int]]:
@@ -160,14 +160,6 @@ def _loop_hash() -> Callable[..., int]:
     return loop_hash
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_stopwatch() -> Iterator[None]:
-    """Every call would time products for 20 ms to foretell its cost."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mining.policy, "product_rate", lambda: 1e11)
-        yield
-
-
 @pytest.fixture(scope="session")
 def clustered():
     """n vectors in classes that interleave, as (vectors, labels)."""
@@ -188,20 +180,3 @@ def clustered():
 def problem_of():
     """(vectors, labels) to a problem."""
     return lambda vectors, labels: make_problem(vectors, labels, None, None, None)
-
-
-@pytest.fixture(scope="session")
-def as_set():
-    """What was mined, without distances and in no order."""
-
-    def rows(triplets) -> set[tuple[int, ...]]:
-        columns = (triplets.anchor_id, triplets.positive_id, triplets.negative_id, triplets.kind)
-        return set(zip(*(column.tolist() for column in columns), strict=True))
-
-    return rows
-
-
-@pytest.fixture(scope="session")
-def as_bytes():
-    """Every bit of what was mined."""
-    return lambda triplets: [column.tobytes() for column in triplets.columns().values()]

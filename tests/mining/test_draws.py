@@ -8,7 +8,8 @@ import pytest
 from data.types import unit
 from mining import MiningConfig, mine
 from mining.engines import Exact
-from mining.miner import make_problem, mine_block
+from mining.inputs import make_problem
+from mining.miner import mine_block
 from mining.windows import LISTED
 
 

@@ -197,7 +197,8 @@ def test_a_factory_is_chosen_where_none_is_named(small):
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_a_given_index_is_mined_through(clustered, as_set, shuffled):
     vectors, labels = clustered(1500)
-    ids = np.random.default_rng(0).choice(10**9, 1500, replace=False)
+    ids = np.random.default_rng(0).choice(10**9, 1500, replace=False) - 5 * 10**8
+    ids[7] = -1  # FAISS's own sign for none
     order = np.random.default_rng(1).permutation(1500) if shuffled else np.arange(1500)
     index = faiss.IndexIDMap2(faiss.IndexFlatL2(32))
     index.add_with_ids(vectors[order], ids[order])

@@ -1,5 +1,7 @@
 """The same bits from any tiling, threads, product, shards and order, and why: the slack."""
 
+import subprocess
+import sys
 from itertools import pairwise
 
 import hypothesis.strategies as st
@@ -215,3 +217,19 @@ def test_windows_must_fit_the_anchors(problem):
     windows = ask(problem, CONFIG, 0)[1].windows
     with pytest.raises(ValueError, match="9 anchors need as many starts"):
         mining.scan.scan(problem.block(slice(9)), windows, Found.nothing(windows))
+
+
+@pytest.mark.parametrize("engine", ["exact", "approximate", "faiss:IVF4,Flat"])
+def test_mining_leaves_torch_the_threads_it_had(engine):
+    # A thread more would change the bits of what is trained next; in a process of its own, since
+    # numba sets up its pool once.
+    program = (
+        "import torch\ntorch.set_num_threads(1)\nimport numpy as np\n"
+        "from mining import MiningConfig, mine\nfrom mining.config import NEGATIVES\n"
+        "vectors = np.random.default_rng(0).normal(size=(400, 8))\n"
+        f"config = MiningConfig(negatives=NEGATIVES, engine={engine!r}, recall=0.5,"
+        " recall_neighbours=0.5)\n"
+        "mine(vectors, [i % 40 for i in range(400)], config=config)\n"
+        "assert torch.get_num_threads() == 1, torch.get_num_threads()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

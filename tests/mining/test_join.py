@@ -13,8 +13,9 @@ from data.types import Embeddings, unit
 from mining import MiningConfig
 from mining.config import NEGATIVES
 from mining.engines import Exact, Join
+from mining.inputs import make_problem
 from mining.join import Lists, nearest, train_centroids
-from mining.miner import by_anchor, make_problem, mine_block
+from mining.miner import by_anchor, mine_block
 from mining.problem import by_label
 from mining.recall import ANY_DEPTH
 from mining.scan import Found, Windows

@@ -63,6 +63,26 @@ def test_equal_distances_go_by_id():
     assert shuffled.ids[pairs.positive].tolist() == gallery.ids[1:].tolist()
 
 
+@pytest.mark.parametrize("positives", ["hardest", "easiest"])
+@pytest.mark.parametrize("limit", [0, 1, 2, 4])
+def test_of_equally_far_positives_the_lower_ids_are_taken(positives, limit):
+    gallery = gallery_of([0] * 7)
+    gallery.vectors[1:5] = gallery.vectors[1]  # four as far as one another, two elsewhere
+    config = MiningConfig(positives=positives, max_positives=limit)
+    pairs = find(by_label(gallery, np.array([0])), config, 0)
+    sign = -1 if positives == "hardest" else 1
+    every = [(int(p), np.float32(d)) for _, p, d in loop_distances(gallery, 0)]
+    wanted = sorted(every, key=lambda pair: (sign * pair[1], pair[0]))[: limit or 1]
+    assert sorted(pairs.positive.tolist()) == sorted(row for row, _ in wanted)
+
+
+def loop_distances(gallery, anchor):
+    """(anchor, row, d_ap) of every other row."""
+    wide = gallery.vectors.astype(np.float64)
+    others = [row for row in range(len(gallery)) if row != anchor]
+    return [(anchor, row, ((wide[anchor] - wide[row]) ** 2).sum()) for row in others]
+
+
 def test_singletons_have_no_pairs():
     pairs = find_pairs(gallery_of([4, 2, 9]), np.arange(3), 0, seed=0)
     assert len(pairs.anchor) == 0

@@ -1,15 +1,17 @@
 """What may be asked of mining: settings, arguments, and the engine that follows from them."""
 
+from datetime import date
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 
 import mining.policy
 from data.errors import InputError
 from mining import MiningConfig, mine
 from mining.config import NEGATIVES, POSITIVES
-from mining.policy import EXACT_LIMIT, choose
+from mining.policy import EXACT_LIMIT, choose, expect, fast_half
 from mining.problem import by_pairs
 
 AUTO = MiningConfig()
@@ -25,7 +27,7 @@ RANGES = {
     "recall": (0.5, 1),
     "recall_neighbours": (0.5, 1),
     "candidates": (1, 10_000),
-    "memory_gb": (0.01, 10_000),
+    "memory_gb": (0.00001, 10_000),
     "unit_anchors": (64, 1_000_000),
 }
 
@@ -33,7 +35,8 @@ RANGES = {
 @pytest.mark.parametrize("name", RANGES)
 def test_numbers_out_of_range_are_refused(name):
     low, high = RANGES[name]
-    for value in (low - 1, high + 1, float("nan")):
+    whole = isinstance(getattr(AUTO, name), int)
+    for value in (low - 1, high + 1, *([] if whole else [float("nan")])):
         with pytest.raises(InputError) as caught:
             MiningConfig(**{name: value})
         assert str(caught.value) == f"mining.{name} is {value}; it must be {low} to {high}"
@@ -56,6 +59,13 @@ def test_numbers_out_of_range_are_refused(name):
         ({"band": (0, 1001)}, r"mining.band is \[0, 1001\]; it is two ranks, at most 1000"),
         ({"band": (5,)}, r"mining.band is \[5\]; it is two ranks"),
         ({"engine": "fast"}, "mining.engine is 'fast'; known: auto, exact, approximate, faiss:"),
+        ({"per_pair": 1.5}, "mining.per_pair is 1.5; it must be a whole number"),
+        ({"per_pair": True}, "mining.per_pair is True; it must be a whole number"),
+        ({"recall": "high"}, "mining.recall is 'high'; it must be a number"),
+        ({"second_negative": 1}, "mining.second_negative is 1; it must be true or false"),
+        ({"engine": None}, "mining.engine is None; it must be a text"),
+        ({"negatives": "hard"}, "mining.negatives is 'hard'; it must be a list of texts"),
+        ({"band": (1.5, 3)}, r"mining.band is \(1.5, 3\); it must be a list of whole numbers"),
         ({"engine": "faiss"}, "mining.engine is 'faiss'; known: auto, exact, approximate, faiss:"),
     ],
 )
@@ -69,10 +79,50 @@ def test_every_strategy_is_known():
         assert MiningConfig(positives=positives, negatives=NEGATIVES, band=(0, 1000))
 
 
+def test_numbers_of_numpy_are_numbers():
+    config = MiningConfig(per_pair=np.int64(2), margin=np.float32(0.5), recall=1)
+    assert (config.per_pair, config.margin, config.recall) == (2, 0.5, 1)
+
+
+LABELS = ["a"] * 3
+QUERY = np.ones((1, 2))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({}, "3 vectors need 3 labels"),
+        ({"labels": "aaa"}, "3 vectors need 3 labels"),
+        ({"labels": np.array(3)}, "3 vectors need 3 labels"),
+        ({"labels": {0: "a", 1: "a", 2: "a"}}, "3 vectors need 3 labels"),
+        ({"labels": [1, "1", 1]}, "labels are of types that do not sort: int, str; make them one"),
+        ({"labels": ["a", None, "a"]}, "the label of vector 1 is missing"),
+        ({"labels": np.array([1, 2, np.nan])}, "the label of vector 2 is missing"),
+        ({"labels": [["a"], "a", ["a"]]}, "label 1 is no list, others are; make all lists"),
+        ({"labels": [["a"], ["a"], ["a", None]]}, "the label of vector 2 is missing"),
+        ({"labels": [["a"], [1], ["a"]]}, "labels are of types that do not sort: int, str"),
+        ({"labels": LABELS, "ids": np.arange(3) + 0.5}, "ids are float64; they must be integers"),
+        ({"labels": LABELS, "ids": ["a", "b", "c"]}, "ids are <U1; they must be integers"),
+        ({"labels": LABELS, "ids": np.arange(3)[:, None]}, "ids must be 3 different integers"),
+        ({"labels": LABELS, "ids": np.array([1, 2, 2**63], np.uint64)}, "ids are uint64; they"),
+        ({"labels": LABELS, "seed": -1}, "seed is -1; it must be a whole number, 0 to"),
+        ({"labels": LABELS, "seed": 2**63}, "seed is 9223372036854775808; it must be a whole"),
+        ({"labels": LABELS, "seed": 0.5}, "seed is 0.5; it must be a whole number"),
+        ({"labels": LABELS, "same_as": [0, 1]}, r"same_as has shape \(2,\); it must be \(p, 2\)"),
+        ({"labels": LABELS, "same_as": [[0, 0.5]]}, "same_as ids are float64; they must be"),
+        ({"labels": LABELS, "config": {}}, "config must be a MiningConfig, and index an index"),
+        ({"labels": LABELS, "index": "x"}, "config must be a MiningConfig, and index an index"),
+        ({"labels": LABELS, "queries": QUERY, "positives": {}}, "give labels, or queries with"),
+        ({"positives": {0: [1]}}, "queries need positives, and these queries"),
+        ({"queries": np.ones(2), "positives": {}}, r"query rows are float64 of shape \(2,\);"),
+        ({"queries": np.ones((1, 3)), "positives": {}}, "queries have 3 dimensions, vectors 2"),
+        ({"queries": QUERY * np.nan, "positives": {}}, "query 0 has length nan: it has no"),
+        ({"queries": QUERY, "positives": {1: [0]}}, "positives name query 1, which is not there"),
+        ({"queries": QUERY, "positives": [[0]]}, "positives must map query number -> ids"),
+        ({"queries": QUERY, "positives": {"a": [0]}}, "positives: query 'a' is no whole number"),
+        ({"queries": QUERY, "positives": {0: 1}}, "positives of query 0 are 1; they must be a"),
+        ({"queries": QUERY, "positives": {0: [[1]]}}, r"positives of query 0 are \[\[1\]\]; they"),
+        ({"queries": QUERY, "positives": {0: ["a"]}}, "positives of query 0 are <U1; they must"),
         ({"labels": ["a", "b"]}, "3 vectors need 3 labels"),
         ({"labels": ["a"] * 3, "ids": np.array([1, 1, 2])}, "3 different integers"),
         ({"labels": ["a"] * 3, "ids": np.array([1, 2, 3, 4])}, "3 different integers"),
@@ -99,6 +149,35 @@ def test_vectors_without_direction_are_refused(bad):
         mine(vectors, ["a"] * 3)
 
 
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.ones(3), r"vector rows are float64 of shape \(3,\); they must be \(n, d\) numbers"),
+        ([["a", "b"]] * 3, r"vector rows are <U1 of shape \(3, 2\); they must be"),
+        ([[1, 2], [1], [1, 2]], r"vector rows differ in length; they must be \(n, d\) numbers"),
+        (np.ones((3, 2)) * 1j, "vector rows are complex128"),
+        (np.array([[1, 1], [1e300, 1], [1, 1]]), "vector 1 has length inf: it has no direction"),
+        (np.ones((3, 0)), "vector 0 has length 0"),
+    ],
+)
+def test_what_are_no_vectors_is_refused(vectors, message):
+    with pytest.raises(InputError, match=message):
+        mine(vectors, ["a"] * 3)
+
+
+def test_a_bad_vector_is_named_by_its_place_not_by_its_id():
+    vectors = np.ones((3, 2))
+    vectors[2] = 0
+    with pytest.raises(InputError, match="vector 2 has length 0"):
+        mine(vectors, ["a"] * 3, ids=np.array([9, 8, 7]))
+
+
+def test_the_largest_seed_mines(clustered):
+    vectors, labels = clustered(300)
+    config = MiningConfig(engine="approximate")
+    assert len(mine(vectors, labels, config=config, seed=2**63 - 1).triplets)
+
+
 def test_no_vectors_at_all_are_refused():
     with pytest.raises(InputError):
         mine(np.zeros((0, 4), np.float32), [])
@@ -121,9 +200,17 @@ def test_labels_of_any_kind_that_sorts():
     vectors = np.random.default_rng(0).normal(size=(12, 3))
     kinds = [[i % 3 for i in range(12)], [f"{i % 3}" for i in range(12)], np.arange(12) % 3 * 0.5]
     kinds.append([{f"{i % 3}"} for i in range(12)])
+    kinds.append([date(2000, 1, 1 + i % 3) for i in range(12)])
+    kinds.append([True if i % 3 == 1 else i % 3 for i in range(12)])
     mined = [mine(vectors, labels).triplets for labels in kinds]
     for other in mined[1:]:
         np.testing.assert_array_equal(other.negative_id, mined[0].negative_id)
+
+
+def test_items_without_a_label_have_no_positives():
+    mined = mine(np.random.default_rng(0).normal(size=(6, 3)), [[], [1], [1], [], [2], [2]])
+    assert set(mined.triplets.anchor_id.tolist()) <= {1, 2, 4, 5}
+    assert mined.stats.singletons == 2
 
 
 def test_a_query_that_is_the_id_of_an_item_is_another_thing():
@@ -136,16 +223,19 @@ def test_a_query_that_is_the_id_of_an_item_is_another_thing():
     assert hard.negative_id.tolist() == [0]
 
 
+RATE = 1e11
+
+
 def test_small_galleries_are_mined_exactly_and_large_ones_by_lists():
-    assert choose(1000, EXACT_LIMIT, 64, AUTO).engine == "exact"
-    assert choose(1000, EXACT_LIMIT + 1, 64, AUTO).engine == "approximate"
-    assert choose(1000, 10**6, 64, MiningConfig(recall=1.0)).engine == "exact"
+    assert choose(EXACT_LIMIT, 64, AUTO).engine == "exact"
+    assert choose(EXACT_LIMIT + 1, 64, AUTO).engine == "approximate"
+    assert choose(10**6, 64, MiningConfig(recall=1.0)).engine == "exact"
 
 
 @pytest.mark.parametrize("engine", ["exact", "approximate", "faiss:Flat", "faiss:"])
 @pytest.mark.parametrize("n", [10, 10**6])
 def test_who_names_an_engine_gets_it(engine, n):
-    choice = choose(1000, n, 64, MiningConfig(engine=engine))
+    choice = choose(n, 64, MiningConfig(engine=engine))
     assert choice.engine == engine.partition(":")[0]
     assert choice.reason == "mining.engine asks for it"
 
@@ -153,19 +243,28 @@ def test_who_names_an_engine_gets_it(engine, n):
 def test_a_gallery_over_the_memory_is_cut_in_shards():
     n, d = 10**6, 128
     needed = n * (4 * d + 12) / 2**30
-    one = choose(n, n, d, MiningConfig(memory_gb=needed * 1.01))
+    enough, little = MiningConfig(memory_gb=needed * 1.01), MiningConfig(memory_gb=0.1)
+    one, five = choose(n, d, enough), choose(n, d, little)
     assert (one.engine, one.shards) == ("approximate", 1)
-    five = choose(n, n, d, MiningConfig(memory_gb=0.1))
     assert (five.engine, five.shards) == ("exact", 5)
     assert "cut in shards" in five.reason
-    assert five.memory_gb < one.memory_gb
+    costs = [expect(n, n, d, config, RATE).memory_gb for config in (little, enough)]
+    assert costs == sorted(costs)
+
+
+@pytest.mark.parametrize("engine", ["approximate", "faiss:Flat"])
+def test_what_needs_all_of_the_gallery_is_refused_where_it_does_not_fit(engine):
+    config = MiningConfig(engine=engine, memory_gb=0.1)
+    with pytest.raises(InputError, match=r'over mining.memory_gb = 0.1: raise it, or take "exact"'):
+        choose(10**6, 128, config)
+    assert choose(10**5, 128, config).shards == 1
 
 
 def test_shards_grow_with_the_gallery_and_shrink_with_memory():
-    shards = [choose(n, n, 64, MiningConfig(memory_gb=0.05)).shards for n in (10, 10**5, 10**6)]
+    shards = [choose(n, 64, MiningConfig(memory_gb=0.05)).shards for n in (10, 10**5, 10**6)]
     assert shards == sorted(shards)
     assert shards[0] == 1 < shards[-1]
-    shards = [choose(10, 10**6, 64, MiningConfig(memory_gb=m)).shards for m in (0.01, 0.1, 1)]
+    shards = [choose(10**6, 64, MiningConfig(memory_gb=m)).shards for m in (0.01, 0.1, 1)]
     assert shards == sorted(shards, reverse=True)
 
 
@@ -177,19 +276,54 @@ def test_costs_grow_with_the_work(engine):
         [(1000, 10**k, 64) for k in range(2, 6)],
         [(1000, 10**4, d) for d in (8, 64, 512)],
     ):
-        costs = [choose(*size, config) for size in sizes]
+        costs = [expect(*size, config, RATE) for size in sizes]
         assert all(a.seconds < b.seconds for a, b in pairwise(costs))
         assert all(a.memory_gb <= b.memory_gb for a, b in pairwise(costs))
 
 
 def test_lists_cost_less_than_exact_where_they_are_chosen():
-    n = EXACT_LIMIT + 1
-    lists, exact = (choose(n, n, 128, MiningConfig(engine=e)) for e in ("auto", "exact"))
+    n = 3 * EXACT_LIMIT
+    configs = [MiningConfig(engine=engine) for engine in ("auto", "exact")]
+    lists, exact = (expect(n, n, 128, config, RATE) for config in configs)
     assert lists.seconds < exact.seconds
 
 
-def test_a_faster_machine_takes_less_time(monkeypatch):
-    slow = choose(10**5, 10**5, 64, AUTO).seconds
-    monkeypatch.setattr(mining.policy, "product_rate", lambda: 1e12)
-    assert choose(10**5, 10**5, 64, AUTO).seconds < slow
-    assert choose(10**5, 10**5, 64, AUTO).to_json()["engine"] == "exact"
+def test_a_faster_machine_takes_less_time():
+    slow, fast = (expect(10**5, 10**5, 64, AUTO, rate).seconds for rate in (RATE, 10 * RATE))
+    assert fast < slow
+
+
+@pytest.mark.parametrize(
+    ("flags", "capability", "wanted"),
+    [
+        ("fpu avx2 avx512f avx512_bf16", "AVX512", True),
+        ("fpu amx_bf16 amx_tile", "AVX512", True),
+        ("fpu avx2 avx512f avx512_vnni", "AVX512", False),
+        ("fpu avx512_bf16", "AVX2", False),  # as ATEN_CPU_CAPABILITY=avx2 has it
+        ("fpu avx512_bf16x", "AVX512", False),
+        (None, "AVX512", False),
+    ],
+)
+def test_products_are_halved_by_what_the_processor_says(
+    monkeypatch, tmp_path, flags, capability, wanted
+):
+    if flags:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t: x\n")
+    monkeypatch.setattr(mining.policy, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    fast_half.cache_clear()
+    try:
+        assert fast_half() is wanted
+    finally:
+        fast_half.cache_clear()
+
+
+def test_nothing_is_timed_when_mining_is_decided(monkeypatch, clustered):
+    def stopped() -> float:
+        raise AssertionError
+
+    monkeypatch.setattr(mining.policy, "perf_counter", stopped)
+    for engine in ("auto", "approximate"):
+        mine(*clustered(300), config=MiningConfig(engine=engine))
+    with pytest.raises(AssertionError):
+        mining.policy.product_rate()

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from data.types import EASY, SEMI_HARD, Embeddings, unit
 from mining import MiningConfig, mine
 from mining.config import NEGATIVES, POSITIVES
-from mining.miner import make_problem, mine_problem
+from mining.inputs import make_problem
+from mining.miner import mine_problem
 from mining.problem import by_label
 
 KINDS = ("random", "equal", "grid", "opposite", "copies", "near")

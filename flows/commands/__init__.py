@@ -1,0 +1,1 @@
+"""The command line's groups, one a module. Heavy libraries are imported where they are used."""

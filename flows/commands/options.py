@@ -1,0 +1,65 @@
+"""Options that several commands take, and the store that they name."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data.errors import InputError
+from data.store import Store, Version
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="TOML file; default ./remine.toml, else the embedded glyphs."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", metavar="TABLE.KEY=VALUE", help="Override one setting; may be repeated."
+    ),
+]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="A store's folder; default: the config's.")
+]
+VersionOption = Annotated[int, typer.Option("--version", help="A published version; 0: current.")]
+ServedOption = Annotated[
+    int, typer.Option("--version", help="A published version; 0: the served one.")
+]
+RoundOption = Annotated[int, typer.Option("--round", help="A round; -1: the last one mined.")]
+
+
+def store_of(root: Path | None, config: Path | None) -> Store:
+    """The store that was named."""
+    from flows.config import find_config, load_config
+
+    return Store(root or load_config(find_config(config)).store)
+
+
+def base_of(config: Path | None) -> Path:
+    """The folder of the config, where an encoder of the user's own lies."""
+    from flows.config import find_config
+
+    path = find_config(config)
+    return path.absolute().parent if path else Path.cwd()
+
+
+def opened(root: Path | None, config: Path | None, number: int) -> tuple[Store, Version]:
+    """The store that was named, and the version of that number or the current one."""
+    store = store_of(root, config)
+    return store, _found(store, store.version(number) if number else store.current())
+
+
+def opened_served(root: Path | None, config: Path | None, number: int) -> tuple[Store, Version]:
+    """The store that was named, and the version of that number or the served one."""
+    from data.pins import served
+
+    store = store_of(root, config)
+    return store, _found(store, store.version(number) if number else served(store))
+
+
+def _found(store: Store, version: Version | None) -> Version:
+    if version is None:
+        raise InputError(f"{store.root} has no published version yet")
+    return version

@@ -1,6 +1,6 @@
 """Label suspects of a version: found from its index, shown with their neighbours."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from data.errors import InputError
-from data.types import SPLITS, Float32, Int64
+from data.types import SPLITS, Embeddings, Float32, Int64
 from flows.report import Gallery
 from flows.snapshot import Snapshot, Wish
-from mining.suspects import SuspectConfig, Votes, near_limit, twins, votes
+from mining.suspects import Leanings, SuspectConfig, leanings, near_limit, twins
 
 BLOCK = 2048
 SHEET = 200
 SUFFIXES = (".parquet", ".csv", ".html")
-SHOWN = 8
+NEIGHBOURS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,11 @@ class Found:
 def find_suspects(
     snapshot: Snapshot, config: SuspectConfig, progress: Callable[[int, int], None]
 ) -> Found:
-    """Every item's neighbours vote on its label; unlike twins are compared by distance.
+    """Every item against all classes, and unlike items that are nearly in one place.
 
-    Holds 12 k bytes an item.
+    Holds the embeddings and 12 NEIGHBOURS bytes an item.
     """
-    known, k = snapshot.known, config.neighbours
+    known, k = snapshot.known, NEIGHBOURS
     n = len(known.ids)
     near, distances = np.full((n, k), -1), np.full((n, k), np.inf, np.float32)
     for start in range(0, n, BLOCK):
@@ -48,28 +48,20 @@ def find_suspects(
         near[part], distances[part] = answers.rows, answers.distances
         progress(part.stop, n)
     codes = known.label_codes
-    labels = np.where(near >= 0, codes[near], -1).astype(np.int32)
-    said = votes(labels, codes, np.bincount(codes)[codes])
-    limit = near_limit(distances, labels == codes[:, None])
+    vectors = snapshot.searcher.vectors(known.ids)
+    said = leanings(Embeddings(ids=known.ids, label_codes=codes, vectors=vectors))
+    mine = (near >= 0) & (codes[near] == codes[:, None])
     contents = snapshot.contents.codes
     same = (near >= 0) & (contents[near] == contents[:, None])
-    pairs = twins(near, distances, codes, same, limit)
-    rows = _mislabelled(snapshot, said, said.mislabelled(config), near, labels, distances)
-    rows += _twins(snapshot, pairs, contents)
-    return Found(suspects=pd.DataFrame(rows, columns=COLUMNS), near=near, distances=distances)
+    limit = near_limit(distances, mine, config.twin_share)
+    rows = _mislabelled(snapshot, said, said.mislabelled(config.margin))
+    rows += _twins(snapshot, twins(near, distances, codes, same, limit), contents)
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"other_id": "Int64"})
+    return Found(suspects=frame, near=near, distances=distances)
 
 
-COLUMNS = [
-    "id",
-    "label",
-    "suspected_label",
-    "reason",
-    "agree",
-    "own",
-    "other_id",
-    "distance",
-    "split",
-]
+COLUMNS = ["id", "label", "suspected_label", "reason", "score", "other_id", "distance", "split"]
+"""score: how much nearer the suspected class's centroid is. other_id, distance: of a twin."""
 
 
 def check_out(out: Path | None) -> None:
@@ -90,10 +82,10 @@ def write_suspects(snapshot: Snapshot, found: Found, out: Path) -> None:
         out.write_text(_sheet(snapshot, found))
 
 
-def print_suspects(found: Found, count: int) -> None:
-    """The first `count` as a table, and how many there are."""
+def print_suspects(found: Found, rows: int) -> None:
+    """The first `rows` as a table, and how many there are."""
     table = Table(*COLUMNS)
-    for row in found.suspects.head(count).itertuples(index=False):
+    for row in found.suspects.head(rows).itertuples(index=False):
         table.add_row(*(_text(value) for value in row))
     console = RichConsole(markup=False)
     console.print(table)
@@ -105,37 +97,28 @@ def print_suspects(found: Found, count: int) -> None:
 
 
 def _text(value: Any) -> str:
+    if value is None or value is pd.NA:
+        return ""
     if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:.3f}"
     return str(value)
 
 
-def _mislabelled(
-    snapshot: Snapshot,
-    said: Votes,
-    rows: Sequence[int] | np.ndarray,
-    near: Int64,
-    labels: np.ndarray,
-    distances: Float32,
-) -> list[tuple[Any, ...]]:
+def _mislabelled(snapshot: Snapshot, said: Leanings, rows: np.ndarray) -> list[tuple[Any, ...]]:
     known = snapshot.known
-    found = []
-    for row in rows:
-        place = int(np.argmax(labels[row] == said.other[row]))  # the nearest of that label
-        found.append(
-            (
-                int(known.ids[row]),
-                snapshot.label_of(row),
-                known.labels[said.other[row]],
-                "mislabelled",
-                float(said.agree[row]),
-                float(said.own[row]),
-                int(known.ids[near[row, place]]),
-                float(distances[row, place]),
-                SPLITS[known.splits[row]],
-            )
+    return [
+        (
+            int(known.ids[row]),
+            snapshot.label_of(row),
+            known.labels[said.other[row]],
+            "mislabelled",
+            float(said.score[row]),
+            None,
+            float("nan"),
+            SPLITS[known.splits[row]],
         )
-    return found
+        for row in rows
+    ]
 
 
 def _twins(snapshot: Snapshot, pairs: Int64, contents: np.ndarray) -> list[tuple[Any, ...]]:
@@ -151,7 +134,6 @@ def _twins(snapshot: Snapshot, pairs: Int64, contents: np.ndarray) -> list[tuple
                 snapshot.label_of(first),
                 snapshot.label_of(second),
                 "same content, two labels" if equal else "near twin of another label",
-                float("nan"),
                 float("nan"),
                 int(ids[1]),
                 distance,
@@ -172,9 +154,7 @@ def _sheet(snapshot: Snapshot, found: Found) -> str:
             gallery.card(
                 int(ids[other]), f"{distance:.3f}", good=snapshot.label_of(other) == one.label
             )
-            for other, distance in zip(
-                found.near[row, :SHOWN], found.distances[row, :SHOWN], strict=True
-            )
+            for other, distance in zip(found.near[row], found.distances[row], strict=True)
             if other >= 0
         ]
         shown.append({"query": gallery.card(one.id, one.reason), "cards": cards})

@@ -1,77 +1,80 @@
-from collections import Counter
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import InputError
-from mining.suspects import SuspectConfig, near_limit, twins, votes
+from data.types import Embeddings
+from mining import suspects
+from mining.suspects import SuspectConfig, leanings, near_limit, twins
 
 
-def plain_votes(near, codes, sizes):
-    """A loop over items and their neighbours."""
-    rows = []
-    for row, own in zip(near, codes, strict=True):
-        found = [c for c in row if c >= 0]
-        mine = sum(c == own for c in found)
-        others = Counter(c for c in found if c != own)
-        most = max(others.values(), default=0)
-        first = next((c for c in found if c != own and others[c] == most), -1)
-        possible = min(max(sizes[len(rows)] - 1, 1), len(row))
-        rows.append((mine / possible, first, most / max(1, len(found))))
-    return rows
+def embeddings(vectors, codes):
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Embeddings(
+        ids=np.arange(len(codes)),
+        label_codes=np.asarray(codes, np.int32),
+        vectors=vectors.astype(np.float32),
+    )
 
 
-@given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 10**6))
-def test_votes_are_counted(n, k, seed):
+def plain_leaning(data, row):
+    """A loop over the classes: own distance, nearest other class, its distance."""
+    found = {}
+    for code in set(data.label_codes.tolist()):
+        members = data.label_codes == code
+        members[row] = False
+        if members.any():
+            centre = data.vectors[members].astype(np.float64).sum(axis=0)
+            centre /= np.linalg.norm(centre)
+            found[code] = 2 - 2 * float(data.vectors[row] @ centre)
+    own = found.pop(int(data.label_codes[row]), np.inf)
+    other = min(found, key=found.get, default=-1)
+    return own, other, found.get(other, np.inf)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 10**6), st.integers(1, 30))
+def test_leanings_are_those_of_a_plain_loop(n, classes, seed, block):
     rng = np.random.default_rng(seed)
-    near = rng.integers(-1, 4, (n, k)).astype(np.int32)
-    codes = rng.integers(0, 4, n).astype(np.int32)
-    sizes = rng.integers(1, 9, n)
-    found = votes(near, codes, sizes)
-    for row, (own, other, agree) in enumerate(plain_votes(near, codes, sizes)):
-        assert found.own[row] == pytest.approx(own)
-        assert found.agree[row] == pytest.approx(agree)
-        if Counter(near[row].tolist())[other] and other >= 0:
-            # The nearest of those that are equally frequent.
-            assert found.other[row] == other
-        else:
-            assert found.other[row] == -1
+    data = embeddings(rng.normal(size=(n, 6)), 3 * rng.integers(0, classes, n))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suspects, "BLOCK", block)
+        found = leanings(data)
+    for row in range(n):
+        own, other, distance = plain_leaning(data, row)
+        assert found.own[row] == pytest.approx(own, abs=1e-5)
+        assert found.other[row] == other
+        assert found.distance[row] == pytest.approx(distance, abs=1e-5)
 
 
-def clusters(seed=0, classes=8, each=12, planted=6):
-    """Neighbours in clusters of classes, some of whose items are filed under another."""
+def clusters(seed, classes=8, each=12, planted=6):
+    """Items around their classes' axes, some filed under another; the true and the given codes."""
     rng = np.random.default_rng(seed)
     true = np.repeat(np.arange(classes), each)
-    vectors = np.eye(classes)[true] + 0.15 * rng.normal(size=(len(true), classes))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    codes = true.astype(np.int32)
+    codes = true.copy()
     wrong = rng.choice(len(true), planted, replace=False)
     codes[wrong] = (codes[wrong] + rng.integers(1, classes, planted)) % classes
-    distances = 2 - 2 * vectors @ vectors.T
-    np.fill_diagonal(distances, np.inf)
-    near = np.argsort(distances, axis=1)[:, :10]
-    return true, codes, set(wrong.tolist()), near, np.take_along_axis(distances, near, axis=1)
+    noise = 0.15 * rng.normal(size=(len(true), classes))
+    return true, embeddings(np.eye(classes)[true] + noise, codes), set(wrong.tolist())
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6))
 def test_planted_errors_are_found_with_their_true_label(seed):
-    true, codes, wrong, near, _ = clusters(seed)
-    found = votes(codes[near], codes, np.bincount(codes)[codes])
-    suspects = found.mislabelled(SuspectConfig()).tolist()
-    assert set(suspects) == wrong
-    assert all(found.other[row] == true[row] for row in suspects)
-    assert (np.diff(found.score[suspects]) <= 0).all()
+    true, data, wrong = clusters(seed)
+    found = leanings(data)
+    rows = found.mislabelled(SuspectConfig().margin).tolist()
+    assert set(rows) == wrong
+    assert all(found.other[row] == true[row] for row in rows)
+    assert (np.diff(found.score[rows]) <= 0).all()
 
 
-def test_a_lone_item_of_its_class_is_no_error_of_its_neighbours():
-    # Class 1 has one item only: nobody can vote for it, and its neighbours disagree among
-    # themselves.
-    near = np.array([[0, 2, 3, 4]], np.int32)
-    found = votes(near, np.array([1], np.int32), np.array([1]))
-    assert found.mislabelled(SuspectConfig(neighbours=4)).tolist() == []
+def test_a_lone_item_of_its_class_and_a_lone_class_say_nothing():
+    lone = leanings(embeddings(np.eye(3)[[0, 0, 1]], [0, 0, 1]))
+    assert lone.mislabelled(0.0).tolist() == []
+    assert lone.score[2] == -np.inf
+    assert leanings(embeddings(np.eye(3), [5, 5, 5])).mislabelled(0.0).tolist() == []
 
 
 def test_twins_are_mutual_neighbours_of_unlike_labels_or_equal_content():
@@ -93,7 +96,7 @@ def test_the_limit_is_a_quantile_of_the_nearest_of_the_own_class():
     assert near_limit(distances, np.zeros((3, 2), bool)) == 0.0
 
 
-@pytest.mark.parametrize("change", [{"neighbours": 0}, {"agree": 1.5}, {"own": -0.1}])
+@pytest.mark.parametrize("change", [{"margin": 4.5}, {"margin": -0.1}, {"twin_share": 1.5}])
 def test_settings_out_of_range_are_refused(change):
     with pytest.raises(InputError, match=next(iter(change))):
         SuspectConfig(**change)

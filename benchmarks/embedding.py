@@ -5,6 +5,7 @@ import torch
 from benchmarks.common import fresh_run, in_turns, show
 from data.inputs import Inputs
 from flows import stages
+from flows.features import load_checkpoint
 from flows.jobs import beam_execute
 
 REPEATS = 5
@@ -14,7 +15,7 @@ def main() -> None:
     """Embed the demo's 30,373 glyphs."""
     with fresh_run(execute=beam_execute("FnApiRunner", [])) as (run, config, (items, inputs)):
         checkpoint = stages.first_checkpoint(run, items, inputs)
-        encoder = stages.load_checkpoint(run.store, checkpoint)
+        encoder = load_checkpoint(run.store, checkpoint)
         whole = torch.from_numpy(Inputs(run.store.paths(inputs))[range_of(inputs.rows)])
 
         def bare() -> None:

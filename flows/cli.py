@@ -20,6 +20,7 @@ from flows.commands.options import (
     opened,
 )
 from flows.commands.search import search
+from flows.commands.suspects import suspects
 from flows.commands.serve import serve
 from flows.environment import set_environment
 
@@ -41,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(search)
+app.command()(suspects)
 app.command()(serve)
 app.add_typer(index.app, name="index")
 app.add_typer(triplets.app, name="triplets")
@@ -79,15 +81,23 @@ def run(
     """Run one cycle: embed, index, evaluate, mine, train, R rounds; or resume a killed one.
 
     Training starts from the last cycle's checkpoint. A second `remine run` on a finished store
-    is the next cycle.
+    is the next cycle. On several devices: `torchrun --nproc-per-node=N -m flows.cli run ...`.
     """
+    from flows.parallel import processes
+
+    changes = [*(overrides or []), *_beam_overrides(runner, beam_options)]
+    with processes() as first:
+        if first:
+            _run(config, changes)
+
+
+def _run(config: Path | None, changes: list[str]) -> None:
     from flows.config import find_config, load_config
     from flows.console import Console
     from flows.cycle import prepared
     from flows.jobs import beam_execute
     from flows.table import round_table
 
-    changes = [*(overrides or []), *_beam_overrides(runner, beam_options)]
     path = find_config(config)
     settings = load_config(path, changes)
     # Checked and laid down before an engine starts, so that bad data costs seconds.
@@ -310,3 +320,7 @@ def _interval(text: str) -> timedelta:
     if len(number) > 9 or (interval := timedelta(**{unit: int(number)})) > LONGEST:
         raise InputError(f"--every {text!r}: at most {LONGEST.days}d")
     return interval
+
+
+if __name__ == "__main__":  # for torchrun; `remine` is the same
+    main()

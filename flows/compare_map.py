@@ -21,7 +21,7 @@ def map_rows(
     rows = []
     chosen = _chosen(found)
     for panel, checkpoint in panels.items():
-        whole = embeddings_of(run.store, checkpoint, found, inputs, "test", run.config.index.batch)
+        whole = embeddings_of(run, checkpoint, found, inputs, "test")
         part = whole.take(np.isin(whole.ids, chosen))
         places = _places(part)
         rows += [

@@ -13,6 +13,7 @@ from flows.compare_config import CompareConfig
 from index.config import IndexConfig
 from mining.config import MiningConfig
 from mining.online_config import MINERS, OnlineConfig
+from train.augment_config import AugmentConfig
 from train.config import EncoderConfig, TrainConfig
 from train.health_config import HealthConfig
 
@@ -58,6 +59,7 @@ class Config:
     index: IndexConfig = field(default_factory=IndexConfig)
     mining: MiningConfig = field(default_factory=MiningConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
@@ -95,6 +97,11 @@ class Config:
 def check_rooms(config: Config) -> None:
     """Refuse what contradicts across tables."""
     train, mining = config.train, config.mining
+    if config.augment.on and config.encoder.frozen:
+        raise InputError(
+            "[augment] changes pictures at each step, and with encoder.frozen = true a step reads"
+            " features that were computed once: leave one of them out"
+        )
     for name in ("miner", "warmup_miner"):
         if (miner := getattr(train, name)) not in ("auto", *MINERS):
             raise InputError(f"train.{name} is {miner!r}; known: auto, {', '.join(MINERS)}")

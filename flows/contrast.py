@@ -18,11 +18,12 @@ import torch
 from data.errors import InputError
 from data.inputs import Inputs
 from data.prepare import Catalogue, read_catalogue
-from data.store import Artifact, Store, digest
+from data.store import Artifact, digest
 from data.types import SPLITS, Embeddings
 from flows import stages
 from flows.arms import Arm
 from flows.cycle import call_plain
+from flows.features import device, features, load_trained
 from flows.material import material
 from flows.mine_job import engine_setup
 from flows.run import Run, code_hash
@@ -238,12 +239,13 @@ def measure_fully(
 
 
 def embeddings_of(
-    store: Store, checkpoint: Artifact, found: Catalogue, inputs: Artifact, split: str, batch: int
+    run: Run, checkpoint: Artifact, found: Catalogue, inputs: Artifact, split: str
 ) -> Embeddings:
     """The embeddings of one split's items, made here and now."""
     rows = np.flatnonzero(found.splits == SPLITS.index(split))
-    encoder = stages.load_checkpoint(store, checkpoint).to(stages.device())
-    vectors = embed_rows(encoder, Inputs(store.paths(inputs)), rows, batch, stages.device())
+    encoder = load_trained(run.store, checkpoint, run.config.base).to(device())
+    read = Inputs(run.store.paths(features(run, checkpoint, inputs)))
+    vectors = embed_rows(encoder, read, rows, run.config.index.batch, device())
     return Embeddings(ids=found.ids[rows], label_codes=found.label_codes[rows], vectors=vectors)
 
 
@@ -265,16 +267,12 @@ def _remembered(
     given: list[Any],
     work: Callable[[dict[str, Embeddings]], dict[str, Any]],
 ) -> dict[str, Any]:
-    weights = checkpoint.files[0].sha256
+    weights = [checkpoint.card["encoder"], checkpoint.files[0].sha256]
     key = digest([what, weights, items.digest, inputs.digest, given, code_hash("index", "train")])
     if found := run.store.recall(key):
         return json.loads(run.store.path(found.files[0]).read_bytes())  # type: ignore[no-any-return]
     catalogue = read_catalogue(run.store, items)
-    batch = run.config.index.batch
-    parts = {
-        name: embeddings_of(run.store, checkpoint, catalogue, inputs, name, batch)
-        for name in MEASURED
-    }
+    parts = {name: embeddings_of(run, checkpoint, catalogue, inputs, name) for name in MEASURED}
     result = work(parts)
     file = run.store.put_bytes(json.dumps(result).encode(), name="metrics.json")
     run.store.remember(key, Artifact(kind="metrics", files=(file,)))

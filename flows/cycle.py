@@ -15,6 +15,7 @@ from data.views import lay_out, view
 from flows import stages
 from flows.config import Config
 from flows.console import Console
+from flows.features import features
 from flows.health_job import note_stop, overlap, stop_of
 from flows.jobs import Execute
 from flows.material import material
@@ -63,6 +64,8 @@ def run_cycle(
     cycle, rounds = base.cycle + 1 if base else 1, run.config.run.rounds
     checkpoint = _start(run, base, items, inputs)
     rows: dict[str, Artifact] = {}
+    if run.config.encoder.frozen:
+        rows["features"] = call(features, run, checkpoint, inputs)
     before: Artifact | None = None
     for number in range(rounds + 1):
         run.console.round = f"round {number}"

@@ -51,13 +51,19 @@ class Gallery:
         row = int(np.searchsorted(self.found.ids, item))
         content = self.items.card["content"]
         return Card(
-            picture=_picture(self.inputs[np.array([row])][0]) if content in _PICTURES else "",
+            picture=self._drawn(row) if content in _PICTURES else "",
             text=self._text(row) if content == "text" else "",
             label=self.found.labels[self.found.label_codes[row]],
             id=item,
             note=note,
             good=good,
         )
+
+    def _drawn(self, row: int) -> str:
+        """The stored picture; none where an own transform made something else of it."""
+        block = self.inputs[np.array([row])]
+        drawable = block.dtype == np.uint8 and block.ndim == 4 and block.shape[1] in (1, 3)
+        return _picture(block[0]) if drawable else ""
 
     def code(self, item: int) -> int:
         """The label code of the item with id `item`."""

@@ -15,14 +15,15 @@ import pyarrow.compute as pc
 import torch
 
 from data.errors import InputError, StoreError
-from data.inputs import ImageTransform, Inputs
+from data.inputs import ImageTransform, Inputs, Transform
 from data.lookup import PICTURES, Contents, Texts
 from data.prepare import Catalogue, read_catalogue
 from data.store import Store, Version
 from data.types import SPLITS, Float32, Int32, Int64
-from flows.stages import device, load_checkpoint
+from flows.features import device, load_checkpoint
 from index.build import IndexCard
 from index.search import MAX_K, Mask, Searched, Searcher
+from train.design import Design, transform_of
 from train.encoders import Encoder, text_transform
 
 BATCH = 256
@@ -90,9 +91,12 @@ class Answers:
 class Snapshot:
     """A version's model, index and items. What is loaded is kept; threads may share it."""
 
-    def __init__(self, store: Store, version: Version) -> None:
-        """Open `version`; each file is verified before its first use."""
-        self.store, self.version = store, version
+    def __init__(self, store: Store, version: Version, base: Path = Path()) -> None:
+        """Open `version`; each file is verified before its first use.
+
+        base: the folder of the config, where an encoder of the user's own lies.
+        """
+        self.store, self.version, self.base = store, version, base
         index = version.artifacts["index"]
         if index.card["checkpoint"] != version.artifacts["checkpoint"].digest:
             raise StoreError(f"version {version.number}: the index is of another checkpoint")
@@ -106,7 +110,19 @@ class Snapshot:
     @cached_property
     def encoder(self) -> Encoder:
         """The model that made the embeddings."""
-        return load_checkpoint(self.store, self.version.artifacts["checkpoint"]).to(device())
+        checkpoint = self.version.artifacts["checkpoint"]
+        return load_checkpoint(self.store, checkpoint, self.base).to(device())
+
+    @cached_property
+    def transform(self) -> Transform:
+        """From contents to what the model eats, as when the items were prepared."""
+        design = Design.from_json(self.version.artifacts["checkpoint"].card["encoder"])
+        if own := transform_of(design.config, self.content, self.base):
+            return own
+        if self.content not in PICTURES:
+            return text_transform
+        channels, height, width = self.version.artifacts["inputs"].card["shape"]
+        return ImageTransform(max(height, width), channels)
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -141,15 +157,13 @@ class Snapshot:
         """Pictures as bytes or files, through the model."""
         if self.content not in PICTURES:
             raise InputError(f"{where(0)}: the items are {self.content}, not pictures")
-        channels, height, width = self.version.artifacts["inputs"].card["shape"]
-        transform = ImageTransform(max(height, width), channels)
-        return self._encoded(transform(pictures, where), pictures)
+        return self._encoded(self.transform(pictures, where), pictures)
 
     def by_text(self, texts: Sequence[str], where: Callable[[int], str]) -> Queries:
         """Texts, through the model."""
         if self.content != "text":
             raise InputError(f"{where(0)}: the items are {self.content}, not texts")
-        return self._encoded(text_transform(texts, where), texts)
+        return self._encoded(self.transform(texts, where), texts)
 
     # Answers -------------------------------------------------------------------------------
 

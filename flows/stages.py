@@ -7,7 +7,7 @@ Prefect here; Beam only behind `run.execute`.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,14 +24,15 @@ from data.store import Artifact, Store, check_place, digest
 from data.types import SPLITS, Embeddings
 from flows.config import Config
 from flows.console import Console
+from flows.features import device, features, load_trained
 from flows.jobs import Unit, run_job, units_of
 from flows.run import Run, code_hash, put_table
 from index.build import build_index, check_factory
 from index.embed import embed_rows
 from index.metrics import retrieval_metrics
-from train.checkpoint import encoder_bytes, load_encoder
-from train.config import EncoderConfig
-from train.encoders import Encoder, build_encoder, text_transform
+from train.checkpoint import encoder_bytes
+from train.design import Design, build_trained, design, transform_key, transform_of, whole
+from train.encoders import text_transform
 
 TEST = SPLITS.index("test")
 
@@ -45,7 +46,8 @@ def prepare(config: Config, console: Console) -> tuple[Store, Artifact, Artifact
     settings = asdict(config.data)
     for elsewhere in ("source", "labels"):
         del settings[elsewhere]
-    key = digest(["prepare", source.fingerprint(), settings, code_hash("data", "train")])
+    given = ["prepare", source.fingerprint(), settings, code_hash("data", "train")]
+    key = digest(given + transform_key(config.encoder, config.base))
     root = config.store
     if (root / "FORMAT").exists():
         store = Store(root)
@@ -87,32 +89,45 @@ def _staging(root: Path) -> Iterator[Path]:
 
 def _check_settings(config: Config, source: Source, inputs: Mapping[str, Any], n: int) -> None:
     """Refuse an encoder or an index that does not fit the data, before a store is made for it."""
-    encoder = build_encoder(config.encoder, source.content, inputs["shape"]).eval()
-    one = torch.zeros((1, *inputs["shape"]), dtype=getattr(torch, inputs["dtype"]))
+    shape, dtype, base = inputs["shape"], inputs["dtype"], config.base
+    found = design(config.encoder, source.content, shape, dtype, base)
+    if config.augment.on and (dtype != "uint8" or len(shape) != 3 or shape[0] not in (1, 3)):
+        raise InputError(
+            f"[augment] changes pictures of uint8 pixels, and of each {source.content} the encoder"
+            f" reads {dtype} of shape {tuple(shape)}: leave it out"
+        )
+    encoder = whole(build_trained(found, base), found, base).eval()
+    one = torch.zeros((1, *shape), dtype=getattr(torch, dtype))
     with torch.inference_mode():
         check_factory(config.index, n, encoder(one).shape[1])
 
 
 def first_checkpoint(run: Run, items: Artifact, inputs: Artifact) -> Artifact:
     """A fresh encoder."""
-    described = _describe(run.config.encoder, items, inputs)
-    key = digest(["init", described, run.config.run.seed, code_hash("train")])
+    wanted = _design(run, items, inputs)
+    key = digest(["init", wanted.to_json(), run.config.run.seed, code_hash("train")])
     if found := run.store.recall(key):
         return found
-    encoder = build_encoder(*_design(described), run.config.run.seed)
+    encoder = build_trained(wanted, run.config.base, run.config.run.seed)
     weights = run.store.put_bytes(encoder_bytes(encoder), name="encoder.safetensors")
-    card = {"encoder": described, "steps": 0, "parent": None}
+    card = {"encoder": wanted.to_json(), "steps": 0, "parent": None}
     return run.store.remember(key, Artifact(kind="checkpoint", files=(weights,), card=card))
 
 
 def fits(run: Run, checkpoint: Artifact, items: Artifact, inputs: Artifact) -> bool:
     """Whether `checkpoint` is of the encoder that the settings and the data ask for."""
-    return bool(checkpoint.card["encoder"] == _describe(run.config.encoder, items, inputs))
+    return bool(checkpoint.card["encoder"] == _design(run, items, inputs).to_json())
 
 
 def embed(run: Run, checkpoint: Artifact, items: Artifact, inputs: Artifact) -> Artifact:
     """Every item's embedding, as a Beam job over the shards."""
-    job = EmbedJob(checkpoint=checkpoint, items=items, inputs=inputs, batch=run.config.index.batch)
+    job = EmbedJob(
+        checkpoint=checkpoint,
+        items=items,
+        inputs=features(run, checkpoint, inputs),
+        batch=run.config.index.batch,
+        base=run.config.base,
+    )
     rows = inputs.files[0].rows
     with run.console.stage("embed", "items") as bar:
         shards = run_job(
@@ -129,22 +144,23 @@ def embed(run: Run, checkpoint: Artifact, items: Artifact, inputs: Artifact) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedJob:
-    """Embeds one shard of inputs a unit."""
+    """Embeds one shard of inputs, or of a frozen backbone's features, a unit."""
 
     checkpoint: Artifact
     items: Artifact
     inputs: Artifact
     batch: int
+    base: Path
 
     def key(self, unit: Unit) -> str:
         """Depends on the weights and on this shard alone, so unchanged shards are reused."""
         shard = [self.items.files[unit[0]].sha256, self.inputs.files[unit[0]].sha256]
-        weights = self.checkpoint.files[0].sha256
+        weights = [self.checkpoint.card["encoder"], self.checkpoint.files[0].sha256]
         return digest(["embed", weights, shard, unit, self.batch, code_hash("index", "train")])
 
     def open(self, store: Store) -> Callable[[Unit], Artifact]:
         """Load the encoder."""
-        encoder = load_checkpoint(store, self.checkpoint).to(device())
+        encoder = load_trained(store, self.checkpoint, self.base).to(device())
 
         def work(unit: Unit) -> Artifact:
             number, start, stop = unit
@@ -213,35 +229,22 @@ def evaluate(run: Run, embeddings: Artifact, items: Artifact) -> Artifact:
     return run.store.remember(key, Artifact(kind="metrics", files=(file,), card=card))
 
 
-def load_checkpoint(store: Store, checkpoint: Artifact) -> Encoder:
-    """The encoder of a checkpoint, ready to embed."""
-    encoder = build_encoder(*_design(checkpoint.card["encoder"]))
-    load_encoder(encoder, store.path(checkpoint.files[0]))
-    return encoder.eval()
-
-
 def split_of(store: Store, embeddings: Artifact, items: Artifact, split: int) -> Embeddings:
     """The embeddings of one split's items."""
     vectors = schemas.read_embeddings(store.paths(embeddings))
     return vectors.take(read_catalogue(store, items).splits == split)
 
 
-def device() -> torch.device:
-    """The first GPU, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _transform(source: Source, config: Config) -> Transform:
+    if own := transform_of(config.encoder, source.content, config.base):
+        return own
     if source.content in ("image", "path"):
         return ImageTransform(config.data.image_size, config.data.channels)
     return vector_transform if source.content == "vector" else text_transform
 
 
-def _describe(config: EncoderConfig, items: Artifact, inputs: Artifact) -> dict[str, Any]:
-    """All that an encoder's architecture follows from."""
-    return {**asdict(config), "content": items.card["content"], "shape": inputs.card["shape"]}
-
-
-def _design(described: dict[str, Any]) -> tuple[EncoderConfig, str, Sequence[int]]:
-    rest = {k: v for k, v in described.items() if k not in ("content", "shape")}
-    return EncoderConfig(**rest), described["content"], described["shape"]
+def _design(run: Run, items: Artifact, inputs: Artifact) -> Design:
+    """The encoder that the settings and the data ask for."""
+    card = inputs.card
+    content = items.card["content"]
+    return design(run.config.encoder, content, card["shape"], card["dtype"], run.config.base)

@@ -1,22 +1,31 @@
 """The training stage: a checkpoint and mined triplets in, the next checkpoint out."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from data.errors import InputError
 from data.inputs import Inputs
 from data.prepare import Catalogue, read_catalogue
-from data.store import Artifact, digest
+from data.store import Artifact, Store, digest
 from data.types import SPLITS, Int64
 from flows.config import Config
+from flows.console import Console
+from flows.features import device, features, load_trained
 from flows.health_job import advice, probe_of, put_history
+from flows.jobs import run_plain
 from flows.material import read_neighbours, settings_of
+from flows.parallel import announce
 from flows.run import Run, code_hash
-from flows.stages import device, load_checkpoint
 from mining.online import OnlineMiner
+from train.augment import augment
+from train.augment_config import AugmentConfig
 from train.checkpoint import encoder_bytes, load_optimizer, optimizer_bytes
 from train.encoders import Encoder
 from train.health import RoundStoppedError
@@ -25,6 +34,8 @@ from train.loop import History, Learner, Training, make_optimizer
 from train.losses.softmax import check_alpha
 from train.neighbourhoods import ConfusableSampler
 from train.objective import Miner, Objective
+from train.parallel import process_count
+from train.precision import wants_bf16
 from train.sampler import PKSampler
 
 OBJECTIVE = "objective.safetensors"
@@ -49,13 +60,17 @@ def train(
     read = mined.digest if mined else items.digest
     given = [checkpoint.digest, read, inputs.digest, asdict(config), seed]
     given += [asdict(run.config.online), asdict(run.config.health), run.config.mining.margin]
+    bf16 = wants_bf16(config.precision, device())
+    given += [asdict(run.config.augment), bf16, process_count()]
     key = digest(["train", given, torch.get_num_threads(), code_hash("train", "mining")])
     if found := run.store.recall(key):
         if found.kind == "failure":
             raise RoundStoppedError(found.card["why"])
         return found
     round_ = replace(run, config=replace(run.config, train=config))
-    training = _training(round_, checkpoint, mined, items, inputs, key, seed)
+    arguments = (checkpoint, mined, items, features(run, checkpoint, inputs), key, seed)
+    announce((assist, (run.store.root, round_.config, arguments)))
+    training = _training(round_, *arguments)
     with run.console.stage("train", "steps") as bar:
 
         def progress(step: int, loss: float, active: float) -> None:
@@ -74,6 +89,13 @@ def train(
     run.store.remember(key, artifact)
     run.store.clear_scratch(key)
     return artifact
+
+
+def assist(root: Path, config: Config, arguments: tuple[Any, ...]) -> None:
+    """In a process beside the one that runs the cycle: train the same round with it."""
+    run = Run(config=config, store=Store(root), execute=run_plain, console=Console(quiet=True))
+    with suppress(RoundStoppedError):  # process 0 stops at the same step, and says why
+        _training(run, *arguments).run(config.train, lambda _step, _loss, _active: None)
 
 
 def training_record(checkpoint: Artifact) -> Artifact:
@@ -140,7 +162,7 @@ def _training(
     seed: int,
 ) -> Training:
     store, config = run.store, run.config.train
-    encoder = load_checkpoint(store, checkpoint).to(device())
+    encoder = load_trained(store, checkpoint, run.config.base).to(device())
     optimizer = make_optimizer(encoder, config)
     if len(checkpoint.files) > 1:
         load_optimizer(optimizer, store.path(checkpoint.files[1]))
@@ -167,8 +189,14 @@ def _training(
         device=device(),
         learner=learner,
         labels=labels,
+        augment=_augment(run.config.augment),
+        bf16=wants_bf16(config.precision, device()),
         probe=probe_of(run, mined, labels, found.ids, seed),
     )
+
+
+def _augment(config: AugmentConfig) -> Callable[[Tensor, int], Tensor] | None:
+    return (lambda pictures, seed: augment(pictures, config, seed)) if config.on else None
 
 
 def _loader(

@@ -7,29 +7,64 @@ from data.errors import InputError
 from data.types import KINDS
 from train.loss_config import LOSSES, SYNTHESES, GeneratorsConfig, LossesConfig
 
-ENCODERS = ("auto", "conv", "ngram", "linear")
+OWN = ("conv", "ngram", "linear")
+PRETRAINED = ("efficientnet_lite0", "minilm")
+ENCODERS = ("auto", *OWN, *PRETRAINED)
+HEADS = ("auto", "linear", "mlp")
+PRECISIONS = ("fp32", "bf16", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """The network from inputs to unit vectors.
 
-    name: "conv" for pictures, "ngram" for text, "linear" for vectors, "auto" picks by content.
-    dimensions: of the embedding; 0 is 64, and for "linear" as many as the vectors have.
-    width: channels of the first convolution.
+    name: from scratch "conv" for pictures, "ngram" for text, "linear" for vectors, and "auto" picks
+    by content; pretrained, with the weights of a package, "efficientnet_lite0" for photos (at its
+    best with data.image_size = 224) and "minilm" for text; or "module:function", of your own: the
+    function takes nothing and returns a torch module, or (module, transform), from a file in this
+    config's folder or an installed one. The transform turns a list of texts, of decoded pictures
+    (PIL) or of vectors into one array (rows, ...), the module a tensor of such rows into (m, d).
+    dimensions: of the embedding; 0 is 64, and for "linear", pretrained and own networks as many as
+    they are given.
+    width: channels of the first convolution of "conv".
+    frozen: of a pretrained or own network train only a head: what the network makes of the items is
+    computed once and kept. head: "linear", "mlp", or "auto": linear where there must be one.
     """
 
     name: str = "auto"
     dimensions: int = 0
     width: int = 32
+    frozen: bool = False
+    head: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.name not in ENCODERS:
-            raise InputError(f"encoder.name is {self.name!r}; known: {', '.join(ENCODERS)}")
+        if self.name not in ENCODERS and not self.custom:
+            raise InputError(
+                f"encoder.name is {self.name!r}; known: {', '.join(ENCODERS)}, and module:function"
+            )
         if self.dimensions and not 2 <= self.dimensions <= 8192:
             raise InputError(f"encoder.dimensions is {self.dimensions}; it must be 0 or 2 to 8192")
         if not 4 <= self.width <= 1024:
             raise InputError(f"encoder.width is {self.width}; it must be 4 to 1024")
+        if self.head not in HEADS:
+            raise InputError(f"encoder.head is {self.head!r}; known: {', '.join(HEADS)}")
+        if not self.backbone and (self.frozen or self.head != "auto"):
+            what = "frozen is true" if self.frozen else f"head is {self.head!r}"
+            raise InputError(
+                f"encoder.{what}, and {self.name!r} starts from scratch and ends in a layer of its"
+                f" own: name one of {', '.join(PRETRAINED)}, or module:function"
+            )
+
+    @property
+    def custom(self) -> bool:
+        """Whether the name is that of a function of the user's."""
+        module, sign, function = self.name.partition(":")
+        return bool(sign) and all(map(str.isidentifier, [*module.split("."), function]))
+
+    @property
+    def backbone(self) -> bool:
+        """Whether the network comes from elsewhere, and may be frozen and get a head."""
+        return self.custom or self.name in PRETRAINED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +87,8 @@ class TrainConfig:
     refresh_when: end a round early, so that the next one mines again, when more than this share of
     its triplets (of health.triplets sampled ones, every health.every steps) have changed their kind
     since they were mined; 0 never. refresh_after: not before so many steps.
+    precision: of the encoder's forward and backward pass, "fp32", "bf16" (autocast; weights and
+    losses stay in float32), or "auto": bf16 where the processor or GPU multiplies it in hardware.
     """
 
     steps: int = 300
@@ -63,10 +100,11 @@ class TrainConfig:
     loss: str = "triplet"
     batches: str = "triplets"
     per_class: int = 4
-    random_classes: float = 0.25
+    random_classes: float = 0.5
     miner: str = "auto"
     memory: int = 0
     synthesis: str = "none"
+    precision: str = "fp32"
     warmup_rounds: int = 0
     warmup_miner: str = "semi_hard"
     refresh_when: float = 0.0
@@ -100,6 +138,9 @@ class TrainConfig:
             )
         if not 0 <= self.refresh_when < 1:
             raise InputError(f"train.refresh_when is {self.refresh_when}; it is a share, 0 to 1")
+        if self.precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise InputError(f"train.precision is {self.precision!r}; known: {known}")
         check_together(self)
         if self.warmup_rounds:
             _check_warmup(self)

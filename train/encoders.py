@@ -14,6 +14,7 @@ from torch.nn import functional
 from data.errors import InputError
 from data.types import Int32
 from train.config import EncoderConfig
+from train.heads import LinearBody
 
 BUCKETS = 1 << 15
 GRAMS = 256
@@ -42,7 +43,7 @@ class Encoder(nn.Module):
 def build_encoder(
     config: EncoderConfig, content: str, shape: Sequence[int], seed: int = 0
 ) -> Encoder:
-    """A fresh encoder for items of `content` whose inputs have `shape`."""
+    """A fresh encoder of ours for items of `content` whose inputs have `shape`."""
     name = BY_CONTENT[content] if config.name == "auto" else config.name
     if name != BY_CONTENT[content]:
         raise InputError(f"encoder.name is {name!r}, which does not read items of {content}")
@@ -96,24 +97,6 @@ class NgramBody(nn.Module):
     def forward(self, grams: Tensor) -> Tensor:
         """(m, GRAMS) int32 gram numbers, 0 where there is none, to (m, d)."""
         features: Tensor = self.layers(self.grams(grams))
-        return features
-
-
-class LinearBody(nn.Module):
-    """One linear map, which starts as the identity, or as a rotation into fewer dimensions."""
-
-    def __init__(self, given: int, dimensions: int) -> None:
-        """From `given` dimensions to `dimensions`."""
-        super().__init__()
-        self.layer = nn.Linear(given, dimensions, bias=False)
-        if given == dimensions:
-            nn.init.eye_(self.layer.weight)
-        else:
-            nn.init.orthogonal_(self.layer.weight)
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """(m, given) float32 to (m, d)."""
-        features: Tensor = self.layer(functional.normalize(vectors))
         return features
 
 

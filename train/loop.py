@@ -35,6 +35,8 @@ from train.health import Reading, RoundStoppedError, collapsed
 from train.loader import TripletLoader
 from train.losses import Batch, LossValue
 from train.objective import Objective
+from train.parallel import Alone, shared_out
+from train.precision import computing
 from train.probe import Baseline, Probe
 from train.sampler import PKSampler
 
@@ -58,10 +60,12 @@ class History:
         if value.synthetic is not None:
             self.synthetic.append(value.synthetic.item())
 
-    def measure(self, baseline: Baseline) -> Reading:
-        """One measurement more, after the steps so far."""
+    def measure(self, baseline: Baseline, together: Alone) -> Reading:
+        """One measurement more, after the steps so far; all processes go by that of process 0."""
         since = self.readings[-1]["step"] if self.readings else 0
-        reading = baseline.read(len(self.loss), self.active[since:], self.loss[since:])
+        reading = together.told(
+            baseline.read(len(self.loss), self.active[since:], self.loss[since:])
+        )
         self.readings.append(asdict(reading))
         return reading
 
@@ -90,7 +94,8 @@ class Training:
     ids: (n,) int64 ascending, the id of each row of `inputs`. scratch: a folder for saves that a
     killed round resumes from. learner: None for the plain triplet loss. labels: (n,) int64 class
     numbers, -1 for items that are not trained on, or None where they are unknown. probe: what is
-    measured while it trains.
+    measured while it trains. augment: changes the pictures of a batch, given a seed. bf16: the
+    encoder computes in bfloat16.
     """
 
     encoder: Encoder
@@ -103,6 +108,8 @@ class Training:
     learner: Learner | None = None
     labels: Int64 | None = None
     probe: Probe | None = None
+    augment: Callable[[Tensor, int], Tensor] | None = None
+    bf16: bool = False
 
     def run(self, config: TrainConfig, progress: Callable[[int, float, float], None]) -> History:
         """Train config.steps steps; calls progress(step, loss, active fraction) after each.
@@ -128,16 +135,17 @@ class Training:
             Objective(config, dimensions=0, classes=0, items=0), config, self.device
         )
         optimizers = [self.optimizer, *learner.optimizers.values()]
+        together = shared_out(self.encoder)
         # Measured against the encoder as it was given, so before a save takes its place.
         baseline = self.probe and self.probe.baseline(self.encoder, self.inputs, self.device)
         done = self._resume(learner, history)
         if baseline and not done:
-            history.measure(baseline)
+            history.measure(baseline, together)
         self.encoder.train()
         # The steps come first: zip must not ask for one more batch, which would pass through the
         # encoder and move its batch statistics.
         steps = range(done + 1, config.steps + 1)
-        for step, batch in zip(steps, self._batches(done), strict=False):
+        for step, batch in zip(steps, self._batches(done, together), strict=False):
             value: LossValue = learner.objective(batch, step_seed(self.loader.seed, step))
             if not torch.isfinite(value.loss):
                 raise RoundStoppedError(f"step {step}: the loss is {value.loss.item()}")
@@ -145,11 +153,11 @@ class Training:
             history.add(value)
             progress(step, history.loss[-1], history.active[-1])
             if baseline and baseline.probe.due(step, config.steps):
-                ends = is_stale(history.measure(baseline), config)
+                ends = is_stale(history.measure(baseline, together), config)
                 self._check(history, last=ends or step == config.steps)
                 if ends:
                     break
-            if step % config.save_every == 0 and step < config.steps:
+            if together.writes and step % config.save_every == 0 and step < config.steps:
                 self._save(history, learner)
         self.encoder.eval()
 
@@ -166,12 +174,10 @@ class Training:
         if all(low) and (last or len(readings) > 2):
             raise RoundStoppedError(f"step {late[-1].step}: {low[-1]}")
 
-    def _batches(self, start: int) -> Iterator[Batch]:
+    def _batches(self, start: int, together: Alone) -> Iterator[Batch]:
         """Each batch through the encoder, in one forward pass."""
-        for part in picked(self.loader, self.ids, start):
-            features = self.encoder.features(
-                torch.from_numpy(self.inputs[part.rows]).to(self.device)
-            )
+        for step, part in enumerate(picked(self.loader, self.ids, start), start + 1):
+            features = self._features(part.rows, step, together)
             known = self.labels[part.rows] if self.labels is not None else np.empty(0, np.int64)
             yield Batch(
                 features=features,
@@ -181,6 +187,16 @@ class Training:
                 triplets=None if part.triplets is None else part.triplets.to(self.device),
                 partners=None if part.partners is None else part.partners.to(self.device),
             )
+
+    def _features(self, rows: Int64, step: int, together: Alone) -> Tensor:
+        """(m,) rows of the inputs to (m, d) float32."""
+        own = rows[together.share(len(rows))]
+        inputs = torch.from_numpy(self.inputs[own]).to(self.device)
+        if self.augment is not None:
+            stream = (AUGMENT, together.number)
+            inputs = self.augment(inputs, step_seed(self.loader.seed, step, stream))
+        with computing(self.device, bf16=self.bf16):
+            return together.features(inputs, len(rows))
 
     def _save(self, history: History, learner: Learner) -> None:
         """Leave a save in a folder named by its step and hash, whole before it has that name."""
@@ -251,6 +267,12 @@ def make_optimizer(encoder: Encoder, config: TrainConfig) -> torch.optim.Optimiz
     return torch.optim.Adam(encoder.parameters(), lr=config.learning_rate)
 
 
-def step_seed(seed: int, step: int) -> int:
-    """What miner and loss draw from at one step: the same whether the round was resumed or not."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+AUGMENT = 1
+
+
+def step_seed(seed: int, step: int, stream: tuple[int, ...] = ()) -> int:
+    """What is drawn from at one step: the same whether the round was resumed or not.
+
+    Miner and loss draw from the same stream, augmentation from one of its own in each process.
+    """
+    return int(np.random.SeedSequence([seed, step, *stream]).generate_state(1)[0])

@@ -37,6 +37,14 @@ def store_of(root: Path | None, config: Path | None) -> Store:
     return Store(root or load_config(find_config(config)).store)
 
 
+def base_of(config: Path | None) -> Path:
+    """The folder of the config, where an encoder of the user's own lies."""
+    from flows.config import find_config
+
+    path = find_config(config)
+    return path.absolute().parent if path else Path.cwd()
+
+
 def opened(root: Path | None, config: Path | None, number: int) -> tuple[Store, Version]:
     """The store that was named, and the version of that number or the current one."""
     store = store_of(root, config)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from data.errors import InputError
-from flows.commands.options import ConfigOption, ServedOption, StoreOption, opened_served
+from flows.commands.options import (
+    ConfigOption,
+    ServedOption,
+    StoreOption,
+    base_of,
+    opened_served,
+)
 
 if TYPE_CHECKING:
     from flows.ask import Question
@@ -78,7 +84,7 @@ def search(
     check_out(out)
     if out and as_json:
         raise InputError("give one of --out and --json")
-    snapshot = Snapshot(root, version)
+    snapshot = Snapshot(root, version, base_of(config))
     pairs = _asked(snapshot, question, wish)
     if out:
         count = write_answers(snapshot, pairs, out)

@@ -15,6 +15,7 @@ from train.loader import TripletLoader
 from train.loop import Learner, Training, make_optimizer, step_seed
 from train.loss_config import LossesConfig, MarginConfig
 from train.objective import Objective, check_classes
+from train.parallel import Alone
 from train.sampler import PKSampler
 
 N, D, CLASSES = 60, 8, 5
@@ -245,7 +246,7 @@ def test_the_first_symmetrical_batch_has_its_partners(data):
     round_ = training(data, config)
     ids = next(round_.loader.batches())
     assert ids.shape == (4, 8)
-    batch = next(round_._batches(0))
+    batch = next(round_._batches(0, Alone(round_.encoder)))
     rows = batch.items.numpy()
     assert len(rows) == 24 + (ids[3] >= 0).sum()  # nothing is embedded for a missing partner
     for number, partner in enumerate(batch.partners.tolist()):

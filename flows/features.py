@@ -1,0 +1,109 @@
+"""What a frozen backbone makes of every item: computed once, as a Beam job over the shards.
+
+Training and embedding then read features where they would read inputs, and run only the head.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.inputs import Inputs
+from data.store import Artifact, Store, digest
+from flows.jobs import Unit, run_job, units_of
+from flows.run import Run, code_hash
+from index.embed import embed_rows
+from train.checkpoint import load_encoder
+from train.design import Design, build_backbone, build_trained, whole
+from train.encoders import Encoder
+
+
+def features(run: Run, checkpoint: Artifact, inputs: Artifact) -> Artifact:
+    """What the trained part of `checkpoint`'s encoder reads: the inputs, or kept features.
+
+    Features are .npy shards of (rows, d) float32, one a shard of inputs.
+    """
+    design = Design.from_json(checkpoint.card["encoder"])
+    if not design.config.frozen:
+        return inputs
+    job = FeaturesJob(
+        design=design, inputs=inputs, batch=run.config.index.batch, base=run.config.base
+    )
+    units = units_of(inputs.rows, inputs.files[0].rows)
+    if all(run.store.recall(job.key(unit)) for unit in units):
+        shards = run_job(run.store, job, units, run.execute, lambda _done, _units: None)
+    else:
+        with run.console.stage("features", "items") as bar:
+            shards = run_job(
+                run.store,
+                job,
+                units,
+                run.execute,
+                lambda done, units: bar.update(inputs.rows * done // units, inputs.rows),
+            )
+    files = tuple(file for shard in shards for file in shard.files)
+    card = {
+        "shape": [design.given],
+        "dtype": "float32",
+        "inputs": inputs.digest,
+        "backbone": {"name": design.config.name, **design.backbone},
+    }
+    return Artifact(kind="features", files=files, card=card)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesJob:
+    """One shard of inputs through the backbone a unit. base: where an own module lies."""
+
+    design: Design
+    inputs: Artifact
+    batch: int
+    base: Path
+
+    def key(self, unit: Unit) -> str:
+        """Depends on the backbone and on this shard alone: not on the head, nor on the steps."""
+        backbone = [self.design.config.name, dict(self.design.backbone)]
+        shard = self.inputs.files[unit[0]].sha256
+        code = code_hash("index", "train")
+        return digest(["features", backbone, shard, unit, self.batch, code])
+
+    def open(self, store: Store) -> Callable[[Unit], Artifact]:
+        """Load the backbone."""
+        backbone = build_backbone(self.design, self.base).to(device())
+
+        def work(unit: Unit) -> Artifact:
+            number, start, stop = unit
+            inputs = Inputs([store.path(self.inputs.files[number])])
+            found = embed_rows(
+                lambda block: backbone(block).float(),
+                inputs,
+                range(stop - start),
+                self.batch,
+                device(),
+            )
+            with store.temporary(".npy") as temp:
+                np.save(temp, found)
+                file = store.put(temp, name=f"part-{number:05d}.npy", rows=stop - start)
+            return Artifact(kind="features", files=(file,))
+
+        return work
+
+
+def load_trained(store: Store, checkpoint: Artifact, base: Path) -> Encoder:
+    """What of a checkpoint's encoder was trained, ready for use: it reads `features`."""
+    encoder = build_trained(Design.from_json(checkpoint.card["encoder"]), base)
+    load_encoder(encoder, store.path(checkpoint.files[0]))
+    return encoder.eval()
+
+
+def load_checkpoint(store: Store, checkpoint: Artifact, base: Path = Path()) -> Encoder:
+    """The whole encoder of a checkpoint, ready for inputs; own modules are sought in `base`."""
+    design = Design.from_json(checkpoint.card["encoder"])
+    return whole(load_trained(store, checkpoint, base), design, base)
+
+
+def device() -> torch.device:
+    """The first GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

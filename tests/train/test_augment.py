@@ -1,0 +1,158 @@
+"""Augmentation: right by hand, the same for the same seed, and in training only."""
+
+import importlib.util
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.errors import InputError
+from train.augment import DRAWS, affine_maps, augment
+from train.augment_config import LIMITS, AugmentConfig
+from train.checkpoint import encoder_bytes
+
+HIGH, WIDE = 6, 9
+HALF = 0.5
+"""The draw that changes nothing."""
+
+
+def pictures(m=5, channels=1):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (m, channels, HIGH, WIDE), generator=generator).to(torch.uint8)
+
+
+def plain(picture, config, draw):
+    """One picture (height, width) by loops: where each new pixel lies in the old one."""
+    x, y, turn, zoom, window, across, down, mirror = (2 * float(v) - 1 for v in draw[:8])
+    angle = math.radians(config.rotate * turn)
+    size = 1 - config.crop * (window + 1) / 2
+    factor = size / (1 + config.scale) ** zoom
+    out = torch.zeros(HIGH, WIDE)
+    for row in range(HIGH):
+        for column in range(WIDE):
+            # Pixels from the middle of the picture.
+            v, u = row + 0.5 - HIGH / 2, column + 0.5 - WIDE / 2
+            if config.flip and mirror < 0:
+                u = -u
+            to_u = factor * (math.cos(angle) * u - math.sin(angle) * v)
+            to_v = factor * (math.sin(angle) * u + math.cos(angle) * v)
+            to_u += (config.shift * x + (1 - size) * across / 2) * WIDE
+            to_v += (config.shift * y + (1 - size) * down / 2) * HIGH
+            out[row, column] = at(picture, to_v + HIGH / 2 - 0.5, to_u + WIDE / 2 - 0.5)
+    return out
+
+
+def at(picture, row, column):
+    """The picture between its pixels; beyond its edge, the edge."""
+    row, column = min(max(row, 0), HIGH - 1), min(max(column, 0), WIDE - 1)
+    top, left = min(int(row), HIGH - 2), min(int(column), WIDE - 2)
+    down, across = row - top, column - left
+    upper = (1 - across) * picture[top, left] + across * picture[top, left + 1]
+    lower = (1 - across) * picture[top + 1, left] + across * picture[top + 1, left + 1]
+    return (1 - down) * upper + down * lower
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"shift": 0.3},
+        {"rotate": 180.0},
+        {"scale": 0.7},
+        {"crop": 0.6},
+        {"flip": True},
+        {"shift": 0.2, "rotate": 40.0, "scale": 0.3, "crop": 0.4, "flip": True},
+    ],
+)
+def test_pixels_move_where_plain_loops_say(settings):
+    config = AugmentConfig(**settings)
+    given = pictures()
+    draws = torch.rand((DRAWS, 5), generator=torch.Generator().manual_seed(3))
+    out = augment(given, config, 3)
+    assert out.dtype == torch.uint8
+    for row in range(5):
+        told = plain(given[row, 0].float(), config, draws[:, row])
+        assert (out[row, 0].float() - told).abs().max() <= 0.51  # half a step, by rounding
+    assert (out != given).any()
+
+
+def test_light_changes_as_plain_sums_say():
+    config = AugmentConfig(brightness=0.3, contrast=0.5)
+    given = pictures(channels=3)
+    draws = torch.rand((DRAWS, 5), generator=torch.Generator().manual_seed(3))
+    out = augment(given, config, 3)
+    for row in range(5):
+        darker, flatter = (2 * draws[8:10, row] - 1).tolist()
+        picture = given[row].double()
+        told = picture.mean() + (1 + 0.5 * flatter) * (picture - picture.mean())
+        told = (told + 255 * 0.3 * darker).clamp(0, 255)
+        assert (out[row].double() - told).abs().max() <= 0.51
+
+
+def test_noise_has_the_spread_that_is_asked_for():
+    given = torch.full((4, 1, 60, 60), 128, dtype=torch.uint8)
+    out = augment(given, AugmentConfig(noise=0.05), 0).float()
+    assert out.std().item() == pytest.approx(255 * 0.05, rel=0.03)
+    assert out.mean().item() == pytest.approx(128, abs=0.5)
+
+
+def test_the_seed_decides_and_each_picture_has_its_own_change():
+    config = AugmentConfig(shift=0.2, rotate=20.0, noise=0.02)
+    given = pictures(1).expand(6, -1, -1, -1)
+    one, same, other = (augment(given, config, seed) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert len({tuple(picture.flatten().tolist()) for picture in one}) == 6
+    before = torch.random.get_rng_state()
+    augment(given, config, 1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_setting_switched_on_leaves_the_others_as_they_were():
+    draws = torch.rand((DRAWS, 4), generator=torch.Generator().manual_seed(0))
+    shift = affine_maps(AugmentConfig(shift=0.2), draws, 1)
+    both = affine_maps(AugmentConfig(shift=0.2, rotate=30.0), draws, 1)
+    assert torch.equal(shift[:, :, 2], both[:, :, 2])
+
+
+def test_draws_in_the_middle_change_nothing():
+    draws = torch.full((DRAWS, 1), HALF)
+    draws[4] = 0.0  # a window of the whole
+    config = AugmentConfig(shift=0.5, rotate=90.0, scale=1.0, crop=0.5, flip=True)
+    torch.testing.assert_close(affine_maps(config, draws, 0.7)[0], torch.eye(2, 3))
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_settings_out_of_range(name):
+    for value in (-0.1, LIMITS[name] + 0.1, math.nan):
+        with pytest.raises(InputError, match=f"^augment.{name} is {value}; it must be 0 to "):
+            AugmentConfig(**{name: value})
+    assert AugmentConfig(**{name: LIMITS[name]}).on
+    assert not AugmentConfig().on
+
+
+def test_a_round_resumes_with_the_same_changes(tmp_path):
+    spec = importlib.util.spec_from_file_location("rounds", Path(__file__).parent / "rounds.py")
+    rounds = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rounds)
+    rounds.lay_down(tmp_path, "image")
+    config, settings = rounds.CONFIGS["triplets"], AugmentConfig(shift=0.2, noise=0.1)
+
+    def round_(scratch: str, settings: AugmentConfig = settings):  # noqa: ANN202
+        given = rounds.training(tmp_path, scratch, "image", config)
+        return replace(given, augment=lambda rows, seed: augment(rows, settings, seed))
+
+    def strike(step: int, _loss: float, _active: float) -> None:
+        if step == 5:
+            raise rounds.Killed
+
+    whole = round_("whole")
+    history = whole.run(config, lambda *_: None)
+    with pytest.raises(rounds.Killed):
+        round_("killed").run(config, strike)
+    resumed = round_("killed")
+    assert resumed.run(config, lambda *_: None) == history
+    assert encoder_bytes(resumed.encoder) == encoder_bytes(whole.encoder)
+    other = round_("other", AugmentConfig(shift=0.1)).run(config, lambda *_: None)
+    assert other != history

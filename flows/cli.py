@@ -20,8 +20,8 @@ from flows.commands.options import (
     opened,
 )
 from flows.commands.search import search
-from flows.commands.suspects import suspects
 from flows.commands.serve import serve
+from flows.commands.suspects import suspects
 from flows.environment import set_environment
 
 if TYPE_CHECKING:

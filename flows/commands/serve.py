@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from data.errors import InputError
-from flows.commands.options import ConfigOption, StoreOption, store_of
+from flows.commands.options import ConfigOption, StoreOption, base_of, store_of
 
 
 def serve(
@@ -47,7 +47,7 @@ def serve(
         raise InputError(f"--port is {port}; it must be 0 to 65535")
     local = is_loopback(host)
     hosts = frozenset({"localhost", "127.0.0.1", "::1", host.lower()}) if local else None
-    app = make_app(store_of(store, config), limits, hosts=hosts)
+    app = make_app(store_of(store, config), limits, hosts=hosts, base=base_of(config))
     multiply_from(4, app.state.dimensions)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

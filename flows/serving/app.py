@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version as package_version
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -31,10 +32,15 @@ def make_app(
     *,
     hosts: frozenset[str] | None = None,
     every: float = 1.0,
+    base: Path = Path(),
 ) -> FastAPI:
-    """The app over a store. hosts: the names it answers to. every: seconds between looks."""
+    """The app over a store.
+
+    hosts: the names it answers to. every: seconds between looks for another version. base: the
+    folder of the config, where an encoder of the user's own lies.
+    """
     limits, counters = limits or Limits(), Counters()
-    holder = Holder(store, counters)
+    holder = Holder(store, counters, base)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,10 @@ class Kept:
 class Served:
     """One version as requests see it; a request takes it once and keeps to it."""
 
-    def __init__(self, store: Store, version: Version, kept: Kept) -> None:
+    def __init__(self, store: Store, version: Version, kept: Kept, base: Path) -> None:
         """Open all that a request may need, so that none waits for it or finds it gone."""
         self.version, self.kept = version, kept
-        self.snapshot = Snapshot(store, version)
+        self.snapshot = Snapshot(store, version, base)
         self.mined = Mined(store, version, threads=2)
         self.index = version.artifacts["index"].digest
         self.snapshot.encoder.eval()
@@ -62,14 +63,17 @@ class Served:
 class Holder:
     """Holds the served version and looks for another."""
 
-    def __init__(self, store: Store, counters: Counters) -> None:
-        """Open the version that is served now; refuses where there is none."""
-        self.store, self.counters = store, counters
+    def __init__(self, store: Store, counters: Counters, base: Path = Path()) -> None:
+        """Open the version that is served now; refuses where there is none.
+
+        base: the folder of the config, where an encoder of the user's own lies.
+        """
+        self.store, self.counters, self.base = store, counters, base
         self.kept = Kept()
         version = served(store)
         if version is None:
             raise InputError(f"{store.root} has no published version yet")
-        self.current = Served(store, version, self.kept)
+        self.current = Served(store, version, self.kept, base)
         self.counters.version = version.number
         self.fault = ""
         self._refused = ""
@@ -86,7 +90,7 @@ class Holder:
                 return False
             if version.digest == self._refused:
                 return False
-            opened = Served(self.store, version, self.kept)
+            opened = Served(self.store, version, self.kept, self.base)
         except (InputError, StoreError, OSError) as error:
             self._note(error)
             with suppress(InputError, StoreError, OSError):

@@ -1,4 +1,4 @@
-"""The compiled inner loops of mining.draw, which says what they draw."""
+"""The compiled loops of chance: which positives (mining.pairs), which negatives (mining.draw)."""
 
 import numba
 import numpy as np
@@ -6,6 +6,28 @@ import numpy as np
 from mining.kernels import distance
 
 CUTOFF, CLAMP = 1.4, 0.5  # unsquared distances: no weight beyond, no more weight below (Wu 2017)
+
+
+@numba.njit(cache=True, nogil=True)
+def smallest_hashes(starts, stops, rows, own, anchor_ids, ids, seed, limit):
+    """Which entries of the lists rows[starts[a]:stops[a]] are among the `limit` of their anchor.
+
+    Those with the smallest hashes of (seed, anchor id, entry's id), the anchor itself left out: a
+    mask over all entries, list by list.
+    """
+    sizes = stops - starts
+    mask, offset = np.zeros(sizes.sum(), np.bool_), 0
+    keys = np.empty(sizes.max() if len(sizes) else 0, np.uint64)
+    for a in range(len(starts)):
+        state, last = _mix(seed, anchor_ids[a]), np.uint64(2**64 - 1)
+        for k in range(sizes[a]):
+            row = rows[starts[a] + k]
+            keys[k] = last if row == own[a] else _mix(state, ids[row])
+        chosen = np.argsort(keys[: sizes[a]], kind="mergesort")
+        for k in chosen[:limit]:
+            mask[offset + k] = rows[starts[a] + k] != own[a]
+        offset += sizes[a]
+    return mask
 
 
 @numba.njit(cache=True, nogil=True)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from data.types import Float32, Int64
 from mining.config import MiningConfig
+from mining.draw_kernels import smallest_hashes
 from mining.kernels import exact_distances
 from mining.problem import Problem, Rows
 
@@ -34,17 +35,19 @@ def find_pairs(problem: Problem, config: MiningConfig, seed: int) -> Pairs:
     id, positive id), so the choice depends on nothing else; of equally far ones "hardest" and
     "easiest" take those of lower id.
     """
-    anchor, positive = problem.positives.flat()
-    other = positive != problem.own[anchor]
-    anchor, positive = anchor[other], positive[other]
-    ids = problem.gallery_ids
+    lists, ids = problem.positives, problem.gallery_ids
+    anchor, positive = lists.flat()
     limit = config.max_positives or (0 if config.positives == "all" else 1)
     if config.positives == "random":
         limit = 1
     if config.positives in ("all", "random") and limit:
-        keys = hashes(seed, problem.anchor_ids[anchor], ids[positive])
-        kept = np.flatnonzero(_rank_in_group(anchor, keys) < limit)
-        anchor, positive = anchor[kept], positive[kept]
+        kept = smallest_hashes(
+            lists.starts, lists.stops, lists.rows, problem.own, problem.anchor_ids, ids,
+            np.uint64(seed), limit,
+        )  # fmt: skip
+    else:
+        kept = positive != problem.own[anchor]
+    anchor, positive = anchor[kept], positive[kept]
     d_ap = exact_distances(problem.anchors, anchor, problem.gallery, positive)
     order = np.lexsort((ids[positive], d_ap, anchor))
     anchor, positive, d_ap = anchor[order], positive[order], d_ap[order]

@@ -3,5 +3,18 @@
 import subprocess
 import sys
 
-for name in ("embedding", "loader", "losses", "memory", "mining", "overhead", "seeds"):
+SCRIPTS = (
+    "embedding",
+    "indexes",
+    "loader",
+    "losses",
+    "memory",
+    "mining",
+    "overhead",
+    "seeds",
+    "serving",
+    "triplets",
+)
+
+for name in SCRIPTS:
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

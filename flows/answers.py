@@ -149,7 +149,7 @@ def _sheet(snapshot: Snapshot, pairs: Sequence[Pair]) -> str:
     )
     told = pairs[0][1].told.lines() if pairs else []
     page = environment.get_template("sheet.html.j2")
-    return page.render(queries=shown, version=snapshot.version, told=told)
+    return page.render(queries=shown, version=snapshot.version, told=told, title="Neighbours")
 
 
 def _own_card(snapshot: Snapshot, gallery: Gallery, queries: Queries, place: int) -> Card:

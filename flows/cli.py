@@ -20,6 +20,8 @@ from flows.commands.options import (
     opened,
 )
 from flows.commands.search import search
+from flows.commands.serve import serve
+from flows.commands.suspects import suspects
 from flows.environment import set_environment
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(search)
+app.command()(suspects)
+app.command()(serve)
 app.add_typer(index.app, name="index")
 app.add_typer(triplets.app, name="triplets")
 

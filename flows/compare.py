@@ -42,10 +42,11 @@ class Course:
     seed: int
     points: Sequence[Point]
     trained: Sequence[Artifact]
+    stopped: str = ""
 
     def chosen(self, select: str) -> dict[str, Point]:
         """The checkpoint that is best on val (the earliest of equals), and the last."""
-        trained = self.points[1:]
+        trained = self.points[1:] or self.points  # an arm may collapse before its first evaluation
         scores = [point.metrics["val"][select] for point in trained]
         return {"selected": trained[int(np.argmax(scores))], "final": trained[-1]}
 
@@ -67,7 +68,7 @@ def compare(config: Config, arms: Sequence[Arm], console: Console) -> Path:
         console.round = ""
         with console.stage("measure", "courses") as bar:
             tables = _tables(run, courses, items, inputs, lambda n: bar.update(n, total))
-        return lay_out_artifact(run.store, _put(run, tables, config, arms))
+        return lay_out_artifact(run.store, _put(run, tables, config, arms, courses))
 
 
 def of_comparison(config: Config) -> Config:
@@ -88,18 +89,27 @@ def _course(run: Run, arm: Arm, seed: int, items: Artifact, inputs: Artifact, pl
 
         contestant = Contestant(run=quiet, arm=arm, items=items, inputs=inputs)
         points = contestant.go(progress)
-        return Course(arm=arm, seed=seed, points=points, trained=contestant.trained)
+        if contestant.stopped:
+            run.console.say(f"{place:<9} {arm.name}, seed {seed} stopped: {contestant.stopped}")
+        return Course(
+            arm=arm,
+            seed=seed,
+            points=points,
+            trained=contestant.trained,
+            stopped=contestant.stopped,
+        )
 
 
 def _tables(
     run: Run, courses: Sequence[Course], items: Artifact, inputs: Artifact, progress: Any
 ) -> dict[str, pd.DataFrame]:
     select = run.config.compare.select
-    points, results, curves, steps = [], [], [], []
+    points, results, curves, steps, health = [], [], [], [], []
     for number, course in enumerate(courses):
         who = {"arm": course.arm.name, "family": course.arm.family, "seed": course.seed}
         points += _point_rows(course, who)
         steps += _step_rows(run, course, who)
+        health += _health_rows(run, course, who)
         for which, point in course.chosen(select).items():
             full = measure_fully(run, point.checkpoint, items, inputs)
             end = {**who, "which": which, "step": point.spent.steps}
@@ -114,6 +124,7 @@ def _tables(
         progress(number + 1)
     tables = {"points": points, "results": results, "roc": curves, "steps": steps}
     frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
+    frames["health"] = pd.DataFrame(health, columns=HEALTH).astype(dict.fromkeys(HEALTH[3:], float))
     frames["map"] = _map(run, courses, frames["results"], items, inputs)
     return frames
 
@@ -148,6 +159,22 @@ def _step_rows(run: Run, course: Course, who: dict[str, Any]) -> list[dict[str, 
     return rows
 
 
+HEALTH = ["arm", "family", "seed", "step", "stale", "drift", "overlap", "spread", "effective_rank"]
+
+
+def _health_rows(run: Run, course: Course, who: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was measured while training, by step of the whole course."""
+    rows: list[dict[str, Any]] = []
+    for checkpoint in course.trained:
+        first = checkpoint.card["steps"] - checkpoint.card["round_steps"]
+        for file in checkpoint.files:
+            if file.name == "health.parquet":
+                table = pd.read_parquet(run.store.path(file))
+                table["step"] += first
+                rows += [{**who, **row} for row in table[HEALTH[3:]].to_dict("records")]
+    return rows
+
+
 def _map(
     run: Run, courses: Sequence[Course], results: pd.DataFrame, items: Artifact, inputs: Artifact
 ) -> pd.DataFrame:
@@ -163,7 +190,11 @@ def _map(
 
 
 def _put(
-    run: Run, tables: dict[str, pd.DataFrame], config: Config, arms: Sequence[Arm]
+    run: Run,
+    tables: dict[str, pd.DataFrame],
+    config: Config,
+    arms: Sequence[Arm],
+    courses: Sequence[Course],
 ) -> Artifact:
     files = []
     for name, frame in tables.items():
@@ -174,6 +205,7 @@ def _put(
     settings = {
         "compare": compare,
         "config": config.to_json(),
+        "stopped": [[c.arm.name, c.seed, c.stopped] for c in courses if c.stopped],
         "arms": {arm.name: {"family": arm.family, **_settings(arm.config)} for arm in arms},
     }
     text = json.dumps(settings, indent=1, sort_keys=True).encode()

@@ -26,7 +26,7 @@ from flows.verdict import (
     verdict,
 )
 
-TABLES = ("points", "results", "roc", "steps", "map")
+TABLES = ("points", "results", "roc", "steps", "health", "map")
 RETRIEVAL = ("recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision")
 SHORT = ("recall@1", "recall@8", "map@r")
 
@@ -39,6 +39,7 @@ class Comparison:
     results: pd.DataFrame
     roc: pd.DataFrame
     steps: pd.DataFrame
+    health: pd.DataFrame
     map: pd.DataFrame
     settings: Mapping[str, Any]
 
@@ -100,6 +101,7 @@ def _content(found: Comparison) -> dict[str, Any]:
             compare["budget"], "seconds of work"
         ),
         "verdict": found.verdict(),
+        "stopped": found.settings["stopped"],
         "resumed": ", ".join(points.loc[points["resumed"], "arm"].unique()),
         "tables": [
             {"names": [NAMES[name] for name in part], "rows": _rows(found, part)}
@@ -128,6 +130,8 @@ def _content(found: Comparison) -> dict[str, Any]:
             "active": plots.training(found.steps, "active"),
             "loss": plots.training(found.steps, "loss"),
             "spread": plots.spread(points),
+            "stale": plots.health(found.health, "stale"),
+            "rank": plots.health(found.health, "effective_rank"),
         },
         "maps": [
             (name, plots.embedding_map(rows.reset_index()))

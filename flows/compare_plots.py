@@ -132,6 +132,23 @@ def spread(points: pd.DataFrame) -> str:
 
 
 @styled
+def health(rows: pd.DataFrame, column: str) -> str:
+    """A measure that was taken while training, of the first seed; empty where none has it."""
+    figure, axes = figure_of(width=6.4, height=2.8)
+    of = colours(rows["arm"].unique())
+    ends = []
+    first = rows[(rows["seed"] == 0) & rows[column].notna()]
+    for arm, part in first.groupby("arm", sort=False):
+        axes.plot(part["step"], part[column], DASHES[part["family"].iloc[0]], color=of[arm])
+        ends.append((part["step"].iloc[-1], part[column].iloc[-1], arm))
+    names = {"stale": "share of triplets", "effective_rank": "effective rank"}
+    axes.set(xlabel="step", ylabel=names[column], ylim=(0, None), xlim=(0, None))
+    if ends:
+        _end_labels(axes, ends, of)
+    return svg(figure)
+
+
+@styled
 def embedding_map(rows: pd.DataFrame) -> str:
     """Test items in two dimensions, a colour a class; the label on hover."""
     figure, axes = figure_of(width=4.2, height=4.2)

@@ -33,6 +33,7 @@ from index.embed import embed_rows
 from index.metrics import retrieval_metrics
 from index.verification import pair_distances, roc, verification_metrics
 from train.config import TrainConfig
+from train.health import RoundStoppedError
 
 MEASURED = ("val", "test")
 COSTS = ("embed", "index", "mine", "train")
@@ -68,7 +69,7 @@ class Contestant:
     """An arm with a seed, on the way.
 
     trained: every checkpoint so far. mined: the last triplets or confusable classes, mined_round:
-    in which round. refresh: what that cost, in the budget's unit.
+    in which round. refresh: what that cost, in the budget's unit. stopped: why it ended early.
     """
 
     run: Run
@@ -80,6 +81,7 @@ class Contestant:
     mined: Artifact | None = None
     mined_round: int = -1
     refresh: float = 0.0
+    stopped: str = ""
 
     def go(self, progress: Callable[[float, Point], None]) -> list[Point]:
         """Every evaluation, the first before any training; progress(spent, point) after each."""
@@ -93,11 +95,15 @@ class Contestant:
             steps = min(self._affordable(), every - self.spent.steps % every, self._round_left())
             if steps < 1:  # mining took the rest
                 break
-            checkpoint = self._train(checkpoint, steps)
+            try:
+                checkpoint = self._train(checkpoint, steps)
+            except RoundStoppedError as error:  # a result, too: the arm ends where it last was well
+                self.stopped = str(error)
+                break
             if self.spent.steps % every == 0 or self._affordable() < 1:
                 points.append(self._point(checkpoint))
                 progress(self.spent.of(compare.budget), points[-1])
-        if not self.trained:
+        if not self.trained and not self.stopped:
             raise InputError(
                 f"compare.amount = {compare.amount} {compare.budget} does not pay for one step of"
                 f" {self.arm.name} after its first mining"
@@ -172,16 +178,21 @@ class Contestant:
         part = replace(self._settings(), steps=steps, save_every=steps)
         run = replace(self.run, config=replace(config, train=part))
         seed = self._seed("train")
-        given = [checkpoint.digest, self.mined and self.mined.digest, seed, asdict(part)]
-        given += [asdict(config.online), code_hash("train", "mining")]
+        given: list[Any] = [checkpoint.digest, self.mined and self.mined.digest]
+        given += [seed, asdict(part)]
+        given += [asdict(config.online), asdict(config.health), config.mining.margin]
+        given += [asdict(config.augment), code_hash("train", "mining")]
         trained = self._paid(
             "train",
             given,
             lambda: train(run, checkpoint, self.mined, self.items, self.inputs, seed),
         )
+        done = trained.card["steps"] - checkpoint.card["steps"]
+        if done < steps:  # what was mined is stale (train.refresh_when): mine again
+            self.mined_round = -1
         self.trained.append(trained)
-        self.spent.steps += steps
-        self.spent.forwards += steps * config.compare.items
+        self.spent.steps += done
+        self.spent.forwards += done * config.compare.items
         return trained
 
     def _seed(self, what: str) -> int:

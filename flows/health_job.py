@@ -75,7 +75,7 @@ def advice(config: Config) -> str:
     train, hints = config.train, []
     hardest = {"hard", "hardest"} & set(config.mining.negatives) and "hard" in train.kinds
     if train.batches == "triplets" and train.miner == "auto" and hardest:
-        hints.append('train.kinds = ["semi_hard"]')
+        hints.append('mining.negatives = ["semi_hard"] with train.kinds = ["semi_hard"]')
     if train.miner == "batch_hard":
         hints.append('train.miner = "semi_hard"')
     hints.append(f"a smaller train.learning_rate than {train.learning_rate:g}")

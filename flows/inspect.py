@@ -10,11 +10,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from data import schemas
 from data.errors import InputError
-from data.prepare import read_catalogue
-from data.store import Artifact, Store, Version
-from data.types import KINDS, Triplets
+from data.store import Version
+from flows.export import ROLES
+from flows.mined import MEASURES, Mined, TripletQuery
+from flows.mined_stats import DISTANCES, coarse, roles
 
 BINS, WIDTH = 20, 50
 COUNTS = ("anchors", "singletons", "pairs", "strategy", "triplets", "none exists", "not found")
@@ -25,21 +25,77 @@ def wide_console() -> Console:
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
-def print_head(store: Store, version: Version, number: int, rows: int) -> None:
-    """The first `rows` triplets of a round."""
-    triplets = _read(store, _mined(version, number))
-    known = read_catalogue(store, version.artifacts["items"])
-
-    def name(item: int) -> str:
-        return f"{item} {known.labels[known.label_codes[np.searchsorted(known.ids, item)]]}"
-
+def print_triplets(mined: Mined, query: TripletQuery) -> None:
+    """Triplets of a round with their labels."""
     table = Table("anchor", "positive", "negative", "d_ap", "d_an", "kind", "rank")
-    for i in range(min(rows, len(triplets))):
-        ids = (triplets.anchor_id[i], triplets.positive_id[i], triplets.negative_id[i])
-        numbers = (f"{triplets.d_ap[i]:.4f}", f"{triplets.d_an[i]:.4f}")
-        rank = str(triplets.negative_rank[i])
-        table.add_row(*map(name, ids), *numbers, KINDS[triplets.kind[i]], rank)
+    for row in mined.page(query):
+        names = [f"{row[f'{role}_id']} {row[f'{role}_label']}" for role in ROLES]
+        numbers = (f"{row['d_ap']:.4f}", f"{row['d_an']:.4f}", row["kind"])
+        table.add_row(*names, *numbers, str(row["negative_rank"]))
     wide_console().print(table)
+
+
+def print_stats(found: Mapping[str, Any]) -> None:
+    """What `mined_stats.stats` gives."""
+    console = wide_console()
+    console.print(
+        f"round {found['round']}: {found['rows']:,} triplets of {found['anchors']:,} anchors;"
+        f" {found['negatives']:,} items serve as negatives"
+    )
+    table = Table("kind", "triplets", "share", "", "mean", "5 %", "median", "95 %", "min", "max")
+    for kind, row in found["kinds"].items():
+        first = [kind, f"{row['rows']:,}", f"{row['share']:.1%}"]
+        for name in DISTANCES:
+            values = [row[name][key] for key in ("mean", "p5", "p50", "p95", "min", "max")]
+            table.add_row(*first, name, *(f"{value:.4f}" for value in values))
+            first = [""] * 3
+    console.print(table)
+    hubs = Table("hub", "label", "times negative", "anchors")
+    for row in found["hubs"]:
+        hubs.add_row(str(row["id"]), row["label"], f"{row['count']:,}", f"{row['anchors']:,}")
+    console.print(hubs)
+    confused = Table("anchor's class", "negative's class", "triplets")
+    for row in found["confused"]:
+        confused.add_row(row["label"], row["negative_label"], f"{row['count']:,}")
+    console.print(confused)
+
+
+def print_item(mined: Mined, number: int, item: int, rows: int) -> None:
+    """The triplets that an item is in."""
+    row = int(np.searchsorted(mined.items().ids, item))
+    known = mined.items()
+    if row == len(known.ids) or known.ids[row] != item:
+        raise InputError(f"no item {item} in version {mined.version.number}")
+    counts = roles(mined, number, item)
+    said = ", ".join(f"{name} of {count:,}" for name, count in counts.items())
+    console = wide_console()
+    console.print(f"{item} {known.labels[known.label_codes[row]]}: {said} triplets")
+    print_triplets(mined, TripletQuery(round=number, item=item, limit=rows))
+
+
+def print_comparison(found: Mapping[str, Any]) -> None:
+    """What `mined_stats.compare` gives."""
+    console, pairs = wide_console(), found["pairs"]
+    first, second = f"round {found['first']}", f"round {found['second']}"
+    console.print(
+        f"pairs of anchor and positive: {pairs['first']:,} in {first}, {pairs['second']:,} in"
+        f" {second}, {pairs['both']:,} in both"
+    )
+    if pairs["both"]:
+        console.print(
+            f"over the pairs of both, d_ap changed by {pairs['d_ap_change']:+.4f} and d_an by"
+            f" {pairs['d_an_change']:+.4f} in the mean"
+        )
+    table = Table("kind", first, second, f"of {second}, also in {first}")
+    for kind, row in found["kinds"].items():
+        share = f" ({row['same_triplet'] / row['second']:.1%})" if row["second"] else ""
+        counts = (f"{row['first']:,}", f"{row['second']:,}", f"{row['same_triplet']:,}{share}")
+        table.add_row(kind, *counts)
+    console.print(table)
+    means = Table("mean", first, second)
+    for name, values in found["means"].items():
+        means.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    console.print(means)
 
 
 def print_counts(version: Version) -> None:
@@ -82,47 +138,13 @@ def _count_rows(card: Mapping[str, Any]) -> Iterator[list[str]]:
         yield [*texts[:3], name, *texts[3:]]
 
 
-def print_histogram(store: Store, version: Version, number: int, column: str) -> None:
+def print_histogram(mined: Mined, number: int, column: str) -> None:
     """A column's distribution as bars, one block a kind."""
-    triplets = _read(store, _mined(version, number))
-    columns = {
-        "d_ap": triplets.d_ap,
-        "d_an": triplets.d_an,
-        "margin": triplets.d_an - triplets.d_ap,
-        "negative_rank": triplets.negative_rank,
-    }
-    if column not in columns:
-        raise InputError(f"no column {column!r}; known: {', '.join(columns)}")
+    if column not in MEASURES:
+        raise InputError(f"no column {column!r}; known: {', '.join(MEASURES)}")
     console = wide_console()
-    for code, kind in enumerate(KINDS):
-        values = columns[column][triplets.kind == code]
-        if len(values):
-            console.print(f"{column} of {len(values):,} {kind} triplets")
-            heights, edges = np.histogram(values, BINS)
-            for height, low, high in zip(heights, edges, edges[1:], strict=False):
-                bar = "█" * round(WIDTH * height / heights.max())
-                console.print(f"{low:10.3f} to {high:10.3f} {bar} {height:,}")
-
-
-def _mined(version: Version, number: int) -> Artifact:
-    """The triplets of a round, or of the last one."""
-    mined = {
-        int(name.split("=")[1]): artifact
-        for name, artifact in version.artifacts.items()
-        if artifact.kind == "triplets"
-    }
-    if not mined:
-        raise InputError(
-            f"version {version.number} has no triplets: none were mined yet, or its rounds trained"
-            " on PK batches"
-        )
-    if number < -1:
-        raise InputError(f"--round is {number}; it must be a round, or -1 for the last one")
-    chosen = max(mined) if number < 0 else number
-    if chosen not in mined:
-        raise InputError(f"round {chosen} has no triplets; known: {sorted(mined)}")
-    return mined[chosen]
-
-
-def _read(store: Store, artifact: Artifact) -> Triplets:
-    return schemas.triplets_from(schemas.read(store.paths(artifact), schema="triplets/1"))
+    for kind, (heights, edges) in coarse(mined, number, column, BINS).items():
+        console.print(f"{column} of {sum(heights):,} {kind} triplets")
+        for height, low, high in zip(heights, edges, edges[1:], strict=False):
+            bar = "█" * round(WIDTH * height / max(heights))
+            console.print(f"{low:10.3f} to {high:10.3f} {bar} {height:,}")

@@ -33,6 +33,16 @@ def load_index(path: Path, d: int) -> faiss.Index:
     return index
 
 
+def multiply_from(queries: int, d: int) -> None:
+    """From so many queries on, compare whole vectors by matrix products; for the whole process.
+
+    FAISS 1.15 compares one by one below 128,000 numbers of queries (1,000 at d = 128). Measured at
+    100,000 x 128: 32 together 0.36 instead of 1.5 ms of processor a query, 256 together 0.26; one
+    alone is faster without (1.6 ms against 4.4), four with.
+    """
+    swig.cvar.distance_compute_blas_threshold = queries * d
+
+
 @dataclass(frozen=True, kw_only=True)
 class Searched:
     """What a search looked at.

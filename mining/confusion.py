@@ -4,7 +4,9 @@ A class is its centroid: the direction of the mean of its unit vectors. Its most
 are those of the nearest other centroids. That takes c^2 d operations where counting the classes of
 each item's nearest negatives would take n^2 d, needs nothing but the embeddings, so that no
 triplets are mined for it, and every class gets a full list, also one whose items all have the same
-nearest negative. Scores are held a block of classes at a time, never c by c.
+nearest negative. Measured on Omniglot (964 classes of 20): after one round of training 89 % of the
+items have their nearest negative of all in one of the 16 nearest classes, after three 92 %; of an
+untrained encoder 26 %. Scores are held a block of classes at a time, never c by c.
 """
 
 from collections.abc import Iterator

@@ -18,12 +18,13 @@ import faiss  # isort: skip
 from data.errors import InputError
 from data.types import Float32
 from mining.config import MiningConfig
+from mining.found import Found, Windows
 from mining.join import Lists, train_centroids
 from mining.kernels import look_at
 from mining.policy import choose
 from mining.problem import Problem, Rows
 from mining.recall import Recall, Sample
-from mining.scan import Found, Windows, in_threads, scan
+from mining.scan import in_threads, scan
 
 Cut = NDArray[np.bool_]
 Levels = tuple[tuple[int, int], ...]

@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 import faiss  # isort: skip
 
 from data.types import Float32, Int32, Int64
+from mining.found import Found, Windows
 from mining.kernels import top_columns
 from mining.policy import fast_half
 from mining.problem import Problem, Rows
-from mining.scan import Found, Operand, Windows, in_threads, look, slack_of
+from mining.scan import in_threads, look
+from mining.slack import Operand, slack_of
 
 LISTS = 4  # times sqrt(n); with 1, the same recall takes looking at 4 to 15 times as many rows
 LEAST = 160  # items a list, where that makes fewer lists: below, training costs more than it saves

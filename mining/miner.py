@@ -34,11 +34,12 @@ from data.types import (
 from mining.config import MiningConfig
 from mining.draw import draw_uniform, draw_weighted
 from mining.engines import Cut, Engine, Setup, prepare
+from mining.found import Found
 from mining.hubs import hub_limits, under_limits
 from mining.inputs import check_seed, id_pairs, make_problem
 from mining.pairs import Pairs, hashes
 from mining.problem import Problem, Rows
-from mining.scan import Found, scan
+from mining.scan import scan
 from mining.stats import MiningStats
 from mining.windows import EVERYTHING, Answer, Plan, answer, ask, guard
 

@@ -18,6 +18,8 @@ from mining.config import MiningConfig
 
 # Up to here the exact search costs about as much as lists, and seconds: 9 core-seconds at 100,000.
 EXACT_LIMIT = 100_000
+# Where there is a GPU, which lists do not use. Not measured: no GPU was at hand.
+DEVICE_LIMIT = 2_000_000
 CPUINFO = Path("/proc/cpuinfo")
 # x86 instructions that multiply bfloat16. With avx512_bf16 (EPYC, Zen 5) torch's product took 0.1
 # to 0.25 of the float32 one at d = 64 to 384; with amx_bf16 (Xeon) 0.2 to
@@ -28,11 +30,14 @@ HALF = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 @cache
-def fast_half() -> bool:
-    """Whether this machine multiplies bfloat16 much faster than float32: it has HALF.
+def fast_half(device: torch.device | None = None) -> bool:
+    """Whether bfloat16 is multiplied much faster than float32, by the device or this processor.
 
-    torch must use them too: its own kernels may be held to less (ATEN_CPU_CAPABILITY).
+    The processor has HALF, and torch uses it: its own kernels may be held to less
+    (ATEN_CPU_CAPABILITY).
     """
+    if device:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return able and library and bool(HALF & _flags())
@@ -45,6 +50,12 @@ def _flags() -> set[str]:
     except OSError:
         return set()
     return set(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+@cache
+def accelerator() -> torch.device | None:
+    """The GPU that torch sees, if there is one."""
+    return torch.device("cuda") if torch.cuda.is_available() else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +86,9 @@ def choose(n: int, d: int, config: MiningConfig) -> Choice:
         )
     elif engine == "auto" and config.recall >= 1:
         engine, reason = "exact", "mining.recall is 1"
+    elif engine == "auto" and accelerator() and n <= DEVICE_LIMIT:
+        engine = "exact"
+        reason = f"up to {DEVICE_LIMIT:,} items a GPU compares all with all rather than by lists"
     elif engine == "auto" and n <= EXACT_LIMIT:
         engine, reason = "exact", f"up to {EXACT_LIMIT:,} items exact costs no more than lists"
     elif engine == "auto":

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from data.types import Int64
 from mining.config import MiningConfig
+from mining.found import Found, Windows
 from mining.problem import Problem, Rows
-from mining.scan import Found, Windows, scan
+from mining.scan import scan
 from mining.windows import ask
 
 SAMPLE = 2000

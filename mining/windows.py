@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from data.types import Float32, Int64
 from mining.config import MiningConfig
+from mining.found import Found, Windows
 from mining.pairs import Pairs, find_pairs, hashes
 from mining.problem import Problem, Rows
-from mining.scan import Found, Windows
 
 EVERYTHING = np.float32(5)  # beyond the largest distance, 4
 SCANNED = ("semi_hard", "hard", "hardest", "random_semi_hard", "rank_band")

@@ -100,7 +100,7 @@ class TrainConfig:
     loss: str = "triplet"
     batches: str = "triplets"
     per_class: int = 4
-    random_classes: float = 0.25
+    random_classes: float = 0.5
     miner: str = "auto"
     memory: int = 0
     synthesis: str = "none"

@@ -25,7 +25,7 @@ class ConfusableSampler(PKSampler):
     """
 
     neighbours: Int64
-    random_share: float = 0.25
+    random_share: float = 0.5
 
     def batches(self, start: int = 0) -> Iterator[Int64]:
         """(P * K,) int64 rows, by class, from batch number `start` on."""

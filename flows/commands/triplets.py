@@ -1,33 +1,58 @@
 """`remine triplets`: what was mined."""
 
-from typing import Annotated
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.options import (
-    ConfigOption,
-    RoundOption,
-    StoreOption,
-    VersionOption,
-    opened,
-)
+from flows.commands.options import ConfigOption, RoundOption, StoreOption, VersionOption, opened
 
-app = typer.Typer(help="Look into the mined triplets.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from flows.mined import Mined
+
+app = typer.Typer(
+    help="Look into the mined triplets, and take them elsewhere.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RowsOption = Annotated[int, typer.Option("-n", help="How many.")]
+KindOption = Annotated[
+    list[str] | None,
+    typer.Option("--kind", help="Only hard, semi_hard or easy ones; may be repeated."),
+]
+LabelOption = Annotated[str | None, typer.Option("--label", help="Of the anchor.")]
 
 
 @app.command()
 def head(
-    rows: Annotated[int, typer.Option("-n", help="How many.")] = 10,
+    rows: RowsOption = 10,
     round_: RoundOption = -1,
+    kind: KindOption = None,
+    label: LabelOption = None,
+    sort: Annotated[
+        str, typer.Option(help="anchor (as they lie), d_ap, d_an, margin or negative_rank.")
+    ] = "anchor",
     config: ConfigOption = None,
     store: StoreOption = None,
     number: VersionOption = 0,
+    *,
+    descending: Annotated[bool, typer.Option("--descending", help="Largest first.")] = False,
 ) -> None:
     """The first triplets, with their labels."""
-    from flows.inspect import print_head
+    from flows.inspect import print_triplets
+    from flows.mined import TripletQuery
 
-    found, version = opened(store, config, number)
-    print_head(found, version, round_, rows)
+    query = TripletQuery(
+        round=round_,
+        kinds=tuple(kind or ()),
+        label=label,
+        sort=sort,
+        descending=descending,
+        limit=rows,
+    )
+    print_triplets(_mined(store, config, number), query)
 
 
 @app.command()
@@ -54,5 +79,90 @@ def histogram(
     """The distribution of a column, by kind."""
     from flows.inspect import print_histogram
 
-    found, version = opened(store, config, number)
-    print_histogram(found, version, round_, column)
+    print_histogram(_mined(store, config, number), round_, column)
+
+
+@app.command()
+def stats(
+    top: Annotated[int, typer.Option(help="How many hubs and confused classes.")] = 10,
+    round_: RoundOption = -1,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    number: VersionOption = 0,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Kinds, distances, hub negatives and confused classes of a round."""
+    from flows.inspect import print_stats
+    from flows.mined_stats import stats as of_round
+
+    found = of_round(_mined(store, config, number), round_, top)
+    typer.echo(json.dumps(found)) if as_json else print_stats(found)
+
+
+@app.command()
+def show(
+    item: Annotated[int, typer.Argument(help="The id of an item.")],
+    rows: RowsOption = 20,
+    round_: RoundOption = -1,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    number: VersionOption = 0,
+) -> None:
+    """The triplets that an item is in, as anchor, positive or negative."""
+    from flows.inspect import print_item
+
+    print_item(_mined(store, config, number), round_, item, rows)
+
+
+@app.command()
+def compare(
+    first: Annotated[int, typer.Argument(help="A round.")],
+    second: Annotated[int, typer.Argument(help="Another.")],
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    number: VersionOption = 0,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """What changed from one round to another."""
+    from flows.inspect import print_comparison
+    from flows.mined_stats import compare as of_rounds
+
+    found = of_rounds(_mined(store, config, number), first, second)
+    typer.echo(json.dumps(found)) if as_json else print_comparison(found)
+
+
+@app.command()
+def export(
+    out: Annotated[
+        Path, typer.Argument(help="A file that ends in .parquet, .csv, .jsonl, .npz or .npy.")
+    ],
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="plain: the columns and labels. triplet, n-tuple: texts or pictures, as"
+            " sentence-transformers trains on. indices: for pytorch-metric-learning."
+        ),
+    ] = "plain",
+    negatives: Annotated[int, typer.Option(help="Of an n-tuple.")] = 5,
+    round_: RoundOption = -1,
+    kind: KindOption = None,
+    label: LabelOption = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    number: VersionOption = 0,
+) -> None:
+    """Write a round's triplets for another program."""
+    from flows.export import export as write
+    from flows.mined import TripletQuery
+
+    query = TripletQuery(round=round_, kinds=tuple(kind or ()), label=label)
+    count = write(_mined(store, config, number), query, layout, out, negatives)
+    typer.echo(f"wrote {out}: {count:,} rows")
+
+
+def _mined(store: Path | None, config: Path | None, number: int) -> "Mined":
+    from flows.mined import Mined
+
+    return Mined(*opened(store, config, number))

@@ -12,6 +12,7 @@ from flows.arms import load_arms
 from flows.compare import compare
 from flows.compare_page import read_comparison, write_page
 from flows.console import Console
+from train.health import RoundStoppedError
 
 SMALL = """
 [compare]
@@ -101,7 +102,7 @@ def test_a_killed_comparison_goes_on_and_keeps_its_times(comparison, monkeypatch
     monkeypatch.setattr(contrast, "train", train)
     first = read_comparison(run(comparison))
     again = read_comparison(run(comparison))
-    for name in ("points", "results", "roc", "steps", "map"):
+    for name in ("points", "results", "roc", "steps", "health", "map"):
         pd.testing.assert_frame_equal(getattr(first, name), getattr(again, name))
     assert first.points["resumed"].any()
     assert not first.points.query("arm == 'online' and seed == 0")["resumed"].any()
@@ -124,6 +125,45 @@ def test_the_page_comes_from_the_tables_and_escapes_them(comparison, tmp_path):
     assert f"{100 * r1['value'].item():.1f}" in page
     for line in read_comparison(copy).verdict():
         assert line.split(":")[0] in page
+
+
+def test_a_collapsed_arm_is_a_result(comparison, monkeypatch):
+    train = contrast.train
+
+    def collapsing(run, checkpoint, mined, *rest):
+        if mined is not None and checkpoint.card["steps"] > 0:
+            raise RoundStoppedError("step 4: the spread is 0.001 <b>")
+        return train(run, checkpoint, mined, *rest)
+
+    monkeypatch.setattr(contrast, "train", collapsing)
+    folder = run(comparison, "compare.seeds=1")
+    found = read_comparison(folder)
+    assert ends(found.points)["step"].to_dict() == {("mined", 0): 3, ("online", 0): 8}
+    page = write_page(folder).read_text()
+    assert "mined, seed 0, was stopped" in page
+    assert "0.001 &lt;b&gt;" in page
+
+
+def test_stale_triplets_are_mined_again(comparison):
+    points = read_comparison(
+        run(
+            comparison,
+            "compare.seeds=1",
+            "compare.arms.mined.train.steps=100",
+            "compare.arms.mined.train.refresh_when=0.001",
+            "compare.arms.mined.train.refresh_after=2",
+            "health.every=1",
+            "train.learning_rate=0.05",
+        )
+    ).points
+    last = ends(points).loc[("mined", 0)]
+    once = ends(
+        read_comparison(
+            run(comparison, "compare.seeds=1", "compare.arms.mined.train.steps=100")
+        ).points
+    ).loc[("mined", 0)]
+    assert last["step"] == once["step"] == 8
+    assert last["forwards"] - 8 * 24 >= 2 * (once["forwards"] - 8 * 24)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def nearest(store: Store, version: Version, question: Question, base: Path):
 
 @pytest.fixture
 def nets(config_file):
-    (config_file.parent / "nets.py").write_text(NETS)
+    # A source of its own: one that was loaded before from elsewhere would be taken from memory.
+    (config_file.parent / "nets.py").write_text(f"# {config_file.parent}\n{NETS}")
     return config_file
 
 

@@ -13,8 +13,9 @@ from data.types import SPLITS
 from flows.config import load_config
 from flows.console import Console
 from flows.cycle import call_plain, prepared, run_cycle
-from flows.inspect import print_counts, print_head
+from flows.inspect import print_counts
 from flows.jobs import run_plain
+from flows.mined import Mined
 from flows.report import write_report
 from flows.table import round_rows, round_table
 from flows.train_job import training_labels
@@ -46,7 +47,7 @@ def test_rounds_on_pk_batches_mine_nothing(config_file):
     assert "What was mined" not in page
     print_counts(version)
     with pytest.raises(InputError, match="its rounds trained on PK batches"):
-        print_head(store, version, -1, 3)
+        Mined(store, version).round(-1)
 
 
 def test_confusable_classes_are_an_artifact_of_their_embeddings(config_file):

@@ -19,7 +19,7 @@ def call(cycled):
 
 
 def caller(store):
-    def call(*arguments, fails=None):  # noqa: ANN002, ANN202
+    def call(*arguments, fails=None):
         done = CliRunner().invoke(app, [*map(str, arguments), "--store", str(store)])
         if fails:
             assert isinstance(done.exception, fails), done.output
@@ -31,7 +31,7 @@ def caller(store):
     return call
 
 
-def asked(call, *arguments):  # noqa: ANN002
+def asked(call, *arguments):
     return json.loads(call("search", *arguments, "--json").stdout)
 
 
@@ -183,3 +183,20 @@ def test_verify_finds_a_flipped_bit_and_a_card_that_lies(own_store):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     assert "is corrupt" in call("index", "verify", str(version.number), fails=StoreError)
+
+
+# Triplets -------------------------------------------------------------------------------------
+
+
+def test_triplets_stats_show_compare_and_export(call, tmp_path):
+    found = json.loads(call("triplets", "stats", "--round", "0", "--json").stdout)
+    assert f"{found['rows']:,} triplets" in call("triplets", "stats", "--round", "0").stdout
+    assert json.loads(call("triplets", "compare", "0", "1", "--json").stdout)["pairs"]["both"]
+    assert "in both" in call("triplets", "compare", "0", "1").stdout
+    assert "5 U+004C LATIN CAPITAL LETTER L: anchor of" in call("triplets", "show", "5").stdout
+    head = call("triplets", "head", "-n", "2", "--kind", "hard", "--sort", "margin").stdout
+    assert head.count("hard") == 2
+    done = call("triplets", "export", tmp_path / "t.csv", "--kind", "hard", "--round", "0")
+    assert f"{found['kinds']['hard']['rows']:,} rows" in done.stdout
+    assert "no item 999999" in call("triplets", "show", "999999", fails=InputError)
+    assert "round 7 has no triplets" in call("triplets", "compare", "0", "7", fails=InputError)

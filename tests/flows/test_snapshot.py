@@ -52,7 +52,7 @@ def same_up_to_equals(embeddings, row, found, wanted):
     return len(found) == len(wanted) and np.allclose(*near, atol=1e-5)
 
 
-def ask(snapshot, rows, **wish):  # noqa: ANN003
+def ask(snapshot, rows, **wish):
     ids = snapshot.known.ids[rows]
     return snapshot.ask(snapshot.by_id(ids), Wish(**wish))
 

@@ -14,7 +14,7 @@ from index.knob import inner_of, knob_of, parameters
 from index.recall import Point
 
 
-def built(embeddings, factory="auto", seed=0, **settings):  # noqa: ANN003
+def built(embeddings, factory="auto", seed=0, **settings):
     return build_index(embeddings, IndexConfig(factory=factory, **settings), seed)
 
 

@@ -8,7 +8,7 @@ from data.errors import InputError, StoreError
 from data.types import Embeddings, unit
 from index.build import build_index
 from index.config import IndexConfig
-from index.search import MAX_K, Searcher
+from index.search import MAX_K, Searcher, multiply_from
 
 N, D = 2000, 16
 FACTORIES = ["Flat", "IVF32,Flat", "HNSW16", "RR16,IVF32,Flat"]
@@ -204,3 +204,18 @@ def test_refuses_an_unknown_id(searcher, embeddings):
     unknown = int(embeddings.ids[-1]) + 1
     with pytest.raises(InputError, match=f"^no item {unknown} in the index$"):
         searcher.vectors(np.array([embeddings.ids[0], unknown]))
+
+
+def test_products_and_single_comparisons_find_the_same(embeddings, tmp_path):
+    searcher = stored(embeddings, tmp_path / "index.faiss", "Flat")
+    before = faiss.cvar.distance_compute_blas_threshold
+    try:
+        found = []
+        for queries in (1, 10**6):
+            multiply_from(queries, D)
+            assert faiss.cvar.distance_compute_blas_threshold == queries * D
+            found.append(searcher.search(QUERIES, 5)[0])
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = before
+    np.testing.assert_array_equal(found[0].ids, found[1].ids)
+    np.testing.assert_allclose(found[0].distances, found[1].distances, atol=1e-5)

@@ -16,9 +16,10 @@ from data.types import Triplets, unit
 from mining import MiningConfig, mine
 from mining.config import NEGATIVES
 from mining.engines import Exact
+from mining.found import Found, Windows
 from mining.miner import by_anchor, mine_block, mine_problem, mine_shards
 from mining.problem import Problem
-from mining.scan import Found, Operand, Windows, half_slack, product_slack, undecided
+from mining.slack import Operand, half_slack, product_slack, undecided
 from mining.windows import ask
 
 CONFIG = MiningConfig(
@@ -48,7 +49,7 @@ def wanted(problem, as_bytes):
 def test_tiles_and_products_do_not_matter(problem, wanted, as_bytes, monkeypatch, tile, half):
     monkeypatch.setattr(mining.scan, "ANCHORS", tile[0])
     monkeypatch.setattr(mining.scan, "GALLERY", tile[1])
-    monkeypatch.setattr(mining.scan, "fast_half", lambda: half)
+    monkeypatch.setattr(mining.scan, "fast_half", lambda _device: half)
     monkeypatch.setattr(mining.scan, "UNDECIDED", 2)
     assert as_bytes(mine_problem(problem, CONFIG).triplets) == wanted
 
@@ -57,7 +58,7 @@ def test_tiles_and_products_do_not_matter(problem, wanted, as_bytes, monkeypatch
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_do_not_matter(problem, wanted, as_bytes, monkeypatch, threads, half):
     monkeypatch.setattr(mining.scan, "ANCHORS", 64)  # or one thread would have all
-    monkeypatch.setattr(mining.scan, "fast_half", lambda: half)
+    monkeypatch.setattr(mining.scan, "fast_half", lambda _device: half)
     monkeypatch.setattr(mining.scan, "UNDECIDED", 2)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -13,12 +13,12 @@ from data.types import Embeddings, unit
 from mining import MiningConfig
 from mining.config import NEGATIVES
 from mining.engines import Exact, Join
+from mining.found import Found, Windows
 from mining.inputs import make_problem
 from mining.join import Lists, nearest, train_centroids
 from mining.miner import by_anchor, mine_block
 from mining.problem import by_label
 from mining.recall import ANY_DEPTH
-from mining.scan import Found, Windows
 from mining.windows import ask
 
 CONFIG = MiningConfig(max_positives=3, margin=0.3, per_pair=4, negatives=("semi_hard", "hard"))

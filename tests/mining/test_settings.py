@@ -11,7 +11,7 @@ import mining.policy
 from data.errors import InputError
 from mining import MiningConfig, mine
 from mining.config import NEGATIVES, POSITIVES
-from mining.policy import EXACT_LIMIT, choose, expect, fast_half
+from mining.policy import EXACT_LIMIT, accelerator, choose, expect, fast_half
 from mining.problem import by_pairs
 
 AUTO = MiningConfig()
@@ -316,6 +316,13 @@ def test_products_are_halved_by_what_the_processor_says(
         assert fast_half() is wanted
     finally:
         fast_half.cache_clear()
+
+
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
+    assert (accelerator() is not None) == torch.cuda.is_available()
+    monkeypatch.setattr(mining.policy, "accelerator", lambda: torch.device("cuda"))
+    assert choose(10**6, 64, AUTO).engine == "exact"
+    assert choose(10**7, 64, AUTO).engine == "approximate"
 
 
 def test_nothing_is_timed_when_mining_is_decided(monkeypatch, clustered):

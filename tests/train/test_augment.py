@@ -139,7 +139,7 @@ def test_a_round_resumes_with_the_same_changes(tmp_path):
     rounds.lay_down(tmp_path, "image")
     config, settings = rounds.CONFIGS["triplets"], AugmentConfig(shift=0.2, noise=0.1)
 
-    def round_(scratch: str, settings: AugmentConfig = settings):  # noqa: ANN202
+    def round_(scratch: str, settings: AugmentConfig = settings):
         given = rounds.training(tmp_path, scratch, "image", config)
         return replace(given, augment=lambda rows, seed: augment(rows, settings, seed))
 

@@ -186,7 +186,7 @@ class Largest(TorchDispatchMode):
         super().__init__()
         self.largest = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN204
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for made in out if isinstance(out, (tuple, list)) else [out]:
             if isinstance(made, torch.Tensor):

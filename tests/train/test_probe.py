@@ -194,7 +194,7 @@ class Falling(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("when", "stops"), [((5, 99), 9), ((5, 7), None), ((1, 99), 6), ((11, 99), 12)]
+    ("when", "stops"), [((5, 99), 9), ((5, 7), None), ((0, 3), None), ((1, 99), 6), ((11, 99), 12)]
 )
 def test_two_low_readings_in_a_row_or_the_last_one_stop_a_round(given, when, stops):
     health = replace(HEALTH, min_spread=0.001)

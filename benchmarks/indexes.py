@@ -1,0 +1,53 @@
+"""Kinds of index by size: recall, time of one query, bytes; the reasons behind index/policy.py."""
+
+import argparse
+import time
+from math import isqrt
+
+import numpy as np
+import torch  # noqa: F401 - before faiss
+
+import faiss  # isort: skip
+
+from benchmarks.common import show
+from benchmarks.vectors import clustered
+from data.types import Embeddings
+from index.build import build_index
+from index.config import IndexConfig
+from index.knob import inner_of, parameters
+
+ASKED = 300
+
+
+def row(embeddings: Embeddings, factory: str) -> list[object]:
+    """One index: its setting, recall@10, processor time of one query, bytes, seconds to build."""
+    start = time.process_time()
+    index, card = build_index(embeddings, IndexConfig(factory=factory))
+    built = time.process_time() - start
+    inner, taken = inner_of(index), []
+    for query in embeddings.vectors[:: len(embeddings) // ASKED]:
+        start = time.process_time()
+        inner.search(query[None], 10, params=parameters(inner, card.setting))
+        taken.append(time.process_time() - start)
+    turned = "" if card.knob == "none" else f"{card.knob} {card.setting}"
+    size = faiss.serialize_index(index).nbytes / 1e6
+    milliseconds = f"{np.median(taken) * 1e3:.2f}"
+    return [factory, turned, f"{card.recall:.4f}", milliseconds, f"{size:.0f}", f"{built:.1f}"]
+
+
+def main() -> None:
+    """Print a table for each size."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", type=int, nargs="*", default=[50_000, 200_000, 400_000])
+    faiss.omp_set_num_threads(1)
+    for n in parser.parse_args().sizes:
+        vectors, labels = clustered(n, 128, 0)
+        embeddings = Embeddings(ids=np.arange(n), label_codes=labels, vectors=vectors)
+        lists = f"IVF{isqrt(n)}"
+        factories = ("Flat", "SQfp16", "SQ8", f"{lists},Flat", f"{lists},SQfp16", f"{lists},SQ8")
+        head = ["factory", "setting", "recall@10", "ms a query", "MB", "CPU-s to build"]
+        show(f"{n:,} x 128, one thread", [head, *(row(embeddings, f) for f in factories)])
+
+
+if __name__ == "__main__":
+    main()

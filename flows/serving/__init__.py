@@ -1,0 +1,1 @@
+"""The HTTP server: questions, items, triplets and rounds of the served version."""

@@ -7,6 +7,7 @@ process 0 embeds, mines and writes. The others read the same store.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,7 +23,10 @@ Task = tuple[Callable[..., None], tuple[Any, ...]]
 
 @contextmanager
 def processes() -> Iterator[bool]:
-    """Whether this process runs the cycle. Any other helps first, until the cycle is over."""
+    """Whether this process runs the cycle. Any other helps first, until the cycle is over.
+
+    With several processes the last thing that each does: they end here.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield True
         return
@@ -37,6 +41,10 @@ def processes() -> Iterator[bool]:
         # Only when all went well: where it did not, the others may wait within a step.
         announce(None)
     dist.destroy_process_group()
+    # Gloo's threads may outlive the interpreter, and now and then abort a process that is done.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def announce(task: Task | None) -> None:

@@ -27,7 +27,7 @@ JOBS = [
     ("image", "triplets", "killed", 0),
 ]
 PROGRAM = f"""
-import sys
+import os, sys
 from pathlib import Path
 sys.path.insert(0, {str(HERE)!r})
 import torch, torch.distributed as dist
@@ -52,6 +52,7 @@ for content, name, scratch, last in {JOBS!r}:
     out.with_suffix(".safetensors").write_bytes(encoder_bytes(round_.encoder))
     out.with_suffix(".txt").write_text(repr(history.loss))
 dist.destroy_process_group()
+os._exit(0)  # gloo's threads may outlive the interpreter, and abort it
 """
 
 

@@ -61,7 +61,8 @@ class Sample:
         block = problem.block(anchors)
         asked = (_nearest_windows(len(anchors)), ask(block, config, seed)[1].windows)
         truth = nothing(asked)
-        search_both(asked, truth, lambda windows, found: scan(block, windows, found))
+        for windows, found in zip(asked, truth, strict=True):
+            scan(block, windows, found)
         w = len(asked[1].floor)
         return cls(
             anchors=anchors,
@@ -126,35 +127,6 @@ class Sample:
 def nothing(asked: tuple[Windows, Windows]) -> tuple[Found, Found]:
     """Empty answers to both."""
     return Found.nothing(asked[0]), Found.nothing(asked[1])
-
-
-def search_both(
-    asked: tuple[Windows, Windows],
-    found: tuple[Found, Found],
-    search: Callable[[Windows, Found], None],
-) -> None:
-    """Answer both questions by one search: what costs most does not depend on how much is asked."""
-    anchors, depths = len(asked[0].starts), [windows.depth for windows in asked]
-    owners = np.concatenate([_owners(windows) for windows in asked])
-    order = np.argsort(owners, kind="stable")
-    edges = np.searchsorted(owners[order], np.arange(anchors + 1))
-    both = Windows(
-        starts=edges[:-1],
-        stops=edges[1:],
-        floor=np.concatenate([windows.floor for windows in asked])[order],
-        ceiling=np.concatenate([windows.ceiling for windows in asked])[order],
-        depth=max(depths),
-    )
-    answers = Found.nothing(both)
-    for one, rows in zip(found, _places(order, anchors), strict=True):
-        answers.rows[rows, : one.rows.shape[1]] = one.rows
-        answers.distances[rows, : one.rows.shape[1]] = one.distances
-        answers.closer[rows] = one.closer
-    search(both, answers)
-    for one, rows in zip(found, _places(order, anchors), strict=True):
-        one.rows[:] = answers.rows[rows, : one.rows.shape[1]]
-        one.distances[:] = answers.distances[rows, : one.rows.shape[1]]
-        one.closer[:] = answers.closer[rows]
 
 
 def _nearest_windows(anchors: int) -> Windows:

@@ -127,11 +127,11 @@ def _content(found: Comparison) -> dict[str, Any]:
             "seeds": plots.seeds(results, "recall@1"),
             "costs": plots.costs(points),
             "roc": plots.roc_curves(found.roc),
-            "active": plots.training(found.steps, "active"),
-            "loss": plots.training(found.steps, "loss"),
+            "active": plots.training(found.steps, "active", found.arms),
+            "loss": plots.training(found.steps, "loss", found.arms),
             "spread": plots.spread(points),
-            "stale": plots.health(found.health, "stale"),
-            "rank": plots.health(found.health, "effective_rank"),
+            "stale": plots.health(found.health, "stale", found.arms),
+            "rank": plots.health(found.health, "effective_rank", found.arms),
         },
         "maps": [
             (name, plots.embedding_map(rows.reset_index()))

@@ -100,10 +100,10 @@ def roc_curves(roc: pd.DataFrame) -> str:
 
 
 @styled
-def training(steps: pd.DataFrame, column: str) -> str:
+def training(steps: pd.DataFrame, column: str, arms: Sequence[str]) -> str:
     """Active fraction or loss of the first seed, smoothed over 20 steps."""
     figure, axes = figure_of(width=6.4, height=2.8)
-    of = colours(steps["arm"].unique())
+    of = colours(arms)
     ends = []
     for arm, rows in steps[steps["seed"] == 0].groupby("arm", sort=False):
         smooth = rows[column].rolling(20, min_periods=1).mean()
@@ -132,10 +132,10 @@ def spread(points: pd.DataFrame) -> str:
 
 
 @styled
-def health(rows: pd.DataFrame, column: str) -> str:
+def health(rows: pd.DataFrame, column: str, arms: Sequence[str]) -> str:
     """A measure that was taken while training, of the first seed; empty where none has it."""
     figure, axes = figure_of(width=6.4, height=2.8)
-    of = colours(rows["arm"].unique())
+    of = colours(arms)
     ends = []
     first = rows[(rows["seed"] == 0) & rows[column].notna()]
     for arm, part in first.groupby("arm", sort=False):

@@ -138,16 +138,19 @@ def _contrast(
 def _at_equal_seconds(
     points: pd.DataFrame, offline: str, online: str, metric: str
 ) -> list[pd.Series]:
-    """Each arm's last evaluation on test within the seconds that both had, seed by seed."""
-    test = points[points["split"] == "test"]
-    sides = [test[test["arm"] == arm] for arm in (offline, online)]
-    limit = np.minimum(*(side.groupby("seed")["seconds"].max() for side in sides))
-    found = []
-    for side in sides:
-        within = side[side["seconds"] <= side["seed"].map(limit)]
-        last = within.sort_values("seconds").groupby("seed").last()
-        found.append(last[metric])
-    return found
+    """Each arm on test after the seconds that both had, by seed; linear between evaluations."""
+    test = points[points["split"] == "test"].sort_values("seconds")
+    sides = [dict(list(test[test["arm"] == arm].groupby("seed"))) for arm in (offline, online)]
+    limits = {seed: min(side[seed]["seconds"].max() for side in sides) for seed in sides[0]}
+    return [
+        pd.Series(
+            {
+                seed: np.interp(limit, side[seed]["seconds"], side[seed][metric])
+                for seed, limit in limits.items()
+            }
+        )
+        for side in sides
+    ]
 
 
 def _sentence(contrast: Contrast) -> str:

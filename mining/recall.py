@@ -1,5 +1,6 @@
 """How much of the exact answer an engine finds, on a sample of anchors."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -134,26 +135,27 @@ def search_both(
     search: Callable[[Windows, Found], None],
 ) -> None:
     """Answer both questions by one search: what costs most does not depend on how much is asked."""
-    anchors, depths = len(asked[0].starts), [windows.depth for windows in asked]
     owners = np.concatenate([_owners(windows) for windows in asked])
     order = np.argsort(owners, kind="stable")
-    edges = np.searchsorted(owners[order], np.arange(anchors + 1))
+    place = np.argsort(order)
+    places = place[: len(asked[0].floor)], place[len(asked[0].floor) :]
+    edges = np.searchsorted(owners[order], np.arange(len(asked[0].starts) + 1))
     both = Windows(
         starts=edges[:-1],
         stops=edges[1:],
         floor=np.concatenate([windows.floor for windows in asked])[order],
         ceiling=np.concatenate([windows.ceiling for windows in asked])[order],
-        depth=max(depths),
+        depth=max(windows.depth for windows in asked),
     )
     answers = Found.nothing(both)
-    for one, rows in zip(found, _places(order, anchors), strict=True):
-        answers.rows[rows, : one.rows.shape[1]] = one.rows
-        answers.distances[rows, : one.rows.shape[1]] = one.distances
+    for one, rows in zip(found, places, strict=True):
+        depth = one.rows.shape[1]
+        answers.rows[rows, :depth], answers.distances[rows, :depth] = one.rows, one.distances
         answers.closer[rows] = one.closer
     search(both, answers)
-    for one, rows in zip(found, _places(order, anchors), strict=True):
-        one.rows[:] = answers.rows[rows, : one.rows.shape[1]]
-        one.distances[:] = answers.distances[rows, : one.rows.shape[1]]
+    for one, rows in zip(found, places, strict=True):
+        depth = one.rows.shape[1]
+        one.rows[:], one.distances[:] = answers.rows[rows, :depth], answers.distances[rows, :depth]
         one.closer[:] = answers.closer[rows]
 
 

@@ -22,7 +22,7 @@ from mining.engines import prepare
 from mining.hubs import hub_limits, under_limits
 from mining.inputs import make_problem
 from mining.miner import Phases, account, by_anchor, mine_block, peak_mb
-from mining.policy import choose, expect, fast_half, product_rate
+from mining.policy import accelerator, choose, expect, fast_half, product_rate
 from mining.problem import Problem, by_pairs
 from mining.stats import MiningStats
 
@@ -133,13 +133,15 @@ def plan_lines(n: int, d: int, config: Config) -> list[str]:
     asked = f"{mining.per_pair} negative(s) each of {', '.join(mining.negatives)}"
     half = "fast" if fast_half() else "not fast"
     size = f"{n:,} x {d}, {n * (4 * d + 12) / 2**30:.2f} GB"
+    device = ", as without the GPU, which was never measured" if accelerator() else ""
+    whole = " (in a cycle; `remine mine` holds it whole)" if choice.shards > 1 else ""
     lines = {
         "engine": f"{choice.engine}: {choice.reason}",
-        "gallery": f"{size}, in {choice.shards} part(s)",
+        "gallery": f"{size}, in {choice.shards} part(s){whole}",
         "pairs": f"{n:,} anchors with {mining.positives} positives (at most {limit}), {asked}",
         "machine": f"{torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in"
         f" float32, bfloat16 is {half}",
-        "expected": f"{_duration(cost.seconds)}, {cost.memory_gb:.1f} GB of memory",
+        "expected": f"{_duration(cost.seconds)}, {cost.memory_gb:.1f} GB of memory{device}",
     }
     return [f"{name:<10} {text}" for name, text in lines.items()]
 

@@ -1,4 +1,29 @@
-"""Embeddings and labels to hard and semi-hard triplets, over the whole dataset."""
+"""Embeddings and labels to hard and semi-hard triplets, over the whole dataset.
+
+In reading order:
+
+    config        what may be asked
+    problem       anchors, a gallery, who is whose positive, and who may not be a negative
+    inputs        arrays, labels, queries to a problem; whatever cannot be mined is refused
+    pairs         which positives of an anchor
+    windows       strategies to windows of distance, and what was found in them to negatives
+    found         what a window asks, and its answer
+    miner         `mine`: pairs, windows, a search, triplets; the whole story on a page
+    draw          negatives by chance
+    hubs, stats   the cap on frequent negatives; counts that add up over blocks
+
+    policy        which engine, in which products, at what cost
+    slack         how far a cheap product may lie from the truth, proven
+    scan          exact search, blocked, on the processor
+    device        the same on a GPU
+    join          search by lists
+    recall        how much of the exact answer is found, on a sample
+    engines       exact, by lists, through an index of FAISS: prepared, measured, opened
+
+    kernels, draw_kernels   the compiled inner loops
+
+    online, online_config   miners inside a batch, for training; they share only words with the rest
+"""
 
 from mining.config import MiningConfig
 from mining.miner import Mined, mine

@@ -6,6 +6,7 @@ faiss        the k nearest by a FAISS index, and what lies in that list
 """
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from math import isqrt
 from typing import Any, Protocol
 
@@ -23,12 +24,12 @@ from mining.join import Lists, train_centroids
 from mining.kernels import look_at
 from mining.policy import choose
 from mining.problem import Problem, Rows
-from mining.recall import Recall, Sample
+from mining.recall import Recall, Sample, search_both
 from mining.scan import in_threads, scan
 
 Cut = NDArray[np.bool_]
 Levels = tuple[tuple[int, int], ...]
-VISITS = (8, 16, 32, 64, 128, 256)
+VISITS = (8, 12, 16, 24, 32, 64, 128, 256)
 TOO_DEAR = 0.5  # of the exact search's cost
 PART = 1024  # anchors that one thread looks up at a time
 NO_MORE = np.finfo(np.float32).max  # FAISS's score of id -1 where it found less than asked for
@@ -219,8 +220,8 @@ def _prepare_join(
         if visits >= c:
             break
         spent += DEARER * (visits - visited) / c * (sample.open_share() if levels else 1)
-        for windows, found in zip(sample.asked, sample.found, strict=True):
-            lists.visit(sample.anchors, windows, found, visited, visits)
+        visit = partial(lists.visit, sample.anchors, first=visited, visits=visits)
+        search_both(sample.asked, sample.found, visit)
         visited = visits
         if not levels and sample.neighbours() < config.recall_neighbours:
             continue

@@ -106,10 +106,12 @@ def mine(
     if not isinstance(config, MiningConfig) or not isinstance(index, faiss.Index | None):
         raise InputError("config must be a MiningConfig, and index an index of FAISS")
     seed, pairs = check_seed(seed), id_pairs([] if same_as is None else same_as)
-    problem = make_problem(vectors, labels, ids, queries, positives)
-    if len(pairs):
-        problem = problem.forbid(pairs)
-    return mine_problem(problem, config, seed, index)
+
+    def posed() -> Problem:
+        problem = make_problem(vectors, labels, ids, queries, positives)
+        return problem.forbid(pairs) if len(pairs) else problem
+
+    return mine_problem(posed(), config, seed, index)
 
 
 def mine_problem(
@@ -119,6 +121,7 @@ def mine_problem(
     phases = Phases()
     with phases("prepare"):
         setup, engine = prepare(problem, config, seed, index)
+    del problem  # the engine may hold a copy in its own order; `mine` holds none
     parts, stats = [], MiningStats()
     for start in range(0, max(1, len(engine.problem)), BLOCK):
         block = slice(start, min(start + BLOCK, len(engine.problem)))

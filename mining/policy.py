@@ -101,9 +101,28 @@ def gallery_size(n: int, d: int) -> float:
     return n * (4 * d + 12) / 2**30
 
 
-EXACT_HALF, EXACT_FULL = 0.35, 1.15  # of the float32 product, hard and semi-hard of 4 positives
-VISITED = 24  # lists of sqrt(n) items that the join looks into for an anchor, shared ones included
-PER_ANCHOR = 12e-6  # core-seconds to find pairs, windows and triplets of an anchor
+# The forecast's factors, fitted to 20,000, 100,000 and 300,000 items of benchmarks/vectors.py at
+# d = 128, on an EPYC with avx512_bf16: all but a few within 1.3 times, none beyond 1.5.
+EXACT_HALF, WINDOW_HALF = 0.30, 0.042  # of the float32 product: the scan, and each window an anchor
+EXACT_FULL, WINDOW_FULL = 1.05, 0.09
+VISITED = {False: 36, True: 110}  # lists of sqrt(n) items' worth of product; with floors at d_ap
+VISITED_WINDOW = 6  # and for each window
+PER_ANCHOR = 5e-6  # core-seconds to find pairs and make triplets
+ONCE, MEASURED = 0.1, 0.5  # core-seconds to start, and to measure the recall of lists
+EXAMPLE = 8  # positives an anchor where there is no limit
+BASE_GB, HELD, HELD_BY_LISTS = 0.7, 2.0, 4.0  # of memory; copies of the gallery
+
+
+def windows_of(config: MiningConfig) -> tuple[int, int]:
+    """Windows an anchor that `config` asks for: with a floor at each d_ap, and without."""
+    pairs = config.max_positives or EXAMPLE
+    if config.positives != "all":
+        pairs = max(1, config.max_positives) if config.positives != "random" else 1
+    semi_hard = any("semi_hard" in name for name in config.negatives)
+    others = bool({"hard", "hardest", "rank_band"} & set(config.negatives))
+    guarded = config.absolute_margin > 0 or config.relative_margin > 0
+    floors = pairs if semi_hard or (others and guarded) else 0
+    return floors, int(others and not guarded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +136,19 @@ class Forecast:
 def expect(anchors: int, n: int, d: int, config: MiningConfig, rate: float) -> Forecast:
     """The cost of what `choose` chooses. rate: see `product_rate`."""
     choice = choose(n, d, config)
-    product = 2.0 * anchors * n * d / rate
-    exact = product * (EXACT_HALF if fast_half() else EXACT_FULL)
-    visited = min(1.0, VISITED / sqrt(n))
-    seconds = exact if choice.engine == "exact" else exact * visited
-    seconds += anchors * PER_ANCHOR / torch.get_num_threads()
-    extra = 0.5 if choice.engine == "exact" else 0.5 + n * d * 6 / 2**30  # a copy by lists, in half
+    floors, others = windows_of(config)
+    fixed, window = (EXACT_HALF, WINDOW_HALF) if fast_half() else (EXACT_FULL, WINDOW_FULL)
+    share = fixed + window * (floors + others)
+    if choice.engine != "exact":
+        slower = share / (EXACT_HALF + WINDOW_HALF * (floors + others))  # 1 with fast bfloat16
+        lists = VISITED[floors > 0] + VISITED_WINDOW * (floors + others if floors else 0)
+        share = min(share, slower * lists / sqrt(n))
+    once = ONCE if choice.engine == "exact" else ONCE + MEASURED
+    seconds = share * 2.0 * anchors * n * d / rate
+    seconds += (anchors * PER_ANCHOR + once) / torch.get_num_threads()
     held = min(gallery_size(n, d), config.memory_gb)
-    return Forecast(seconds=seconds, memory_gb=held + extra)
+    copies = HELD if choice.engine == "exact" else HELD_BY_LISTS
+    return Forecast(seconds=seconds, memory_gb=BASE_GB + copies * held)
 
 
 def product_rate() -> float:

@@ -1,5 +1,6 @@
 """How much of the exact answer an engine finds, on a sample of anchors."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -61,8 +62,7 @@ class Sample:
         block = problem.block(anchors)
         asked = (_nearest_windows(len(anchors)), ask(block, config, seed)[1].windows)
         truth = nothing(asked)
-        for windows, found in zip(asked, truth, strict=True):
-            scan(block, windows, found)
+        search_both(asked, truth, lambda windows, found: scan(block, windows, found))
         w = len(asked[1].floor)
         return cls(
             anchors=anchors,
@@ -127,6 +127,36 @@ class Sample:
 def nothing(asked: tuple[Windows, Windows]) -> tuple[Found, Found]:
     """Empty answers to both."""
     return Found.nothing(asked[0]), Found.nothing(asked[1])
+
+
+def search_both(
+    asked: tuple[Windows, Windows],
+    found: tuple[Found, Found],
+    search: Callable[[Windows, Found], None],
+) -> None:
+    """Answer both questions by one search: what costs most does not depend on how much is asked."""
+    owners = np.concatenate([_owners(windows) for windows in asked])
+    order = np.argsort(owners, kind="stable")
+    place = np.argsort(order)
+    places = place[: len(asked[0].floor)], place[len(asked[0].floor) :]
+    edges = np.searchsorted(owners[order], np.arange(len(asked[0].starts) + 1))
+    both = Windows(
+        starts=edges[:-1],
+        stops=edges[1:],
+        floor=np.concatenate([windows.floor for windows in asked])[order],
+        ceiling=np.concatenate([windows.ceiling for windows in asked])[order],
+        depth=max(windows.depth for windows in asked),
+    )
+    answers = Found.nothing(both)
+    for one, rows in zip(found, places, strict=True):
+        depth = one.rows.shape[1]
+        answers.rows[rows, :depth], answers.distances[rows, :depth] = one.rows, one.distances
+        answers.closer[rows] = one.closer
+    search(both, answers)
+    for one, rows in zip(found, places, strict=True):
+        depth = one.rows.shape[1]
+        one.rows[:], one.distances[:] = answers.rows[rows, :depth], answers.distances[rows, :depth]
+        one.closer[:] = answers.closer[rows]
 
 
 def _nearest_windows(anchors: int) -> Windows:

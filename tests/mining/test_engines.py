@@ -62,7 +62,7 @@ def test_the_measured_recall_is_honest(problem, exact, as_set, wished):
     assert recall.neighbours_low <= recall.neighbours
     found = share(as_set, mined, exact)
     assert found >= recall.negatives_low - 0.01
-    assert found == pytest.approx(recall.negatives, abs=0.01)
+    assert found == pytest.approx(recall.negatives, abs=0.015)
     for name in config.negatives:
         stats = mined.stats
         assert stats.answered[name] + stats.none_exists[name] + stats.not_found[name] == stats.pairs

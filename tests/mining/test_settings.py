@@ -1,5 +1,6 @@
 """What may be asked of mining: settings, arguments, and the engine that follows from them."""
 
+from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ import mining.policy
 from data.errors import InputError
 from mining import MiningConfig, mine
 from mining.config import NEGATIVES, POSITIVES
-from mining.policy import EXACT_LIMIT, accelerator, choose, expect, fast_half
+from mining.policy import EXACT_LIMIT, accelerator, choose, expect, fast_half, windows_of
 from mining.problem import by_pairs
 
 AUTO = MiningConfig()
@@ -286,6 +287,32 @@ def test_lists_cost_less_than_exact_where_they_are_chosen():
     configs = [MiningConfig(engine=engine) for engine in ("auto", "exact")]
     lists, exact = (expect(n, n, 128, config, RATE) for config in configs)
     assert lists.seconds < exact.seconds
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({}, (8, 1)),
+        ({"max_positives": 3, "negatives": ("semi_hard", "random_semi_hard")}, (3, 0)),
+        ({"max_positives": 3, "negatives": ("hard", "rank_band")}, (0, 1)),
+        ({"max_positives": 3, "negatives": ("hard",), "relative_margin": 0.95}, (3, 0)),
+        ({"positives": "random", "max_positives": 3}, (1, 1)),
+        ({"positives": "hardest", "max_positives": 0}, (1, 1)),
+        ({"negatives": ("uniform",)}, (0, 0)),
+    ],
+)
+def test_a_forecast_counts_the_windows_that_are_searched(values, wanted):
+    assert windows_of(MiningConfig(**values)) == wanted
+
+
+def test_more_windows_cost_more():
+    configs = [MiningConfig(max_positives=k) for k in (1, 4, 16)]
+    for engine in ("exact", "approximate"):
+        costs = [
+            expect(10**6, 10**6, 64, replace(config, engine=engine), RATE).seconds
+            for config in configs
+        ]
+        assert all(a < b for a, b in pairwise(costs))
 
 
 def test_a_faster_machine_takes_less_time():

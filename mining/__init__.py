@@ -20,6 +20,9 @@ In reading order:
     recall        how much of the exact answer is found, on a sample
     engines       exact, by lists, through an index of FAISS: prepared, measured, opened
 
+    suspects      items that are probably mislabelled, or one thing under two labels
+    confusion     classes that are easily taken for one another
+
     kernels, draw_kernels   the compiled inner loops
 
     online, online_config   miners inside a batch, for training; they share only words with the rest

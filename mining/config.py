@@ -61,7 +61,7 @@ class MiningConfig:
     same_as: str = ""
     engine: str = "auto"
     recall: float = 0.998
-    recall_neighbours: float = 0.99
+    recall_neighbours: float = 0.97
     candidates: int = 100
     memory_gb: float = 8.0
     unit_anchors: int = 8192

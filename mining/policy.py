@@ -16,8 +16,8 @@ import torch
 from data.errors import InputError
 from mining.config import MiningConfig
 
-# Up to here the exact search takes seconds: at 100,000 items 7 to 11 core-seconds, where lists take 3
-# to 7 and miss two in a thousand.
+# Up to here the exact search takes seconds: at 100,000 items 7 to 11 core-seconds, where lists take
+# 3 to 7 and miss two in a thousand.
 EXACT_LIMIT = 100_000
 # Where there is a GPU, which lists do not use. Not measured: no GPU was at hand.
 DEVICE_LIMIT = 2_000_000

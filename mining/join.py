@@ -64,9 +64,12 @@ class Lists:
         home = votes[:, 0] if same else nearest(problem.gallery, centroids, 1)[:, 0]
         order = np.argsort(home, kind="stable")
         anchor_order = order if same else np.argsort(votes[:, 0], kind="stable")
-        laid = problem.reordered(order).block(anchor_order)
-        if same:  # one array for both sides
-            laid = replace(laid, anchors=laid.gallery)
+        laid = problem.reordered(order)
+        if same:  # one array for both sides, and never a second copy of it
+            nothing = laid.gallery[:, :0]
+            laid = replace(replace(laid, anchors=nothing).block(order), anchors=laid.gallery)
+        else:
+            laid = laid.block(anchor_order)
         half = fast_half()
         gallery = Operand.of(laid.gallery, half=half)
         return cls(

@@ -36,12 +36,20 @@ class Folder:
 
     def make(self, marker: bytes) -> None:
         """Make an empty store; refuses where something else lies."""
-        check_place(self.local)
+        self.check()
         # Folders without FORMAT are what a kill leaves between the two steps below.
         for name in FOLDERS:
             disk.mkdir(self.local / name)
         disk.sync(self.local.parent)
         self.write("FORMAT", marker)
+
+    def check(self) -> None:
+        """Refuse a place where no store can be made."""
+        root = self.local
+        if root.exists() and not root.is_dir():
+            raise InputError(f"{root} is a file: name an empty or a new folder")
+        if root.exists() and {p.name for p in root.iterdir()} - set(FOLDERS):
+            raise InputError(f"{root} holds other files: name an empty or a new folder")
 
     def read(self, name: str) -> bytes:
         """A file's bytes; FileNotFoundError where there is none."""
@@ -121,11 +129,17 @@ class Folder:
             os.utime(self.local / name)
 
     def move(self, name: str, target: str) -> None:
-        """Rename a small file."""
+        """Rename a small file; both names may be there if it is cut short, never neither."""
         disk.mkdir((self.local / target).parent)
-        disk.rename(self.local / name, self.local / target)
+        with suppress(FileExistsError):
+            disk.link(self.local / name, self.local / target)
         disk.sync((self.local / target).parent)
-        disk.sync((self.local / name).parent)
+        self.remove(name)
+
+    def sha256(self, ref: FileRef) -> str:
+        """The hash of what lies there now; FileNotFoundError where nothing does."""
+        path = self.local / ref.object
+        return file_sha256(path) if stat.S_ISREG(path.lstat().st_mode) else "no plain file"
 
     def remove(self, *names: str) -> None:
         """Remove files; they may be gone."""
@@ -169,14 +183,6 @@ def clear(folder: Path) -> None:
     """Remove all that lies in a folder; links are removed, not followed."""
     for left in folder.iterdir():
         shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-
-
-def check_place(root: Path) -> None:
-    """Refuse a place where no store can be made."""
-    if root.exists() and not root.is_dir():
-        raise InputError(f"{root} is a file: name an empty or a new folder")
-    if root.exists() and {p.name for p in root.iterdir()} - set(FOLDERS):
-        raise InputError(f"{root} holds other files: name an empty or a new folder")
 
 
 def _reads(path: Path, content: bytes) -> bool:

@@ -5,7 +5,7 @@ The pin is one small file beside CURRENT; what is published never changes.
 
 from contextlib import suppress
 
-from data.errors import StoreError
+from data.errors import InputError, StoreError
 from data.store import Store, Version
 
 NAME = "PIN"
@@ -13,9 +13,13 @@ NAME = "PIN"
 
 def pin(store: Store, number: int) -> Version:
     """Serve version `number` until it is unpinned; returns it."""
-    version = store.version(number)
+    store.version(number)
     store.place.write(NAME, f"{number}\n".encode())
-    return version
+    try:
+        return store.version(number)  # a collection reads the pin after it retires a version
+    except InputError:
+        unpin(store)
+        raise
 
 
 def unpin(store: Store) -> None:

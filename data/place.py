@@ -39,6 +39,9 @@ class Place(Protocol):
     def made(self) -> bool:
         """Whether a store was made here."""
 
+    def check(self) -> None:
+        """Refuse a place where no store can be made."""
+
     def make(self, marker: bytes) -> None:
         """Make an empty store; refuses where something else lies."""
 
@@ -62,6 +65,9 @@ class Place(Protocol):
 
     def fetch(self, ref: FileRef) -> Path:
         """Where the file can be read on this machine; StoreError where it is missing."""
+
+    def sha256(self, ref: FileRef) -> str:
+        """The hash of what lies there now; FileNotFoundError where nothing does."""
 
     def touch(self, name: str) -> None:
         """Note that a file was used; may do nothing."""

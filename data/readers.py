@@ -47,10 +47,12 @@ def held(folder: Path) -> set[int]:
         if not number.isdigit():
             continue
         with suppress(FileNotFoundError):
-            handle = os.open(path, os.O_RDWR)
+            # Over NFS an exclusive lock asks for a file that is open for writing.
+            handle = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+                with suppress(PermissionError):
+                    path.unlink()
             except BlockingIOError:
                 found.add(int(number))
             finally:

@@ -24,7 +24,7 @@ from typing import Any
 from data import disk
 from data.disk import sync
 from data.errors import InputError, StoreError
-from data.folder import Folder, check_place
+from data.folder import Folder
 from data.place import Address, Place
 from data.records import (
     Artifact,
@@ -43,9 +43,10 @@ __all__ = [
     "Store",
     "Version",
     "canonical",
-    "check_place",
     "digest",
     "file_sha256",
+    "made",
+    "place_of",
     "sync",
 ]
 
@@ -61,6 +62,11 @@ def place_of(address: Address) -> Place:
 
         return Bucket(address)
     return Folder(Path(address))
+
+
+def made(address: Address) -> bool:
+    """Whether there is a store at `address`."""
+    return place_of(address).made()
 
 
 class Store:

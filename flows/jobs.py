@@ -70,7 +70,7 @@ def beam_execute(runner: str, options: Sequence[str]) -> Execute:
                 pipeline
                 | beam.Create(list(units), reshuffle=False)
                 | beam.Reshuffle()
-                | beam.ParDo(RunUnit(store.root, job))
+                | beam.ParDo(RunUnit(store.address, job))
             )
 
     return execute

@@ -175,7 +175,8 @@ def _queries(store: Store, version: Version, gallery: Gallery) -> list[dict[str,
     """Test items with their nearest test items, before the cycle and after it."""
     test = np.flatnonzero(gallery.found.splits == SPLITS.index("test"))
     asked = test[np.linspace(0, len(test) - 1, SHOWN_QUERIES + 2).astype(int)[1:-1]]
-    first = next(v for v in store.versions() if v.cycle == version.cycle and v.round == 0)
+    # The first that is left: a collection may have taken the cycle's beginning.
+    first = min((v for v in store.versions() if v.cycle == version.cycle), key=lambda v: v.round)
     answers = {
         title: _nearest(store, v.artifacts["embeddings"], test, asked)
         for title, v in ((f"round {v.round}", v) for v in (first, version))

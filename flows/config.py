@@ -27,7 +27,8 @@ class RunConfig:
     """A cycle as a whole.
 
     store: the folder of everything that is made, or s3://bucket/prefix. rounds:
-    embed-index-mine-train rounds a cycle. seed: decides weights, positives and the order of triplets.
+    embed-index-mine-train rounds a cycle. seed: decides weights, positives and the order of
+    triplets.
     """
 
     store: str = "runs/glyphs"

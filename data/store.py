@@ -23,7 +23,7 @@ from typing import Any
 
 from data import disk
 from data.disk import sync
-from data.errors import InputError, StoreError
+from data.errors import InputError, StoreError, UnansweredError
 from data.folder import Folder
 from data.place import Address, Place
 from data.records import (
@@ -141,6 +141,8 @@ class Store:
         try:
             artifact = self.receipt(key)
             self.paths(artifact)
+        except UnansweredError:
+            raise
         except (FileNotFoundError, StoreError):
             return None  # not done, or damaged: the work is done again and mends it
         self.place.touch(f"receipts/{key}.json")

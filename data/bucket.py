@@ -151,12 +151,15 @@ class Bucket:
         """Where the file can be read on this machine; StoreError where it is missing."""
         path = self.local / ref.object
         try:
-            if ref.object not in self._there:
+            first = ref.object not in self._there
+            if first:
+                # What other machines lack is missing, whatever lies here.
                 with self._asking(ref.object):
                     self._client.head_object(Bucket=self.bucket, Key=self._key(ref.object))
-                self._there.add(ref.object)
-            if path.is_symlink() or not path.is_file() or path.stat().st_size != ref.bytes:
+            sound = path.is_file() and not path.is_symlink()
+            if not sound or (first and file_sha256(path) != ref.sha256):
                 self._download(ref, path)
+            self._there.add(ref.object)
         except FileNotFoundError:
             raise StoreError(f"{self.address}/{ref.object} ({ref.name}) is missing") from None
         with suppress(OSError):
@@ -317,7 +320,8 @@ def evict(folder: Path, limit: int) -> None:
     Whoever has one open goes on reading it; whoever asks again fetches it again.
     """
     with os.scandir(folder) as entries:
-        found = sorted((e.stat().st_atime, e.stat().st_size, e.path) for e in entries)
+        files = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+        found = sorted((e.stat().st_atime, e.stat().st_size, e.path) for e in files)
     size = sum(bytes_ for _, bytes_, _ in found)
     for used, bytes_, path in found:
         if size <= limit or used > time.time() - USED:

@@ -213,14 +213,13 @@ def _nearest(
 
 def _seconds(store: Store) -> list[tuple[str, str, int, float]]:
     """(round, stage, count, seconds) of every stage that ran in the last cycle, from the log."""
-    log = store.root / "log.jsonl"
-    events = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    ends = [i for i, event in enumerate(events) if event["event"] == "cycle"]
+    events = store.events()
+    ends = [i for i, event in enumerate(events) if event.get("event") == "cycle"]
     start = ends[-2] + 1 if len(ends) > 1 else 0
     return [
         (event["round"], event["stage"], event["count"], event["seconds"])
         for event in events[start:]
-        if event["event"] == "stage"
+        if event.get("event") == "stage"
     ]
 
 

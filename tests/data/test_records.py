@@ -15,7 +15,9 @@ from data.views import checked, view
 
 PARTS = st.sampled_from(["..", ".", "", "a", "a.b", "/", "\0", "\\", "~", "-rf", "x" * 300, "é\n"])
 NAMES = st.one_of(st.text(), st.lists(PARTS).map("/".join), st.lists(PARTS).map(".".join))
-LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), NAMES)
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), NAMES
+)
 JSON = st.recursive(
     LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
 )

@@ -9,5 +9,9 @@ class StoreError(RuntimeError):
     """Stored files are missing, corrupt or in use. The message is one line that names the file."""
 
 
+class UnansweredError(StoreError):
+    """An object store did not answer: what was asked for may have happened or not."""
+
+
 class StoreBusyError(StoreError):
     """Another process holds the store for writing."""

@@ -114,7 +114,7 @@ class Inputs:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Map the .npy files at `paths`; row 0 is the first row of the first."""
-        self.shards = [np.load(path, mmap_mode="r") for path in paths]
+        self.shards = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
         self.starts = np.cumsum([0, *(len(shard) for shard in self.shards)])
 
     def __len__(self) -> int:

@@ -5,35 +5,34 @@ The pin is one small file beside CURRENT; what is published never changes.
 
 from contextlib import suppress
 
-from data.errors import StoreError
-from data.store import Store, Version, sync
+from data.errors import InputError, StoreError
+from data.store import Store, Version
 
 NAME = "PIN"
 
 
 def pin(store: Store, number: int) -> Version:
     """Serve version `number` until it is unpinned; returns it."""
-    version = store.version(number)
-    with store.temporary() as temp:
-        temp.write_text(f"{number}\n")
-        sync(temp)
-        temp.replace(store.root / NAME)
-    sync(store.root)
-    return version
+    store.version(number)
+    store.place.write(NAME, f"{number}\n".encode())
+    try:
+        return store.version(number)  # a collection reads the pin after it retires a version
+    except InputError:
+        unpin(store)
+        raise
 
 
 def unpin(store: Store) -> None:
     """Serve the newest version again."""
-    (store.root / NAME).unlink(missing_ok=True)
-    sync(store.root)
+    store.place.remove(NAME)
 
 
 def pinned(store: Store) -> int:
     """The pinned version's number, 0 where none is pinned."""
     with suppress(FileNotFoundError):
-        text = (store.root / NAME).read_text(errors="replace").strip()
+        text = store.place.read(NAME).decode(errors="replace").strip()
         if not (text.isascii() and text.isdigit() and int(text)):
-            raise StoreError(f"{store.root / NAME} names no version; remove it")
+            raise StoreError(f"{store.address}/{NAME} names no version; remove it")
         return int(text)
     return 0
 

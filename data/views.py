@@ -3,7 +3,8 @@
     latest -> views/00000004
     views/00000004/triplets/round=0/part-00000.parquet -> ../../../../objects/<sha256>.parquet
 
-Links only: nothing of ours reads them, and they can be made again from the version at any time.
+Links only, and only on this machine, also where the store is elsewhere. What of ours reads them
+checks them (`checked`), and they can be made again from the version at any time.
 """
 
 import os
@@ -11,7 +12,8 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.store import Artifact, FileRef, Store, Version
+from data.errors import StoreError
+from data.store import Artifact, FileRef, Store, Version, file_sha256
 
 
 def lay_out(store: Store, version: Version) -> Path:
@@ -29,6 +31,15 @@ def lay_out_artifact(store: Store, artifact: Artifact) -> Path:
     """A view of one artifact alone, named by its kind and digest, and `latest` pointing at it."""
     files = [(Path(), file) for file in artifact.files]
     return _latest(store, _folder(store, f"{artifact.kind}-{artifact.digest[:12]}", files))
+
+
+def checked(path: Path) -> Path:
+    """`path`, a file of a view, after its bytes were checked against the hash that it links to."""
+    if path.is_symlink():
+        target = path.readlink()
+        if not path.is_file() or file_sha256(path) != target.stem:
+            raise StoreError(f"{path} is corrupt: its bytes do not match its hash")
+    return path
 
 
 def _folder(store: Store, name: str, files: Sequence[tuple[Path, FileRef]]) -> Path:

@@ -1,11 +1,11 @@
 """The one Beam function; in a module of its own, because importing Beam takes a second."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 
+from data.place import Address
 from data.store import Artifact, Store
 from flows.jobs import Job, Unit
 
@@ -13,15 +13,15 @@ from flows.jobs import Job, Unit
 class RunUnit(beam.DoFn):
     """Does units of a job; each writes its own shard and receipt."""
 
-    def __init__(self, root: Path, job: Job) -> None:
+    def __init__(self, store: Address, job: Job) -> None:
         """Only what can be pickled: the store's place and the job."""
-        self.root, self.job = root, job
+        self.address, self.job = store, job
         self.work: Callable[[Unit], Artifact] | None = None
         self.rows = Metrics.counter("remine", "rows")
 
     def setup(self) -> None:
         """Open the store and load what all units share, once a worker."""
-        self.store = Store(self.root)
+        self.store = Store(self.address)
         self.work = self.job.open(self.store)
 
     def process(self, unit: Unit) -> Iterator[int]:

@@ -21,6 +21,7 @@ from flows.commands.options import (
 )
 from flows.commands.search import search
 from flows.commands.serve import serve
+from flows.commands.store import gc, history, verify
 from flows.commands.suspects import suspects
 from flows.environment import set_environment
 
@@ -44,6 +45,9 @@ app = typer.Typer(
 app.command()(search)
 app.command()(suspects)
 app.command()(serve)
+app.command()(history)
+app.command()(verify)
+app.command()(gc)
 app.add_typer(index.app, name="index")
 app.add_typer(triplets.app, name="triplets")
 
@@ -112,8 +116,9 @@ def _run(config: Path | None, changes: list[str]) -> None:
 
         number = run_once(str(path.absolute()) if path else None, changes)
     wide = None if sys.stdout.isatty() else 120
-    RichConsole(width=wide).print(round_table(Store(settings.store).version(number)))
-    typer.echo(f"report: {settings.store / 'latest' / 'report.html'}")
+    store = Store(settings.store)
+    RichConsole(width=wide).print(round_table(store.version(number)))
+    typer.echo(f"report: {store.root / 'latest' / 'report.html'}")
 
 
 @app.command()

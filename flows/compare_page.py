@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from data.views import checked
 from flows import compare_plots as plots
 from flows.config import Config
 from flows.names import NAMES
@@ -61,8 +62,9 @@ class Comparison:
 
 def read_comparison(folder: Path) -> Comparison:
     """The tables in `folder`."""
-    frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
-    return Comparison(**frames, settings=json.loads((folder / "arms.json").read_text()))
+    frames = {name: pd.read_parquet(checked(folder / f"{name}.parquet")) for name in TABLES}
+    settings = json.loads(checked(folder / "arms.json").read_text())
+    return Comparison(**frames, settings=settings)
 
 
 def write_page(folder: Path) -> Path:

@@ -9,6 +9,8 @@ from typing import Any
 
 from data.config import DataConfig
 from data.errors import InputError
+from data.gc import Keeping
+from data.place import Address
 from flows.compare_config import CompareConfig
 from index.config import IndexConfig
 from mining.config import MiningConfig
@@ -24,8 +26,9 @@ DEFAULT_NAME = "remine.toml"
 class RunConfig:
     """A cycle as a whole.
 
-    store: the folder of everything that is made. rounds: embed-index-mine-train rounds a cycle.
-    seed: decides weights, positives and the order of triplets.
+    store: the folder of everything that is made, or s3://bucket/prefix. rounds:
+    embed-index-mine-train rounds a cycle. seed: decides weights, positives and the order of
+    triplets.
     """
 
     store: str = "runs/glyphs"
@@ -64,6 +67,7 @@ class Config:
     online: OnlineConfig = field(default_factory=OnlineConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
+    gc: Keeping = field(default_factory=Keeping)
     base: Path = field(default=Path(), metadata={"internal": True})
 
     def check_cycle(self) -> None:
@@ -81,8 +85,10 @@ class Config:
         check_rooms(self)
 
     @property
-    def store(self) -> Path:
-        """The store's folder."""
+    def store(self) -> Address:
+        """The store's folder or URL."""
+        if "://" in self.run.store:
+            return self.run.store
         return (self.base / self.run.store).absolute()
 
     def to_json(self) -> dict[str, Any]:
@@ -90,7 +96,7 @@ class Config:
         whole = asdict(replace(self, base=Path()))
         for table, key in (("run", "store"), ("data", "source"), ("data", "labels")):
             del whole[table][key]
-        del whole["beam"], whole["base"], whole["compare"]
+        del whole["beam"], whole["base"], whole["compare"], whole["gc"]
         return whole
 
 

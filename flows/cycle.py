@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from data.store import Artifact, Store, Version, digest
+from data.store import Artifact, Store, Version, digest, made
 from data.views import lay_out, view
 from flows import stages
 from flows.config import Config
@@ -39,7 +39,7 @@ def prepared(
     """The locked store with checked data in it: the run, the items and the inputs."""
     config.check_cycle()
     with ExitStack() as stack:
-        locked = (config.store / "FORMAT").exists()
+        locked = made(config.store)
         if locked:
             stack.enter_context(Store(config.store).lock())
         store, items, inputs = stages.prepare(config, console)

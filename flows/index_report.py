@@ -1,6 +1,5 @@
 """The versions of the index on the terminal: which there are, what one is, whether it is sound."""
 
-import json
 from collections.abc import Callable, Iterator
 
 from rich.table import Table
@@ -109,8 +108,6 @@ def _measured(snapshot: Snapshot) -> Iterator[str]:
 
 def _build_seconds(store: Store, sha256: str) -> float | None:
     """How long the build took, from the log."""
-    log = store.root / "log.jsonl"
-    lines = log.read_text().splitlines() if log.exists() else []
-    events = [json.loads(line) for line in lines if sha256 in line]
-    seconds = [event["seconds"] for event in events if event["event"] == "index"]
+    events = [event for event in store.events() if event.get("sha256") == sha256]
+    seconds = [event["seconds"] for event in events if event.get("event") == "index"]
     return seconds[-1] if seconds else None

@@ -70,7 +70,7 @@ def beam_execute(runner: str, options: Sequence[str]) -> Execute:
                 pipeline
                 | beam.Create(list(units), reshuffle=False)
                 | beam.Reshuffle()
-                | beam.ParDo(RunUnit(store.root, job))
+                | beam.ParDo(RunUnit(store.address, job))
             )
 
     return execute
@@ -99,8 +99,12 @@ def _watch(store: Store, keys: Sequence[str], progress: Progress) -> Iterator[No
     """Report how many receipts are there, while workers anywhere write them."""
     stop = threading.Event()
 
+    found: set[str] = set()
+
     def count(keys: Iterable[str]) -> int:
-        return sum(store.done(key) for key in keys)
+        # What is there stays there; an object store asks a request for each.
+        found.update(key for key in keys if key not in found and store.done(key))
+        return len(found)
 
     def watch() -> None:
         while not stop.wait(0.5):

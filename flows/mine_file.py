@@ -12,7 +12,7 @@ import torch
 
 from data import schemas
 from data.errors import InputError
-from data.store import Store, file_sha256, sync
+from data.store import Store, file_sha256, made, sync
 from data.types import Int64, Triplets
 from data.vectors import read_id_pairs, read_vectors, vector_shape
 from flows.config import Config
@@ -115,7 +115,7 @@ def sizes_of(config: Config, embeddings: Path | None) -> tuple[int, int]:
     """How many training items there are, and their dimensions: of a file, or of the store."""
     if embeddings:
         return vector_shape(embeddings)
-    version = Store(config.store).current() if (config.store / "FORMAT").exists() else None
+    version = Store(config.store).current() if made(config.store) else None
     if version is None:
         raise InputError(
             f"{config.store} has no published version yet: give --embeddings, or --items and"

@@ -171,7 +171,7 @@ def read_problem(
         gallery = schemas.read_embeddings(store.paths(embeddings)).take(chosen)
     problem = by_label(gallery)
     if same_as:
-        problem = problem.forbid(np.load(store.path(same_as.files[0])))
+        problem = problem.forbid(np.load(store.path(same_as.files[0]), allow_pickle=False))
     return problem
 
 
@@ -179,7 +179,9 @@ def read_setup(store: Store, setup: Artifact) -> Setup:
     """The engine's setup from its artifact."""
     body = json.loads(store.path(setup.files[0]).read_bytes())
     body["recall"] = None  # already in the card; workers do not need it
-    centroids = np.load(store.path(setup.files[1])) if len(setup.files) > 1 else None
+    centroids = None
+    if len(setup.files) > 1:
+        centroids = np.load(store.path(setup.files[1]), allow_pickle=False)
     body["levels"] = tuple(tuple(level) for level in body["levels"])
     return Setup(**body, centroids=centroids)
 

@@ -175,7 +175,8 @@ def _queries(store: Store, version: Version, gallery: Gallery) -> list[dict[str,
     """Test items with their nearest test items, before the cycle and after it."""
     test = np.flatnonzero(gallery.found.splits == SPLITS.index("test"))
     asked = test[np.linspace(0, len(test) - 1, SHOWN_QUERIES + 2).astype(int)[1:-1]]
-    first = next(v for v in store.versions() if v.cycle == version.cycle and v.round == 0)
+    # The first that is left: a collection may have taken the cycle's beginning.
+    first = min((v for v in store.versions() if v.cycle == version.cycle), key=lambda v: v.round)
     answers = {
         title: _nearest(store, v.artifacts["embeddings"], test, asked)
         for title, v in ((f"round {v.round}", v) for v in (first, version))
@@ -212,14 +213,13 @@ def _nearest(
 
 def _seconds(store: Store) -> list[tuple[str, str, int, float]]:
     """(round, stage, count, seconds) of every stage that ran in the last cycle, from the log."""
-    log = store.root / "log.jsonl"
-    events = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    ends = [i for i, event in enumerate(events) if event["event"] == "cycle"]
+    events = store.events()
+    ends = [i for i, event in enumerate(events) if event.get("event") == "cycle"]
     start = ends[-2] + 1 if len(ends) > 1 else 0
     return [
         (event["round"], event["stage"], event["count"], event["seconds"])
         for event in events[start:]
-        if event["event"] == "stage"
+        if event.get("event") == "stage"
     ]
 
 

@@ -4,6 +4,7 @@ Its model, index and items belong together for as long as somebody holds it, wha
 meanwhile.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,6 +98,8 @@ class Snapshot:
         base: the folder of the config, where an encoder of the user's own lies.
         """
         self.store, self.version, self.base = store, version, base
+        # No collection takes the files away for as long as this object is there.
+        weakref.finalize(self, store.hold(version))
         index = version.artifacts["index"]
         if index.card["checkpoint"] != version.artifacts["checkpoint"].digest:
             raise StoreError(f"version {version.number}: the index is of another checkpoint")

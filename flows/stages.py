@@ -20,7 +20,7 @@ from data.errors import InputError
 from data.inputs import ImageTransform, Inputs, Transform, vector_transform
 from data.prepare import catalogue, read_catalogue, stage, staging_folder
 from data.sources import Source, open_source
-from data.store import Artifact, Store, check_place, digest
+from data.store import Artifact, Store, digest, place_of
 from data.types import SPLITS, Embeddings
 from flows.config import Config
 from flows.console import Console
@@ -48,22 +48,22 @@ def prepare(config: Config, console: Console) -> tuple[Store, Artifact, Artifact
         del settings[elsewhere]
     given = ["prepare", source.fingerprint(), settings, code_hash("data", "train")]
     key = digest(given + transform_key(config.encoder, config.base))
-    root = config.store
-    if (root / "FORMAT").exists():
-        store = Store(root)
+    place = place_of(config.store)
+    if place.made():
+        store = Store(config.store)
         if (items := store.recall(f"{key}-items")) and (inputs := store.recall(f"{key}-inputs")):
             _check_settings(config, source, inputs.card, items.rows)
             return store, items, inputs
     else:
-        check_place(root)
+        place.check()
     with console.stage("prepare", "items") as bar:
         found = catalogue(source, config.data)
-        with _staging(root) as folder:
+        with _staging(place.local) as folder:
             transform = _transform(source, config)
             rows = config.data.unit_rows
             staged = stage(source, found, transform, folder, rows, bar.update)
             _check_settings(config, source, staged.inputs_card, len(found.ids))
-            store = Store(root, create=True)
+            store = Store(config.store, create=True)
             items, inputs = staged.commit(store)
     store.remember(f"{key}-items", items)
     return store, items, store.remember(f"{key}-inputs", inputs)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from data.errors import InputError
 from data.inputs import Inputs
+from data.place import Address
 from data.prepare import Catalogue, read_catalogue
 from data.store import Artifact, Store, digest
 from data.types import SPLITS, Int64
@@ -69,7 +69,7 @@ def train(
         return found
     round_ = replace(run, config=replace(run.config, train=config))
     arguments = (checkpoint, mined, items, features(run, checkpoint, inputs), key, seed)
-    announce((assist, (run.store.root, round_.config, arguments)))
+    announce((assist, (run.store.address, round_.config, arguments)))
     training = _training(round_, *arguments)
     with run.console.stage("train", "steps") as bar:
 
@@ -91,9 +91,9 @@ def train(
     return artifact
 
 
-def assist(root: Path, config: Config, arguments: tuple[Any, ...]) -> None:
+def assist(store: Address, config: Config, arguments: tuple[Any, ...]) -> None:
     """In a process beside the one that runs the cycle: train the same round with it."""
-    run = Run(config=config, store=Store(root), execute=run_plain, console=Console(quiet=True))
+    run = Run(config=config, store=Store(store), execute=run_plain, console=Console(quiet=True))
     with suppress(RoundStoppedError):  # process 0 stops at the same step, and says why
         _training(run, *arguments).run(config.train, lambda _step, _loss, _active: None)
 

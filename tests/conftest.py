@@ -1,5 +1,8 @@
 """What tests of several packages share."""
 
+import secrets
+from collections.abc import Iterator
+
 import pytest
 
 
@@ -18,3 +21,36 @@ def as_set():
 def as_bytes():
     """Every bit of what was mined."""
     return lambda triplets: [column.tobytes() for column in triplets.columns().values()]
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of an S3 server of this process, on loopback."""
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, tmp_path, monkeypatch) -> str:
+    """The URL of a prefix for one store, with all that a client needs in the environment."""
+    settings = {
+        "AWS_ENDPOINT_URL_S3": s3_server,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "REMINE_CACHE": str(tmp_path / "cache"),
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    from data.bucket import client
+
+    client.cache_clear()
+    bucket = f"b{secrets.token_hex(6)}"
+    client(s3_server).create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/some/where"

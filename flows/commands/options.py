@@ -21,7 +21,8 @@ SetOption = Annotated[
     ),
 ]
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="A store's folder; default: the config's.")
+    str | None,
+    typer.Option("--store", help="A store's folder or s3:// URL; default: the config's."),
 ]
 VersionOption = Annotated[int, typer.Option("--version", help="A published version; 0: current.")]
 ServedOption = Annotated[
@@ -30,7 +31,7 @@ ServedOption = Annotated[
 RoundOption = Annotated[int, typer.Option("--round", help="A round; -1: the last one mined.")]
 
 
-def store_of(root: Path | None, config: Path | None) -> Store:
+def store_of(root: str | None, config: Path | None) -> Store:
     """The store that was named."""
     from flows.config import find_config, load_config
 
@@ -45,21 +46,22 @@ def base_of(config: Path | None) -> Path:
     return path.absolute().parent if path else Path.cwd()
 
 
-def opened(root: Path | None, config: Path | None, number: int) -> tuple[Store, Version]:
+def opened(root: str | None, config: Path | None, number: int) -> tuple[Store, Version]:
     """The store that was named, and the version of that number or the current one."""
     store = store_of(root, config)
-    return store, _found(store, store.version(number) if number else store.current())
+    return store, _held(store, store.version(number) if number else store.current())
 
 
-def opened_served(root: Path | None, config: Path | None, number: int) -> tuple[Store, Version]:
+def opened_served(root: str | None, config: Path | None, number: int) -> tuple[Store, Version]:
     """The store that was named, and the version of that number or the served one."""
     from data.pins import served
 
     store = store_of(root, config)
-    return store, _found(store, store.version(number) if number else served(store))
+    return store, _held(store, store.version(number) if number else served(store))
 
 
-def _found(store: Store, version: Version | None) -> Version:
+def _held(store: Store, version: Version | None) -> Version:
     if version is None:
-        raise InputError(f"{store.root} has no published version yet")
+        raise InputError(f"{store.address} has no published version yet")
+    store.hold(version)  # until this process ends
     return version

@@ -162,7 +162,7 @@ def export(
     typer.echo(f"wrote {out}: {count:,} rows")
 
 
-def _mined(store: Path | None, config: Path | None, number: int) -> "Mined":
+def _mined(store: str | None, config: Path | None, number: int) -> "Mined":
     from flows.mined import Mined
 
     return Mined(*opened(store, config, number))

@@ -19,7 +19,7 @@ from data.errors import InputError
 from data.inputs import ImageTransform, Inputs, Transform, vector_transform
 from data.prepare import Catalogue, catalogue, read_catalogue, stage, staging_folder
 from data.sources import open_source
-from data.store import Artifact, Store
+from data.store import Artifact, Store, Version
 
 # Twelve classes of two items, more than one shard of 16 rows. Their hashes fill all three splits.
 LABELS = [name for name in "abcdefghijkl" for _ in range(2)]
@@ -139,3 +139,44 @@ def picture() -> Callable[..., bytes]:
         return buffer.getvalue()
 
     return draw
+
+
+def make(store: Store, number: int) -> Version:
+    """Two rounds a cycle: `items` shared by all, `index` of this version alone, with receipts."""
+    parts = {}
+    for key, kind, content in (
+        ("items", "items", b"items"),
+        (f"index-{number}", "index", b"index %d" % number),
+    ):
+        file = store.put_bytes(content, name="part-00000.bin", rows=1)
+        parts[kind] = store.remember(key, Artifact(kind=kind, files=(file,)))
+    current = store.current()
+    return Version(
+        number=number,
+        parent=current.digest if current else None,
+        cycle=(number + 1) // 2,
+        round=(number + 1) % 2,
+        rounds=1,
+        config={"seed": 1},
+        artifacts=parts,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_version() -> Callable[[Store, int], Version]:
+    """Makes the version of that number, unpublished; the odd ones begin a cycle of two."""
+    return make
+
+
+@pytest.fixture(scope="session")
+def versions() -> Callable[[Store, int], list[Version]]:
+    """Publishes versions 1 to `count`."""
+
+    def run(store: Store, count: int) -> list[Version]:
+        made = []
+        for number in range(1, count + 1):
+            made.append(make(store, number))
+            store.publish(made[-1])
+        return made
+
+    return run

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
+import os
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from data import store as store_module
+from data import disk
 from data.errors import InputError, StoreError
 from data.store import Artifact, FileRef, Store, Version, canonical, digest, file_sha256
 
@@ -116,7 +116,7 @@ def test_nothing_appears_when_the_disk_fails(store, monkeypatch):
     def fail(_handle: int) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(store_module.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="no space left"):
         store.put_bytes(b"content", name="x")
     with pytest.raises(OSError, match="no space left"):
@@ -128,12 +128,12 @@ def test_nothing_appears_when_the_disk_fails(store, monkeypatch):
 def test_bytes_reach_the_disk_before_their_name_does(store, monkeypatch):
     # A power cut between the two must not leave a name over nothing.
     events = []
-    sync, move = store_module.sync, Path.replace
+    sync, move = disk.sync, disk.rename
     monkeypatch.setattr(
-        store_module, "sync", lambda path: (events.append(f"sync {path.parent.name}"), sync(path))
+        disk, "sync", lambda path: (events.append(f"sync {path.parent.name}"), sync(path))
     )
     monkeypatch.setattr(
-        Path, "replace", lambda path, to: (events.append(f"move {to.parent.name}"), move(path, to))
+        disk, "rename", lambda path, to: (events.append(f"move {to.parent.name}"), move(path, to))
     )
     store.put_bytes(b"content", name="x")
     assert events == ["sync tmp", "move objects", "sync store"]

@@ -19,6 +19,7 @@ from flows.features import features
 from flows.health_job import note_stop, overlap, stop_of
 from flows.jobs import Execute
 from flows.material import material
+from flows.prepare_job import prepare
 from flows.report import page_of
 from flows.run import Run
 from flows.train_job import check_training, train, training_record
@@ -42,7 +43,7 @@ def prepared(
         locked = (config.store / "FORMAT").exists()
         if locked:
             stack.enter_context(Store(config.store).lock())
-        store, items, inputs = stages.prepare(config, console)
+        store, items, inputs = prepare(config, console)
         check_training(config, items)
         if not locked:
             stack.enter_context(store.lock())

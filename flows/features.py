@@ -12,7 +12,7 @@ import torch
 
 from data.inputs import Inputs
 from data.store import Artifact, Store, digest
-from flows.jobs import Unit, run_job, units_of
+from flows.jobs import Unit, run_job, units_of_files
 from flows.run import Run, code_hash
 from index.embed import embed_rows
 from train.checkpoint import load_encoder
@@ -31,7 +31,7 @@ def features(run: Run, checkpoint: Artifact, inputs: Artifact) -> Artifact:
     job = FeaturesJob(
         design=design, inputs=inputs, batch=run.config.index.batch, base=run.config.base
     )
-    units = units_of(inputs.rows, inputs.files[0].rows)
+    units = units_of_files(inputs.files)
     if all(run.store.recall(job.key(unit)) for unit in units):
         shards = run_job(run.store, job, units, run.execute, lambda _done, _units: None)
     else:

@@ -15,8 +15,10 @@ from data.views import lay_out, view
 from flows import stages
 from flows.config import Config
 from flows.console import Console
+from flows.embed_job import Before, embed
 from flows.features import features
 from flows.health_job import note_stop, overlap, stop_of
+from flows.index_job import build
 from flows.jobs import Execute
 from flows.material import material
 from flows.prepare_job import prepare
@@ -70,11 +72,12 @@ def run_cycle(
     before: Artifact | None = None
     for number in range(rounds + 1):
         run.console.round = f"round {number}"
-        embeddings = call(stages.embed, run, checkpoint, items, inputs)
+        known = Before.of(base.artifacts) if base and not number else None
+        embeddings = call(embed, run, checkpoint, items, inputs, known)
         if before:
             rows[f"health/round={number}"] = call(overlap, run, before, embeddings)
         before = embeddings
-        index = call(stages.build, run, embeddings)
+        index = call(build, run, embeddings, None if number else base)
         rows[f"metrics/round={number}"] = call(stages.evaluate, run, embeddings, items)
         artifacts = {
             "items": items,

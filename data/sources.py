@@ -17,7 +17,6 @@ import pyarrow.dataset as ds
 
 from data.config import DataConfig
 from data.errors import InputError
-from data.glyphs import GlyphSource
 from data.schemas import CONTENTS
 from data.store import file_sha256
 from data.types import SPLITS, Float32, Int64
@@ -66,6 +65,8 @@ class Source(Protocol):
 def open_source(config: DataConfig, base: Path) -> Source:
     """The source that `config` names; relative paths start at `base`."""
     if config.source == "glyphs":
+        from data.glyphs import GlyphSource  # with matplotlib, which only they need
+
         return GlyphSource(config.glyphs)
     path = (base / config.source).resolve()
     if not path.exists():

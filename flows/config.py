@@ -10,6 +10,7 @@ from typing import Any
 from data.config import DataConfig
 from data.errors import InputError
 from flows.compare_config import CompareConfig
+from flows.refresh_config import RefreshConfig
 from index.config import IndexConfig
 from mining.config import MiningConfig
 from mining.online_config import MINERS, OnlineConfig
@@ -63,6 +64,7 @@ class Config:
     health: HealthConfig = field(default_factory=HealthConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
+    refresh: RefreshConfig = field(default_factory=RefreshConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
     base: Path = field(default=Path(), metadata={"internal": True})
 
@@ -90,7 +92,7 @@ class Config:
         whole = asdict(replace(self, base=Path()))
         for table, key in (("run", "store"), ("data", "source"), ("data", "labels")):
             del whole[table][key]
-        del whole["beam"], whole["base"], whole["compare"]
+        del whole["beam"], whole["base"], whole["compare"], whole["refresh"]
         return whole
 
 

@@ -20,7 +20,7 @@ from data.store import Artifact, FileRef, Store, digest
 from data.types import Embeddings, Float32, Int64
 from flows.features import device, features, load_trained
 from flows.jobs import Unit, run_job, units_of_files
-from flows.run import Run, code_hash, put_table
+from flows.run import Run, code_hash, embedding_recipe, put_table
 from index.embed import embed_rows
 
 
@@ -46,7 +46,7 @@ def embed(
     before: Before | None = None,
 ) -> Artifact:
     """Every item's embedding. before: a version whose vectors may be taken."""
-    recipe = _recipe(run, checkpoint)
+    recipe = embedding_recipe(checkpoint, run.config.index.batch)
     if before and not _serves(run.store, before, recipe, inputs):
         before = None
     kept = _kept(items, inputs, before) if before else {}
@@ -72,12 +72,6 @@ def embed(
     files = tuple(file for _, file in sorted({**kept, **made}.items()))
     card = {"checkpoint": checkpoint.digest, "items": items.digest, "inputs": inputs.digest}
     return Artifact(kind="embeddings", files=files, card={**card, "recipe": recipe})
-
-
-def _recipe(run: Run, checkpoint: Artifact) -> str:
-    """What decides a vector beside the input."""
-    weights = [checkpoint.card["encoder"], checkpoint.files[0].sha256]
-    return digest([weights, run.config.index.batch, code_hash("index", "train")])
 
 
 def _serves(store: Store, before: Before, recipe: str, inputs: Artifact) -> bool:

@@ -19,7 +19,7 @@ from data.store import Artifact, Store, Version
 from data.types import KINDS, SPLITS, Float32, Int64, Triplets
 from data.views import view
 from flows import health_page, plots
-from flows.health_job import stop_of
+from flows.stops import stop_of
 from flows.table import PERCENT, columns_of, round_rows
 
 SHOWN_TRIPLETS, SHOWN_QUERIES, SHOWN_NEIGHBOURS, SHOWN_PAIRS = 8, 12, 8, 8

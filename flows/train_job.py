@@ -1,12 +1,12 @@
 """The training stage: a checkpoint and mined triplets in, the next checkpoint out."""
 
-from collections.abc import hashlib
+import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import Callable
 import numpy as np
 import torch
 from torch import Tensor

@@ -13,9 +13,10 @@ from typing import Any
 from data.store import Artifact, Store, Version, digest
 from data.views import lay_out, view
 from flows import stages
+from flows.before import Before
 from flows.config import Config
 from flows.console import Console
-from flows.embed_job import Before, embed
+from flows.embed_job import embed
 from flows.features import features
 from flows.health_job import overlap
 from flows.index_job import build
@@ -76,7 +77,8 @@ def run_cycle(
     checkpoint = _start(run, base, items, inputs)
     rows = _why(run, base, decision)
     if run.config.encoder.frozen:
-        rows["features"] = call(features, run, checkpoint, inputs)
+        known = Before.of(base.artifacts, "features") if base else None
+        rows["features"] = call(features, run, checkpoint, inputs, items, known)
     before: Artifact | None = None
     for number in range(rounds + 1):
         run.console.round = f"round {number}"

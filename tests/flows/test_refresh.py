@@ -43,7 +43,7 @@ def config_file(finished: Path, own_store: Path, glyphs: Path) -> Path:
 
 def keep(config_file: Path, kept: np.ndarray) -> pa.Table:
     path = config_file.parent / "items.parquet"
-    table = pq.read_table(path).take(kept)
+    table = pq.read_table(path).filter(kept)
     pq.write_table(table, path)
     return table
 

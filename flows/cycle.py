@@ -22,9 +22,9 @@ from flows.health_job import overlap
 from flows.index_job import build
 from flows.jobs import Execute
 from flows.material import material
+from flows.pages import page_of
 from flows.prepare_job import prepare
 from flows.refresh import INDEX, Decision
-from flows.report import page_of
 from flows.run import Run
 from flows.stops import note_stop, stop_of
 from flows.train_job import check_training, train, training_record

@@ -14,6 +14,7 @@ from data.prepare import catalogue
 from data.sources import Source, open_source
 from data.store import Artifact, Store, Version, digest
 from flows.config import Config
+from flows.pages import page_of
 from flows.run import embedding_recipe
 from flows.stops import stop_of
 
@@ -58,7 +59,7 @@ def decision_of(config: Config, store: Store, newest: Version | None) -> Decisio
     if newest is None:
         return Decision(what=CYCLE, why="nothing is published yet")
     change = change_since(config, store, newest)
-    if not newest.finished:
+    if not newest.finished or not page_of(store, newest).exists():
         return _unfinished(config, store, newest, change)
     others = _other_tables(newest.config, config)
     if set(others) - {"index"}:
@@ -80,6 +81,8 @@ def _moved(config: Config, store: Store, newest: Version, change: Change) -> Dec
 
 
 def _unfinished(config: Config, store: Store, newest: Version, change: Change | None) -> Decision:
+    if newest.finished:
+        return Decision(what=CYCLE, why=f"cycle {newest.cycle} is finished but for its page")
     stop = stop_of(store, newest)
     same = stop is not None and stop["settings"] == digest(config.to_json())
     if stop and same and (change is None or change.none):

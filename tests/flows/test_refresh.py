@@ -18,6 +18,7 @@ from flows.config import load_config
 from flows.console import Console
 from flows.cycle import prepared, run_cycle
 from flows.jobs import run_plain
+from flows.pages import page_of
 from flows.refresh import CYCLE, INDEX, NOTHING, Decision, decide, standing
 from flows.refresh_config import RefreshConfig
 from flows.report import write_report
@@ -38,6 +39,7 @@ def config_file(finished: Path, own_store: Path, glyphs: Path) -> Path:
     path = own_store.parent / "remine.toml"
     path.write_text((finished / "remine.toml").read_text().replace(str(glyphs), "items.parquet"))
     (path.parent / "items.parquet").write_bytes(glyphs.read_bytes())
+    page_of(Store(own_store), Store(own_store).current()).touch()
     return path
 
 
@@ -163,6 +165,13 @@ def test_other_code_is_probed(config_file, monkeypatch):
     decision = decide(load_config(config_file))
     assert decision.what == INDEX
     assert decision.overlap < 0.98
+
+
+def test_a_page_that_is_missing_is_worth_a_run(config_file):
+    store = Store(config_file.parent / "store")
+    page_of(store, store.current()).unlink()
+    decision = decide(load_config(config_file))
+    assert (decision.what, decision.why) == (CYCLE, "cycle 1 is finished but for its page")
 
 
 def test_no_store_is_a_cycle(tmp_path, small_config):

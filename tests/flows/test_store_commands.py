@@ -1,7 +1,5 @@
 """`remine history`, `verify` and `gc`, called in this process, and the cycle that comes after."""
 
-import shutil
-
 import pytest
 from typer.testing import CliRunner
 
@@ -13,8 +11,8 @@ from flows.snapshot import Snapshot
 
 
 @pytest.fixture
-def store(cycled, tmp_path):
-    return Store(shutil.copytree(cycled, tmp_path / "store", symlinks=True))
+def store(own_store):
+    return Store(own_store)
 
 
 @pytest.fixture
@@ -52,7 +50,7 @@ def test_gc_tells_then_does_and_what_is_left_is_whole(store, call):
     assert call("index", "verify")
 
 
-def test_gc_takes_its_settings_from_the_config_and_from_the_line(store, call):
+def test_gc_takes_its_settings_from_the_config_and_from_the_line(call):
     assert "would go" not in call("gc").replace("receipts would go", "")
     assert "version 1 would go" in call("gc", "--set", "gc.keep=1")
     with pytest.raises(AssertionError, match=r"gc\.keep is 0"):

@@ -22,7 +22,7 @@ from mining.engines import prepare
 from mining.hubs import hub_limits, under_limits
 from mining.inputs import make_problem
 from mining.miner import Phases, account, by_anchor, mine_block, peak_mb
-from mining.policy import accelerator, choose, expect, fast_half, product_rate
+from mining.policy import accelerator, choose, expect, fast_half, product_rate, unit_anchors
 from mining.problem import Problem, by_pairs
 from mining.stats import MiningStats
 
@@ -63,8 +63,9 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
         folder.mkdir()
         stats, total = MiningStats(), len(engine.problem)
         with console.stage("mine", "anchors") as bar:
-            for start in range(0, total, config.mining.unit_anchors):
-                block = slice(start, min(start + config.mining.unit_anchors, total))
+            size = unit_anchors(setup.engine, config.mining)
+            for start in range(0, total, size):
+                block = slice(start, min(start + size, total))
                 triplets, counted = mine_block(engine, block, config.mining, seed, phases)
                 _write(by_anchor(triplets), folder / f"part-{start:012d}.parquet", files, config)
                 stats += counted

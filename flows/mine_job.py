@@ -21,7 +21,7 @@ from mining.config import MiningConfig
 from mining.engines import Setup, open_engine, prepare
 from mining.hubs import hub_limits, under_limits
 from mining.miner import Phases, by_anchor, mine_block, mine_shards
-from mining.policy import choose
+from mining.policy import choose, unit_anchors
 from mining.problem import Problem, by_label
 from mining.stats import MiningStats
 
@@ -46,7 +46,7 @@ def mine(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> Artifact
         shards = run_job(
             run.store,
             job,
-            units_of(anchors, config.unit_anchors),
+            units_of(anchors, unit_anchors(setup.card["engine"], config)),
             run.execute,
             lambda done, units: bar.update(anchors * done // units, anchors),
         )

@@ -42,7 +42,7 @@ class MiningConfig:
     index of FAISS), or "auto" by size. recall: the share of the chosen negatives that an engine
     which is not exact must find, on a sample; recall_neighbours: of the 10 nearest negatives.
     memory_gb: of the gallery in one worker, above which it is mined in shards.
-    unit_anchors: anchors in a shard, the unit of work.
+    unit_anchors: anchors in a shard, the unit of work; 0 takes what suits the engine.
     """
 
     positives: str = "all"
@@ -61,10 +61,10 @@ class MiningConfig:
     same_as: str = ""
     engine: str = "auto"
     recall: float = 0.998
-    recall_neighbours: float = 0.99
+    recall_neighbours: float = 0.97
     candidates: int = 100
     memory_gb: float = 8.0
-    unit_anchors: int = 8192
+    unit_anchors: int = 0
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -90,7 +90,7 @@ class MiningConfig:
             ("recall_neighbours", 0.5, 1),
             ("candidates", 1, 10_000),
             ("memory_gb", 0.00001, 10_000),
-            ("unit_anchors", 64, 1_000_000),
+            ("unit_anchors", 0, 1_000_000),
         ):
             if not low <= (value := getattr(self, name)) <= high:
                 raise InputError(f"mining.{name} is {value}; it must be {low} to {high}")

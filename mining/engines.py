@@ -6,7 +6,6 @@ faiss        the k nearest by a FAISS index, and what lies in that list
 """
 
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from math import isqrt
 from typing import Any, Protocol
 
@@ -19,21 +18,23 @@ import faiss  # isort: skip
 from data.errors import InputError
 from data.types import Float32
 from mining.config import MiningConfig
-from mining.found import Found, Windows
-from mining.join import Lists, train_centroids
+from mining.found import Found, Windows, owners
+from mining.join import VOTES, Lists, beyond, train_centroids
 from mining.kernels import look_at
 from mining.policy import choose
 from mining.problem import Problem, Rows
-from mining.recall import Recall, Sample, search_both
+from mining.recall import NOWHERE, Recall, Sample
 from mining.scan import in_threads, scan
 
 Cut = NDArray[np.bool_]
-Levels = tuple[tuple[int, int], ...]
-VISITS = (8, 12, 16, 24, 32, 64, 128, 256)
+Levels = tuple[tuple[int, float], ...]
+VISITS = (VOTES, 16, 32, 64, 128, 256)
 TOO_DEAR = 0.5  # of the exact search's cost
 PART = 1024  # anchors that one thread looks up at a time
 NO_MORE = np.finfo(np.float32).max  # FAISS's score of id -1 where it found less than asked for
-DEARER = 3.0  # a row in a visited list costs about this much more than one in the exact scan
+# Of the exact search's cost: a row in a visited list costs this many times one in the exact scan;
+# and a level by itself, since products with few anchors take as long as with about 60.
+DEARER, LEVEL = 8.0, 0.015
 
 
 class Engine(Protocol):
@@ -63,8 +64,8 @@ class Exact:
 class Join:
     """The lists nearest to an anchor, level by level; what stays open exactly.
 
-    levels: (visits, deepest) with growing visits. After a level a window with at most `deepest`
-    closer negatives is answered; anchors with others go on to the next level.
+    levels: (visits, farthest) with growing visits. After a level a window that lies at most
+    `farthest` beyond the visited lists is answered; anchors with others go on to the next level.
     """
 
     lists: Lists
@@ -78,16 +79,14 @@ class Join:
     def search(self, anchors: slice | Rows, windows: Windows, found: Found) -> Cut:
         """Cut short is what was answered by lists."""
         rows = np.arange(len(self.problem))[anchors]
-        owner = np.repeat(np.arange(len(rows)), windows.stops - windows.starts)
-        still = np.arange(len(rows))
+        still, reach = np.arange(len(rows)), np.zeros(len(rows), np.float32)
         final = np.zeros(len(windows.floor), bool)
         visited = 0
-        for visits, deepest in self.levels:
-            self.lists.visit(rows[still], windows.block(still), found, visited, visits)
-            going_on = np.zeros(len(rows), bool)
-            going_on[still] = True
-            final |= going_on[owner] & (found.closer <= deepest)
-            still, visited = np.unique(owner[~final]), visits
+        for visits, farthest in self.levels:
+            some = windows.block(still)
+            reach[still] = self.lists.visit(rows[still], some, found, visited, visits)
+            final |= beyond(windows, found, reach) <= farthest
+            still, visited = np.unique(owners(windows)[~final]), visits
         _search_again(self.problem.block(rows), windows, found, ~final)
         return final
 
@@ -213,38 +212,32 @@ def _prepare_join(
     """The levels that reach the wished recall for least; else the exact engine."""
     lists = Lists.of(problem, train_centroids(problem, seed))
     sample = Sample.of(lists.problem, config, seed)
-    levels: list[tuple[int, int]] = []
-    best: tuple[float, Levels, Recall] | None = None
-    visited, spent, c = 0, 0.0, len(lists.centroids)
+    levels: list[tuple[int, float]] = []
+    visited, before, spent, c = 0, 0, 0.0, len(lists.centroids)
     for visits in VISITS:
-        if visits >= c:
+        open_ = sample.open_share()
+        cost = LEVEL + DEARER * (visits - before) / c * open_
+        if visits >= c or spent + cost >= min(TOO_DEAR, spent + open_):
             break
-        spent += DEARER * (visits - visited) / c * (sample.open_share() if levels else 1)
-        visit = partial(lists.visit, sample.anchors, first=visited, visits=visits)
-        search_both(sample.asked, sample.found, visit)
+        sample.visit(lists, visited, visits)
         visited = visits
         if not levels and sample.neighbours() < config.recall_neighbours:
             continue
-        deepest = sample.trust(config.recall)
-        if deepest < 0:
-            continue
-        levels.append((visits, deepest))
-        cost = spent + sample.open_share()
-        if cost < (best[0] if best else TOO_DEAR):
-            best = cost, tuple(levels), sample.recall(seed)
-        if spent > (best[0] if best else TOO_DEAR):
-            break
-    if best is None:
+        farthest = sample.trust(config.recall, at_least=cost)
+        if farthest > NOWHERE:
+            levels.append((visits, farthest))
+            before, spent = visits, spent + cost
+    if not levels or spent + sample.open_share() > TOO_DEAR:
         why = f"{reason}; but to reach mining.recall by lists would cost as much as exact"
         return Setup(engine="exact", reason=why), Exact(problem=problem)
     setup = Setup(
         engine="approximate",
         reason=reason,
-        levels=best[1],
+        levels=tuple(levels),
         centroids=lists.centroids,
-        recall=best[2],
+        recall=sample.recall(seed),
     )
-    return setup, Join(lists=lists, levels=best[1])
+    return setup, Join(lists=lists, levels=setup.levels)
 
 
 def _prepare_listed(
@@ -273,7 +266,7 @@ def _prepare_listed(
         # Neighbours as the index itself lists them; windows as they will be answered.
         engine.consult(problem.block(sample.anchors), sample.asked[0], sample.found[0])
         engine.search(sample.anchors, sample.asked[1], sample.found[1])
-        sample.trust(0)
+        sample.trust_all()
         recall = sample.recall(seed)
         near = engine.proven or recall.neighbours >= config.recall_neighbours
         if near and recall.negatives >= config.recall:
@@ -292,7 +285,7 @@ def _search_again(problem: Problem, windows: Windows, found: Found, chosen: Cut)
     if not chosen.any():
         return
     w = np.flatnonzero(chosen)
-    owner = np.repeat(np.arange(len(problem)), windows.stops - windows.starts)[w]
+    owner = owners(windows)[w]
     anchors, starts = np.unique(owner, return_index=True)
     again = Windows(
         starts=starts,

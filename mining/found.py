@@ -38,6 +38,11 @@ class Windows:
         )
 
 
+def owners(windows: Windows) -> Rows:
+    """The number of each window's anchor, (w,)."""
+    return np.repeat(np.arange(len(windows.starts)), windows.stops - windows.starts)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """What a scan found in each window, updated in place tile by tile.

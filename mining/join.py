@@ -5,9 +5,14 @@ visits the lists whose centroids are nearest; those who visit the same list shar
 with it. Windows, masks of positives and the second look in float32 are those of the exact scan, in
 the same compiled loops; all that is approximate is which lists are visited.
 
-How far to trust it is measured (mining.engines): a sample of anchors is searched exactly and by
-lists, with 8, 12, 16, ... visits. Windows with many closer negatives (a positive far out) have
-their floor beyond the visited lists; where the sample misses too many they are searched exactly.
+How far to trust an answer follows from how far it lies beyond the visited lists: the distance from
+the anchor to the farthest negative that was found, less that to the last visited centroid. An item
+of a list not visited is nearer than that centroid by at most its list's radius (triangle
+inequality), so far below 0 nothing can have been missed, and the more above it the likelier it was.
+That is so for any window, near (hard) or far out (semi-hard, with a floor at a far positive). Where
+to draw the line is measured (mining.engines): a sample of anchors is searched exactly and by lists;
+anchors above the line visit more lists, and at last are searched exactly. (Compare learned early
+termination: Li et al., SIGMOD 2020.)
 """
 
 from dataclasses import dataclass, replace
@@ -20,16 +25,17 @@ import torch
 from numpy.typing import NDArray
 
 from data.types import Float32, Int32, Int64
-from mining.found import Found, Windows
-from mining.kernels import top_columns
+from mining.found import Found, Windows, owners
+from mining.kernels import exact_distances, top_columns
 from mining.policy import fast_half
 from mining.problem import Problem, Rows
 from mining.scan import in_threads, look
 from mining.slack import Operand, slack_of
 
+VOTES = 8  # lists that every anchor visits
 LISTS = 4  # times sqrt(n); with 1, the same recall takes looking at 4 to 15 times as many rows
 LEAST = 160  # items a list, where that makes fewer lists: below, training costs more than it saves
-ITERATIONS, POINTS = 6, 64  # of k-means, and points that train a centroid
+ITERATIONS, POINTS = 6, 32  # of k-means, and points that train a centroid
 MEMBERS, COLUMNS = 512, 8192  # of one product: 8 MB of scores in bfloat16
 ASSIGN = 2048
 
@@ -39,58 +45,72 @@ class Lists:
     """A gallery laid out list by list, and anchors sorted by the list they are nearest to.
 
     problem: in that order. centroids: (c, d) unit vectors. edges: (c + 1,) where each list starts.
-    home: (a,) each anchor's nearest centroid, ascending. gallery, queries: the vectors of both
-    sides as they are multiplied.
+    votes: (a, VOTES) each anchor's nearest centroids, the nearest ascending down the anchors.
+    gallery, queries: the vectors of both sides as they are multiplied.
     """
 
     problem: Problem
     centroids: Float32
     edges: Int64
-    home: Int32
+    votes: Int32
     gallery: Operand
     queries: Operand
 
     @classmethod
     def of(cls, problem: Problem, centroids: Float32) -> Self:
         """Lay out `problem` by the nearest of the centroids."""
-        home = nearest(problem.gallery, centroids, 1)[:, 0]
-        order = np.argsort(home, kind="stable")
         same = problem.anchors is problem.gallery
-        anchor_home = home if same else nearest(problem.anchors, centroids, 1)[:, 0]
-        anchor_order = order if same else np.argsort(anchor_home, kind="stable")
-        laid = problem.reordered(order).block(anchor_order)
-        if same:  # one array for both sides
-            laid = replace(laid, anchors=laid.gallery)
+        votes = nearest(problem.anchors, centroids, VOTES)
+        home = votes[:, 0] if same else nearest(problem.gallery, centroids, 1)[:, 0]
+        order = np.argsort(home, kind="stable")
+        anchor_order = order if same else np.argsort(votes[:, 0], kind="stable")
+        laid = problem.reordered(order)
+        if same:  # one array for both sides, and never a second copy of it
+            nothing = laid.gallery[:, :0]
+            laid = replace(replace(laid, anchors=nothing).block(order), anchors=laid.gallery)
+        else:
+            laid = laid.block(anchor_order)
         half = fast_half()
         gallery = Operand.of(laid.gallery, half=half)
         return cls(
             problem=laid,
             centroids=centroids,
             edges=np.searchsorted(home[order], np.arange(len(centroids) + 1)),
-            home=anchor_home[anchor_order],
+            votes=votes[anchor_order],
             gallery=gallery,
             queries=gallery if same else Operand.of(laid.anchors, half=half),
         )
 
-    def visit(self, anchors: Rows, windows: Windows, found: Found, first: int, visits: int) -> None:
+    def visit(
+        self, anchors: Rows, windows: Windows, found: Found, first: int, visits: int
+    ) -> Float32:
         """Take each anchor's nearest lists, from number `first` to `visits`, into account.
 
-        anchors: (b,), ascending, with their windows.
+        anchors: (b,), ascending, with their windows. Returns (b,) how far that reaches: the
+        distance to the last list's centroid.
         """
         threads = torch.get_num_threads()
         parts = np.array_split(np.arange(len(anchors)), max(1, min(threads, len(anchors) // 64)))
+        reach = np.zeros(len(anchors), np.float32)
 
         def work(part: Rows) -> None:
-            self._visit_part(anchors[part], windows.block(part), found, first, visits)
+            some = windows.block(part)
+            reach[part] = self._visit_part(anchors[part], some, found, first, visits)
 
         in_threads(work, parts)
+        return reach
 
     def _visit_part(
         self, anchors: Rows, windows: Windows, found: Found, first: int, visits: int
-    ) -> None:
+    ) -> Float32:
         """The visits of some anchors, on one thread."""
         desk = Desk(self, anchors, windows, found)
-        votes = nearest(desk.problem.anchors, self.centroids, visits)[:, first:]
+        votes = self.votes[anchors, :visits]
+        if votes.shape[1] < visits:
+            votes = nearest(desk.problem.anchors, self.centroids, visits)
+        each, last = np.arange(len(anchors)), votes[:, -1].astype(np.intp)
+        reach = exact_distances(desk.problem.anchors, each, self.centroids, last)
+        votes = votes[:, first:]
         # Each anchor's own list comes first: what it holds sets limits that most others fail.
         turns = (votes + len(self.centroids) * (np.arange(first, visits) > 0)).ravel()
         order = np.argsort(turns, kind="stable")
@@ -99,6 +119,7 @@ class Lists:
             for columns in self._packs(turns[start : start + 1] % len(self.centroids)):
                 for i in range(start, stop, MEMBERS):
                     desk.take(rows[i : min(i + MEMBERS, stop)], columns)
+        return np.sqrt(reach)
 
     def _packs(self, lists: Int32 | Rows) -> list[Int64]:
         """The gallery positions of `lists`, ascending, in parts of about COLUMNS."""
@@ -106,6 +127,16 @@ class Lists:
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         columns = np.repeat(self.edges[lists], sizes) + within
         return [columns[i : i + COLUMNS] for i in range(0, len(columns), COLUMNS)]
+
+
+def beyond(windows: Windows, found: Found, reach: Float32) -> Float32:
+    """How much farther than the visited lists reach each window's last negative lies, (w,).
+
+    reach: of each anchor, see Lists.visit. In a window that is not full the ceiling stands for what
+    is missing.
+    """
+    lengths: Float32 = np.sqrt(found.distances[:, -1]) - reach[owners(windows)]
+    return lengths
 
 
 class Desk:

@@ -43,7 +43,7 @@ from mining.scan import scan
 from mining.stats import MiningStats
 from mining.windows import EVERYTHING, Answer, Plan, answer, ask, guard
 
-BLOCK = 65_536
+BLOCK = 262_144
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,12 @@ import torch
 from data.errors import InputError
 from mining.config import MiningConfig
 
-# Up to here the exact search costs about as much as lists, and seconds: 9 core-seconds at 100,000.
+# Up to here the exact search takes seconds: at 100,000 items 7 to 11 core-seconds, where lists take
+# 3 to 7 and miss two in a thousand.
 EXACT_LIMIT = 100_000
+# The more anchors, the more of them meet in each list: at 1,000,000 items the search by lists took
+# 38 s with units of 65,536, 26 s with 131,072, 18 s with 262,144.
+UNITS = {"exact": 16_384, "faiss": 16_384, "approximate": 262_144}
 # Where there is a GPU, which lists do not use. Not measured: no GPU was at hand.
 DEVICE_LIMIT = 2_000_000
 CPUINFO = Path("/proc/cpuinfo")
@@ -96,17 +100,23 @@ def choose(n: int, d: int, config: MiningConfig) -> Choice:
     return Choice(engine=engine, reason=reason, shards=shards)
 
 
+def unit_anchors(engine: str, config: MiningConfig) -> int:
+    """Anchors in a unit of work: a few seconds of it, or what is lost by a kill."""
+    return config.unit_anchors or UNITS[engine]
+
+
 def gallery_size(n: int, d: int) -> float:
     """Gigabytes of n vectors with their ids and labels."""
     return n * (4 * d + 12) / 2**30
 
 
-# The forecast's factors, fitted to 20,000, 100,000 and 300,000 items of benchmarks/vectors.py at
+# The forecast's factors, fitted to 100,000, 300,000 and 1,000,000 items of benchmarks/vectors.py at
 # d = 128, on an EPYC with avx512_bf16: all but a few within 1.3 times, none beyond 1.5.
 EXACT_HALF, WINDOW_HALF = 0.30, 0.042  # of the float32 product: the scan, and each window an anchor
 EXACT_FULL, WINDOW_FULL = 1.05, 0.09
-VISITED = {False: 36, True: 110}  # lists of sqrt(n) items' worth of product; with floors at d_ap
+VISITED = {False: 36, True: 15}  # lists of sqrt(n) items' worth of product; with floors at d_ap
 VISITED_WINDOW = 6  # and for each window
+BEYOND = {False: 0.0, True: 0.15}  # of the product: searched exactly, since lists do not reach
 PER_ANCHOR = 5e-6  # core-seconds to find pairs and make triplets
 ONCE, MEASURED = 0.1, 0.5  # core-seconds to start, and to measure the recall of lists
 EXAMPLE = 8  # positives an anchor where there is no limit
@@ -142,7 +152,7 @@ def expect(anchors: int, n: int, d: int, config: MiningConfig, rate: float) -> F
     if choice.engine != "exact":
         slower = share / (EXACT_HALF + WINDOW_HALF * (floors + others))  # 1 with fast bfloat16
         lists = VISITED[floors > 0] + VISITED_WINDOW * (floors + others if floors else 0)
-        share = min(share, slower * lists / sqrt(n))
+        share = min(share, slower * (BEYOND[floors > 0] + lists / sqrt(n)))
     once = ONCE if choice.engine == "exact" else ONCE + MEASURED
     seconds = share * 2.0 * anchors * n * d / rate
     seconds += (anchors * PER_ANCHOR + once) / torch.get_num_threads()

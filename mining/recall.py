@@ -7,17 +7,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from data.types import Int64
+from data.types import Float32, Int64
 from mining.config import MiningConfig
-from mining.found import Found, Windows
+from mining.found import Found, Windows, owners
+from mining.join import Lists, beyond
 from mining.problem import Problem, Rows
 from mining.scan import scan
 from mining.windows import ask
 
-SAMPLE = 2000
+LEAST, MOST, SHARE = 2000, 10_000, 25  # anchors of a sample: one in SHARE, within bounds
 NEIGHBOURS = 10
 RESAMPLES = 200
-ANY_DEPTH = 2**62
+NOWHERE, ANYWHERE = -3.0, 3.0  # distances between unit vectors differ by less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,22 +44,25 @@ class Recall:
 class Sample:
     """Some anchors, what is asked for them, the exact answer, and the latest answer of an engine.
 
-    Two questions: the 10 nearest negatives, and the windows of the strategies. final: (w,) which of
-    the latter are answered for good, got: (w,) with how many right negatives.
+    Two questions: the 10 nearest negatives, and the windows of the strategies. reach: (s,) how far
+    the lists that were visited reach, see mining.join. final: (w,) which of the windows are
+    answered for good, got: (w,) with how many right negatives.
     """
 
     anchors: Rows
     asked: tuple[Windows, Windows]
     truth: tuple[Found, Found]
     found: tuple[Found, Found]
+    reach: Float32
     final: NDArray[np.bool_]
     got: Int64
 
     @classmethod
     def of(cls, problem: Problem, config: MiningConfig, seed: int) -> Self:
         """Draw the anchors and search exactly."""
-        rng = np.random.default_rng(seed)
-        anchors = np.sort(rng.choice(len(problem), min(SAMPLE, len(problem)), replace=False))
+        n = len(problem)
+        count = min(n, max(LEAST, min(MOST, n // SHARE)))
+        anchors = np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
         block = problem.block(anchors)
         asked = (_nearest_windows(len(anchors)), ask(block, config, seed)[1].windows)
         truth = nothing(asked)
@@ -69,6 +73,7 @@ class Sample:
             asked=asked,
             truth=truth,
             found=nothing(asked),
+            reach=np.zeros(count, np.float32),
             final=np.zeros(w, bool),
             got=np.zeros(w, np.int64),
         )
@@ -78,40 +83,79 @@ class Sample:
         self.found = nothing(self.asked)
         self.final, self.got = np.zeros_like(self.final), np.zeros_like(self.got)
 
+    def visit(self, lists: Lists, first: int, visits: int) -> None:
+        """Visit the next lists of the anchors that have a window which is not final."""
+        if not self.final.any():
+            search_both(
+                self.asked,
+                self.found,
+                lambda windows, found: self._visit(lists, windows, found, first, visits),
+            )
+        else:
+            self._visit(lists, self.asked[1], self.found[1], first, visits)
+
+    def _visit(self, lists: Lists, windows: Windows, found: Found, first: int, visits: int) -> None:
+        still = np.arange(len(self.anchors)) if not self.final.any() else self._open()
+        self.reach[still] = lists.visit(
+            self.anchors[still], windows.block(still), found, first, visits
+        )
+
     def neighbours(self) -> float:
         """The share of the 10 nearest negatives that was found."""
         got, all_ = _hits(self.found[0], self.truth[0])
         return float(got.sum() / max(1, all_.sum()))
 
-    def trust(self, wished: float) -> int:
-        """Take as final what was found in windows with few closer negatives; up to how many.
+    def trust(self, wished: float, *, at_least: float = 0.0) -> float:
+        """Take as final the windows that lie least beyond the visited lists; up to how far.
 
-        As many windows as leave the share of right answers among all final ones at `wished`.
+        As many windows as leave the share of right answers among all final ones at `wished`, by
+        two standard errors of the number of wrong ones: what is chosen on a sample looks better on
+        it than it is. Takes none and returns NOWHERE where that would settle less than the share
+        `at_least` of the anchors.
         """
         got, all_ = _hits(self.found[1], self.truth[1])
         got = np.where(self.final, self.got, got)
-        depths, place = np.unique(np.where(self.final, -1, self.closer), return_inverse=True)
-        some, every = (np.bincount(place, values).cumsum() for values in (got, all_))
-        good = np.flatnonzero(some >= wished * every)
-        if not len(good):
-            return -1
-        deepest = ANY_DEPTH if good[-1] == len(depths) - 1 else int(depths[good[-1]])
-        self.got = np.where(self.closer <= deepest, got, self.got)
-        self.final |= self.closer <= deepest
-        return deepest
+        far = np.where(self.final, NOWHERE, self.beyond())
+        order = np.argsort(far, kind="stable")
+        missed = np.cumsum(all_[order] - got[order])
+        good = missed + 2 * np.sqrt(missed) <= (1 - wished) * np.cumsum(all_[order])
+        good[:-1] &= far[order[1:]] > far[order[:-1]]  # equals stay together
+        last = int(np.flatnonzero(good)[-1]) if good.any() else -1
+        if last < 0 or self.final[order[last]]:
+            return NOWHERE
+        farthest = ANYWHERE if last == len(order) - 1 else float(far[order[last]])
+        if self.open_share() - self._open_share(far > farthest) < at_least:
+            return NOWHERE
+        self._settle(far <= farthest, got)
+        return farthest
 
-    @property
-    def closer(self) -> Int64:
-        """How many closer negatives were found in each window."""
-        return self.found[1].closer
+    def trust_all(self) -> None:
+        """Take all windows as final."""
+        self._settle(np.ones_like(self.final), _hits(self.found[1], self.truth[1])[0])
+
+    def _settle(self, windows: NDArray[np.bool_], got: Int64) -> None:
+        self.got = np.where(windows & ~self.final, got, self.got)
+        self.final |= windows
+
+    def beyond(self) -> Float32:
+        """How far beyond the visited lists each window lies, (w,); see mining.join."""
+        return beyond(self.asked[1], self.found[1], self.reach)
 
     def open_share(self) -> float:
         """The share of anchors with a window that is not final."""
-        owner = _owners(self.asked[1])
-        return len(np.unique(owner[~self.final])) / max(1, len(self.anchors))
+        return self._open_share(~self.final)
+
+    def _open_share(self, windows: NDArray[np.bool_]) -> float:
+        return len(np.unique(owners(self.asked[1])[windows])) / max(1, len(self.anchors))
+
+    def _open(self) -> Rows:
+        return np.unique(owners(self.asked[1])[~self.final])
 
     def recall(self, seed: int) -> Recall:
-        """The recall where windows that are not final are searched exactly."""
+        """The recall where windows that are not final are searched exactly.
+
+        What later levels find for a window that an earlier one has settled is not counted.
+        """
         near = _share(self.asked[0], *_hits(self.found[0], self.truth[0]), seed)
         all_ = _hits(self.truth[1], self.truth[1])[1]
         negatives = _share(self.asked[1], np.where(self.final, self.got, all_), all_, seed)
@@ -135,11 +179,11 @@ def search_both(
     search: Callable[[Windows, Found], None],
 ) -> None:
     """Answer both questions by one search: what costs most does not depend on how much is asked."""
-    owners = np.concatenate([_owners(windows) for windows in asked])
-    order = np.argsort(owners, kind="stable")
+    of = np.concatenate([owners(windows) for windows in asked])
+    order = np.argsort(of, kind="stable")
     place = np.argsort(order)
     places = place[: len(asked[0].floor)], place[len(asked[0].floor) :]
-    edges = np.searchsorted(owners[order], np.arange(len(asked[0].starts) + 1))
+    edges = np.searchsorted(of[order], np.arange(len(asked[0].starts) + 1))
     both = Windows(
         starts=edges[:-1],
         stops=edges[1:],
@@ -183,15 +227,10 @@ def _hits(found: Found, truth: Found) -> tuple[Int64, Int64]:
     return (there & same).sum(axis=1), there.sum(axis=1)
 
 
-def _owners(windows: Windows) -> Int64:
-    """The anchor of each window."""
-    return np.repeat(np.arange(len(windows.starts)), windows.stops - windows.starts)
-
-
 def _share(windows: Windows, got: Int64, all_: Int64, seed: int) -> tuple[float, float]:
     """The share of the exact answers that was found, and its lower bound over anchors."""
     anchors = len(windows.starts)
-    some, every = (np.bincount(_owners(windows), values, anchors) for values in (got, all_))
+    some, every = (np.bincount(owners(windows), values, anchors) for values in (got, all_))
     if not every.sum():
         return 1.0, 1.0
     drawn = np.random.default_rng(seed).integers(0, anchors, (RESAMPLES, anchors))

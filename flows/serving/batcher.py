@@ -14,7 +14,7 @@ import numpy as np
 from flows.serving.counters import Counters
 from flows.snapshot import Answers, Queries, Snapshot, Wish
 
-TOGETHER = 256
+TOGETHER = 512
 """Queries in one search: enough for full speed, and nobody waits long behind a large batch."""
 
 

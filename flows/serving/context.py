@@ -53,7 +53,7 @@ def context(request: Request) -> Context:
     return found
 
 
-def served(request: Request) -> Served:
+async def served(request: Request) -> Served:
     """The version of this request: taken once, used for all of it."""
     return context(request).holder.current
 

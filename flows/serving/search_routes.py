@@ -42,7 +42,7 @@ Taken = Annotated[Served, Depends(served)]
 Names = Annotated[list[str], Query(max_length=100)]
 
 
-def wanted(
+async def wanted(
     k: Annotated[int, Query(ge=1, le=9_999)] = 10,
     recall: Annotated[float | None, Query(gt=0, le=1, allow_inf_nan=False)] = None,
     label: Names = [],  # noqa: B006 - FastAPI copies it

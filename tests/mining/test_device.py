@@ -94,7 +94,7 @@ def test_what_lists_leave_open_is_searched_on_the_device(
     clustered, problem_of, as_bytes, monkeypatch
 ):
     problem = problem_of(*clustered(800))
-    engine = Join(lists=Lists.of(problem, problem.gallery[::40].copy()), levels=((2, 5),))
+    engine = Join(lists=Lists.of(problem, problem.gallery[::40].copy()), levels=((2, 0.1),))
     one, stats = mine_block(engine, slice(800), CONFIG)
     assert sum(stats.not_found.values()) > 0  # answered by lists
     monkeypatch.setattr(mining.scan, "scan_on", None)

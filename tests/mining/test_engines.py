@@ -44,33 +44,39 @@ def share(as_set, mined, exact):
 
 @pytest.fixture
 def many_lists(monkeypatch):
-    """As many lists as a large gallery has, so that a few thousand items can be mined by lists."""
+    """As a large gallery has them and at its prices: lists for a few thousand items."""
     monkeypatch.setattr(mining.join, "LEAST", 20)
+    monkeypatch.setattr(mining.engines, "VISITS", (4, 8, 16, 32))
+    monkeypatch.setattr(mining.engines, "DEARER", 0.3)
+    monkeypatch.setattr(mining.engines, "TOO_DEAR", 2.0)
+    monkeypatch.setattr(mining.engines, "LEVEL", 0.0)
     monkeypatch.setattr(mining.join, "fast_half", lambda: True)  # the votes depend on it
 
 
-@pytest.mark.parametrize("wished", [0.9, 0.95, 0.97])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("wished", [0.9, 0.97, 0.99])
 @pytest.mark.usefixtures("many_lists")
-def test_the_measured_recall_is_honest(problem, exact, as_set, wished):
-    config = replace(CONFIG, engine="approximate", recall=wished, recall_neighbours=0.9)
-    mined = mine_problem(problem, config)
-    recall = mined.setup.recall
+def test_the_measured_recall_is_honest(problem, as_set, wished, seed):
+    config = replace(CONFIG, negatives=("semi_hard",), recall=wished, recall_neighbours=0.8)
+    exact = mine_problem(problem, replace(config, engine="exact"), seed)
+    mined = mine_problem(problem, replace(config, engine="approximate"), seed)
+    recall, stats = mined.setup.recall, mined.stats
     assert mined.setup.engine == "approximate"
     assert recall.negatives >= wished
-    assert recall.neighbours >= 0.9
-    assert recall.negatives_low <= recall.negatives
+    assert recall.neighbours >= 0.8
     assert recall.neighbours_low <= recall.neighbours
+    # The sample is a third of all anchors; the rest it never saw.
     found = share(as_set, mined, exact)
-    assert found >= recall.negatives_low - 0.01
-    assert found == pytest.approx(recall.negatives, abs=0.015)
+    assert found >= max(wished, recall.negatives_low)
+    # What later levels mend of what an earlier one has settled is not counted, but not much else.
+    assert found <= recall.negatives + 0.6 * (1 - wished)
     for name in config.negatives:
-        stats = mined.stats
         assert stats.answered[name] + stats.none_exists[name] + stats.not_found[name] == stats.pairs
 
 
 @pytest.mark.usefixtures("many_lists")
 def test_what_is_answered_by_levels_has_true_ranks_and_no_item_twice(problem, as_set):
-    config = replace(CONFIG, recall=0.97, recall_neighbours=0.9)
+    config = replace(CONFIG, recall=0.97, recall_neighbours=0.8)
     mined = mine_problem(problem, replace(config, engine="approximate"))
     assert len(mined.setup.levels) > 1
     exact = mine_problem(problem, replace(config, engine="exact"))

@@ -15,10 +15,10 @@ from mining.config import NEGATIVES
 from mining.engines import Exact, Join
 from mining.found import Found, Windows
 from mining.inputs import make_problem
-from mining.join import Lists, nearest, train_centroids
+from mining.join import Lists, beyond, nearest, train_centroids
 from mining.miner import by_anchor, mine_block
 from mining.problem import by_label
-from mining.recall import ANY_DEPTH
+from mining.recall import ANYWHERE, NOWHERE
 from mining.windows import ask
 
 CONFIG = MiningConfig(max_positives=3, margin=0.3, per_pair=4, negatives=("semi_hard", "hard"))
@@ -87,26 +87,26 @@ def test_all_lists_visited_is_exact(problem, centroids, exact, monkeypatch, half
     monkeypatch.setattr(mining.join, "fast_half", lambda: half)
     monkeypatch.setattr(mining.join, "MEMBERS", members)
     monkeypatch.setattr(mining.join, "COLUMNS", 128)
-    triplets, stats = joined(problem, centroids, [(CLUSTERS, ANY_DEPTH)])
+    triplets, stats = joined(problem, centroids, [(CLUSTERS, ANYWHERE)])
     assert ranked(triplets) == ranked(exact[0])
     assert stats.answered == exact[1].answered
 
 
 @pytest.mark.parametrize("first", [1, 4, 20])
 def test_levels_on_the_way_to_all_lists_change_nothing(problem, centroids, exact, first):
-    triplets, _ = joined(problem, centroids, [(first, -1), (CLUSTERS, ANY_DEPTH)])
+    triplets, _ = joined(problem, centroids, [(first, NOWHERE), (CLUSTERS, ANYWHERE)])
     assert ranked(triplets) == ranked(exact[0])
 
 
 def test_many_levels_never_find_an_item_twice(problem, centroids):
-    levels = [(2, 3), (4, 6), (8, 12), (16, ANY_DEPTH)]
+    levels = [(2, -0.4), (4, -0.3), (8, -0.1), (16, ANYWHERE)]
     triplets, _ = joined(problem, centroids, levels)
     check_right(problem, triplets)
 
 
 @pytest.mark.parametrize("visits", [1, 3, 8])
 def test_few_lists_miss_but_are_never_wrong(problem, centroids, exact, visits):
-    triplets, stats = joined(problem, centroids, [(visits, ANY_DEPTH)])
+    triplets, stats = joined(problem, centroids, [(visits, ANYWHERE)])
     check_right(problem, triplets)
     assert sum(stats.none_exists.values()) == 0  # nobody can know
     for name in CONFIG.negatives:
@@ -117,7 +117,7 @@ def test_few_lists_miss_but_are_never_wrong(problem, centroids, exact, visits):
 
 def test_more_lists_find_more(problem, centroids, exact):
     right = [
-        len(set(ranked(joined(problem, centroids, [(v, ANY_DEPTH)])[0])) & set(ranked(exact[0])))
+        len(set(ranked(joined(problem, centroids, [(v, ANYWHERE)])[0])) & set(ranked(exact[0])))
         for v in (1, 2, 6, 24)
     ]
     assert right == sorted(right)
@@ -125,31 +125,62 @@ def test_more_lists_find_more(problem, centroids, exact):
 
 
 def test_deep_windows_get_the_exact_answer(problem, centroids, exact):
-    triplets, stats = joined(problem, centroids, [(1, -1)])  # nothing is trusted
+    triplets, stats = joined(problem, centroids, [(1, NOWHERE)])  # nothing is trusted
     assert ranked(triplets) == ranked(exact[0])
     assert stats == exact[1]
 
 
-def test_windows_up_to_the_trusted_depth_stay_as_they_are(problem, centroids, exact):
-    triplets, stats = joined(problem, centroids, [(2, 5)])
-    check_right(problem, triplets)
-    true = set(ranked(exact[0]))
-    deep = {row for row in ranked(triplets) if row[3] == 1 and row[4] > 5 + CONFIG.per_pair}
-    assert deep
-    assert deep <= true  # beyond rank 5 they were searched exactly, ranks and all
-    assert sum(stats.not_found.values()) > 0
-
-
-def test_windows_are_cut_short_up_to_the_trusted_depth(problem, centroids):
+def found_by(problem, centroids, levels):
+    """What the join finds in the windows that CONFIG asks for, what it calls cut, the windows."""
     lists = Lists.of(problem, centroids)
     windows = ask(lists.problem, CONFIG, 0)[1].windows
-    alone = Found.nothing(windows)
-    lists.visit(np.arange(len(problem)), windows, alone, 0, 2)
-    cut = Join(lists=lists, levels=((2, 5),)).search(
-        slice(len(problem)), windows, Found.nothing(windows)
+    found = Found.nothing(windows)
+    cut = Join(lists=lists, levels=levels).search(slice(len(problem)), windows, found)
+    return lists, windows, found, cut
+
+
+def test_windows_beyond_the_line_are_searched_exactly(problem, centroids):
+    lists, windows, found, cut = found_by(problem, centroids, ((2, -0.2),))
+    alone, true = Found.nothing(windows), Found.nothing(windows)
+    reach = lists.visit(np.arange(len(problem)), windows, alone, 0, 2)
+    Exact(problem=lists.problem).search(slice(len(problem)), windows, true)
+    np.testing.assert_array_equal(cut, beyond(windows, alone, reach) <= -0.2)
+    assert 0.1 < cut.mean() < 0.9
+    for name in ("rows", "distances", "closer"):
+        left, right = getattr(found, name), getattr(alone, name)
+        np.testing.assert_array_equal(left[cut], right[cut])
+        np.testing.assert_array_equal(left[~cut], getattr(true, name)[~cut])
+
+
+@pytest.mark.parametrize("visits", [2, 6])
+def test_a_radius_within_the_visited_lists_nothing_can_be_missed(problem_of, visits):
+    rng = np.random.default_rng(5)
+    centroids = unit(rng.standard_normal((CLUSTERS, 16)).astype(np.float32))
+    noise = 0.15 * rng.standard_normal((1200, 16)) * rng.random((1200, 1))
+    vectors = unit((np.repeat(centroids, 50, axis=0) + noise).astype(np.float32))
+    problem = problem_of(vectors, rng.integers(0, 30, 1200).astype(np.int32))
+    home = nearest(problem.gallery, centroids, 1)[:, 0]
+    radius = np.linalg.norm(problem.gallery - centroids[home], axis=1).max() + 0.02  # of bfloat16
+    lists, windows, found, cut = found_by(problem, centroids, ((visits, -float(radius)),))
+    true = Found.nothing(windows)
+    Exact(problem=lists.problem).search(slice(len(problem)), windows, true)
+    assert cut.mean() > 0.01
+    np.testing.assert_array_equal(found.rows, true.rows)
+    np.testing.assert_array_equal(found.closer, true.closer)
+
+
+def test_a_window_that_is_not_full_reaches_to_its_ceiling():
+    windows = Windows(
+        starts=np.array([0]),
+        stops=np.array([2]),
+        floor=np.zeros(2, np.float32),
+        ceiling=np.array([1.44, 4], np.float32),
+        depth=2,
     )
-    np.testing.assert_array_equal(cut, alone.closer <= 5)
-    assert (alone.closer == 5).any()
+    found = Found.nothing(windows)
+    found.rows[1], found.distances[1] = (3, 5), (0.25, 0.36)
+    far = beyond(windows, found, np.array([0.5], np.float32))
+    np.testing.assert_allclose(far, [0.7, 0.1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("visits", [1, 2, 5])
@@ -177,7 +208,7 @@ def test_every_list_that_an_anchor_votes_for_is_looked_into(problem, centroids, 
 @settings(max_examples=15, deadline=None)
 @given(st.sets(st.integers(1, 1199), max_size=4))
 def test_blocks_of_anchors_do_not_matter(problem, centroids, exact, cuts):
-    engine = Join(lists=Lists.of(problem, centroids), levels=((CLUSTERS, ANY_DEPTH),))
+    engine = Join(lists=Lists.of(problem, centroids), levels=((CLUSTERS, ANYWHERE),))
     edges = [0, *sorted(cuts), 1200]
     parts = [mine_block(engine, slice(i, j), CONFIG)[0] for i, j in pairwise(edges)]
     assert sorted(row for part in parts for row in ranked(part)) == ranked(exact[0])
@@ -188,7 +219,7 @@ def test_threads_do_not_matter(problem, centroids, exact, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        triplets, _ = joined(problem, centroids, [(CLUSTERS, ANY_DEPTH)])
+        triplets, _ = joined(problem, centroids, [(CLUSTERS, ANYWHERE)])
     finally:
         torch.set_num_threads(before)
     assert ranked(triplets) == ranked(exact[0])
@@ -198,7 +229,7 @@ def test_some_of_the_anchors_keep_their_positives(clustered):
     vectors, labels = clustered(600, d=16)
     gallery = Embeddings(ids=np.arange(600), label_codes=labels.astype(np.int32), vectors=vectors)
     problem = by_label(gallery, np.arange(0, 600, 17))
-    triplets, _ = joined(problem, random_centroids(problem), [(CLUSTERS, ANY_DEPTH)])
+    triplets, _ = joined(problem, random_centroids(problem), [(CLUSTERS, ANYWHERE)])
     exact, _ = mine_block(Exact(problem=problem), slice(len(problem)), CONFIG)
     assert ranked(triplets) == ranked(exact)
 
@@ -209,7 +240,7 @@ def test_every_strategy_agrees_with_the_plain_loop(oracle_of, clustered, problem
     config = MiningConfig(
         negatives=(strategy,), per_pair=3, band=(2, 9), skip_ranks=1, pool=10_000, margin=0.5
     )
-    engine = Join(lists=Lists.of(problem, random_centroids(problem, 7)), levels=((7, ANY_DEPTH),))
+    engine = Join(lists=Lists.of(problem, random_centroids(problem, 7)), levels=((7, ANYWHERE),))
     triplets, stats = mine_block(engine, slice(60), config)
     assert stats.none_exists[strategy] == 0 or strategy == "uniform"  # nobody can know
     oracle_of(problem, config).check(by_anchor(triplets), stats, certain=False)
@@ -226,7 +257,7 @@ def test_queries_lists_of_labels_and_same_as_pairs_survive_the_layout(clustered,
         make_problem(vectors, labels, None, None, None).forbid(pairs),
     ]
     for problem in problems:
-        triplets, _ = joined(problem, random_centroids(problem), [(CLUSTERS, ANY_DEPTH)])
+        triplets, _ = joined(problem, random_centroids(problem), [(CLUSTERS, ANYWHERE)])
         exact, _ = mine_block(Exact(problem=problem), slice(len(problem)), CONFIG)
         assert len(exact)
         assert as_set(triplets) == as_set(exact)
@@ -235,9 +266,9 @@ def test_queries_lists_of_labels_and_same_as_pairs_survive_the_layout(clustered,
 def test_lists_that_hold_nothing(problem, exact):
     some = random_centroids(problem)
     centroids = np.concatenate([some, -some[:5], some[:3], some[:3]])  # copies win nothing
-    triplets, _ = joined(problem, centroids, [(len(centroids), ANY_DEPTH)])
+    triplets, _ = joined(problem, centroids, [(len(centroids), ANYWHERE)])
     assert ranked(triplets) == ranked(exact[0])
-    joined(problem, centroids, [(3, ANY_DEPTH)])
+    joined(problem, centroids, [(3, ANYWHERE)])
 
 
 @pytest.mark.parametrize("n", [1, 3, 200])
@@ -246,7 +277,7 @@ def test_copies_of_one_item(problem_of, n, lists):
     problem = problem_of(np.ones((n, 8), np.float32), np.arange(n) % 3)
     centroids = unit(np.random.default_rng(0).normal(size=(lists, 8)).astype(np.float32))
     config = MiningConfig(negatives=("hardest",), per_pair=2)
-    triplets, stats = joined(problem, centroids, [(lists, ANY_DEPTH)], config)
+    triplets, stats = joined(problem, centroids, [(lists, ANYWHERE)], config)
     assert stats.answered["hardest"] == len(triplets) == stats.pairs * min(2, n - n // 3)
     assert not triplets.negative_rank.any()
 

@@ -29,7 +29,7 @@ RANGES = {
     "recall_neighbours": (0.5, 1),
     "candidates": (1, 10_000),
     "memory_gb": (0.00001, 10_000),
-    "unit_anchors": (64, 1_000_000),
+    "unit_anchors": (0, 1_000_000),
 }
 
 

@@ -49,27 +49,33 @@ class Bucket:
         if not self.bucket or not self.prefix or parts.query or parts.fragment:
             raise InputError(f"{url}: name a bucket and a prefix, s3://bucket/prefix")
         self.address = f"s3://{self.bucket}/{self.prefix}"
-        self.local = cache_folder() / hashlib.sha256(self.address.encode()).hexdigest()[:16]
         self._there: set[str] = set()
         self._lease: Lease | None = None
+
+    @functools.cached_property
+    def local(self) -> Path:
+        """The folder on this machine, made at its first use."""
+        folder = cache_folder() / hashlib.sha256(self.address.encode()).hexdigest()[:16]
+        for name in FOLDERS:
+            disk.mkdir(folder / name)
+        disk.write(folder / "ADDRESS", f"{self.address}\n".encode())
+        return folder
 
     def made(self) -> bool:
         """Whether a store was made here."""
         return self.exists("FORMAT")
 
     def check(self) -> None:
-        """Refuse a prefix where no store can be made; its folder on this machine is made."""
+        """Refuse a prefix where no store can be made."""
         with self._asking():
             found = self._client.list_objects_v2(
                 Bucket=self.bucket, Prefix=f"{self.prefix}/", MaxKeys=1
             )
         if found.get("KeyCount"):
             raise InputError(f"{self.address} holds other objects: name a prefix of its own")
-        self._make_local()
 
     def make(self, marker: bytes) -> None:
         """Make an empty store."""
-        self._make_local()
         self.create("FORMAT", marker)
 
     def read(self, name: str) -> bytes:
@@ -198,8 +204,8 @@ class Bucket:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the store for writing by a lease; refuses at once while another one holds it."""
-        self._make_local()
         with Lease(self) as lease:
+            disk.mkdir(self.local / "tmp")
             clear(self.local / "tmp")
             self._lease = lease
             try:
@@ -214,7 +220,6 @@ class Bucket:
 
     def hold(self, number: int) -> Callable[[], None]:
         """Tell that version `number` is being read; until the function is called, or a while."""
-        self._make_local()
         return ReaderLease(self, number).release
 
     def held(self) -> set[int]:
@@ -230,18 +235,12 @@ class Bucket:
     def _key(self, name: str) -> str:
         return f"{self.prefix}/{name}"
 
-    def _make_local(self) -> None:
-        for name in FOLDERS:
-            disk.mkdir(self.local / name)
-        disk.write(self.local / "ADDRESS", f"{self.address}\n".encode())
-
     def _blocks(self, name: str) -> Iterator[bytes]:
         with self._asking(name):
             body = self._client.get_object(Bucket=self.bucket, Key=self._key(name))["Body"]
             yield from body.iter_chunks(BLOCK)
 
     def _download(self, ref: FileRef, path: Path) -> None:
-        self._make_local()
         temp = path.parent / f".{secrets.token_hex(8)}"
         try:
             with temp.open("wb") as file:

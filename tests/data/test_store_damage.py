@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data import disk
 from data.errors import StoreError
 from data.store import Artifact, Store, Version
 
@@ -151,3 +153,69 @@ def test_work_done_again_mends_a_damaged_object(root, tmp_path):
     assert store.recall(KEY) is None
     assert store.put_bytes(b"b", name="b.bin") == file
     assert store.recall(KEY) is not None
+
+
+# Errors of calls that may have happened -------------------------------------------------------
+
+
+@contextmanager
+def failing(call: str, *, done: bool) -> Iterator[None]:
+    """The next `call` on the disk fails: after it was done, or before."""
+    real, left = getattr(disk, call), [1]
+
+    def run(path: Path, target: Path) -> None:
+        if not left:
+            real(path, target)
+            return
+        left.pop()
+        if done:
+            real(path, target)
+        raise OSError(5, "Input/output error")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk, call, run)
+        yield
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("work", ["put", "remember", "publish", "current"])
+def test_an_error_is_believed_only_when_what_lies_there_says_so(root, tmp_path, work, done):
+    store = Store(shutil.copytree(root, tmp_path / "store"))
+    first = store.version(1)
+    second = replace(first, number=2, round=1, parent=first.digest)
+    works = {
+        "put": lambda: store.put_bytes(b"new", name="x"),
+        "remember": lambda: store.remember("new", first.artifacts["items"]),
+        "publish": lambda: store.publish(second),
+        "current": lambda: store.publish(second),
+    }
+    with failing("link" if work == "publish" else "rename", done=done):
+        if done:
+            works[work]()
+        else:
+            with pytest.raises(OSError, match="Input/output error"):
+                works[work]()
+    works[work]()
+    assert store.recall(KEY) == first.artifacts["items"]
+    assert store.version(1) == first
+    assert not list((store.root / "tmp").iterdir())
+    if work == "remember":
+        assert store.recall("new") == first.artifacts["items"]
+    if work in ("publish", "current"):
+        assert Store(store.root).current() == second
+
+
+def test_an_error_while_another_publisher_won_is_a_refusal(root, tmp_path, monkeypatch):
+    store = Store(shutil.copytree(root, tmp_path / "store"))
+    first = store.version(1)
+    mine, other = (replace(first, number=2, config={"seed": seed}) for seed in (1, 2))
+
+    def link(_path: Path, _target: Path) -> None:
+        monkeypatch.undo()
+        store.publish(other)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(disk, "link", link)
+    with pytest.raises(StoreError, match="was published by another run"):
+        store.publish(mine)
+    assert store.current() == other

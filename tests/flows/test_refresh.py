@@ -22,7 +22,7 @@ from flows.pages import page_of
 from flows.refresh import CYCLE, INDEX, NOTHING, Decision, decide, standing
 from flows.refresh_config import RefreshConfig
 from flows.report import write_report
-from flows.status import holder, lines, read_events, status
+from flows.status import holder, lines, status
 
 ONE = "run.rounds=1"
 
@@ -72,7 +72,7 @@ def test_nothing_to_do_for_the_same_source_and_settings(config_file, monkeypatch
     assert standing(load_config(config_file), decision) == 3
     changed = {p.name for p, at in files_of(config_file).items() if before.get(p) != at}
     assert changed == {"log.jsonl"}
-    logged = read_events(Store(config_file.parent / "store"))[-1]
+    logged = Store(config_file.parent / "store").events()[-1]
     assert (logged["event"], logged["what"]) == ("decision", NOTHING)
 
 

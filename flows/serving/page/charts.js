@@ -16,26 +16,26 @@ const ticksOf = (low, high, n = 4) => {
 };
 const short = (x) => (Math.abs(x) >= 1e6 ? `${x / 1e6}M` : Math.abs(x) >= 1000 ? `${x / 1000}k` : String(Number(x.toFixed(4))));
 
-function frame(title, said, x, y, inside, { yTick = short } = {}) {
+function frame(title, said, x, y, inside, { yTick = short, whole } = {}) {
   const px = (v) => PAD.left + ((v - x[0]) / (x[1] - x[0] || 1)) * (W - PAD.left - PAD.right);
   const py = (v) => H - PAD.bottom - ((v - y[0]) / (y[1] - y[0] || 1)) * (H - PAD.top - PAD.bottom);
   const axes = [
     ticksOf(y[0], y[1], 3).map((v) => [svg("line", { class: "grid", x1: PAD.left, x2: W - PAD.right, y1: py(v), y2: py(v) }),
       svg("text", { class: "tick", x: PAD.left - 6, y: py(v) + 4, "text-anchor": "end" }, yTick(v))]),
-    ticksOf(x[0], x[1], 5).map((v) => svg("text", { class: "tick", x: px(v), y: H - 8, "text-anchor": "middle" }, short(v))),
+    ticksOf(x[0], x[1], 5).filter((v) => !whole || Number.isInteger(v)).map((v) => svg("text", { class: "tick", x: px(v), y: H - 8, "text-anchor": "middle" }, short(v))),
   ];
   return h("figure", { class: "card chart" }, h("figcaption", {}, h("strong", {}, title), said && h("span", { class: "soft" }, ` ${said}`)),
     svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${title} ${said || ""}` }, axes, inside(px, py)));
 }
 
-// Stacked bars of counts by kind between the edges.
-export function histogram(title, said, { edges, counts }) {
+// Stacked bars of counts by kind between the edges; domain: of the x axis, where charts are compared.
+export function histogram(title, said, { edges, counts }, domain) {
   const kinds = Object.keys(KINDS).filter((kind) => counts[kind]);
   const sums = edges.slice(1).map((_, i) => kinds.reduce((sum, kind) => sum + counts[kind][i], 0));
   let last = sums.length;
   while (last > 1 && !sums[last - 1]) last -= 1;
   const top = Math.max(1, ...sums);
-  return frame(title, said, [edges[0], edges[last]], [0, top], (px, py) => {
+  return frame(title, said, domain || [edges[0], edges[last]], [0, top], (px, py) => {
     const bars = [];
     for (let i = 0; i < last; i += 1) {
       let from = 0;
@@ -53,7 +53,7 @@ export function histogram(title, said, { edges, counts }) {
 }
 
 // points: [[x, y], ...] by name.
-export function lines(title, said, series, { y, log, yTick } = {}) {
+export function lines(title, said, series, { y, log, yTick, whole } = {}) {
   const f = log ? (v) => Math.log2(Math.max(v, 1e-9)) : (v) => v;
   const all = Object.values(series).flat();
   const xs = all.map(([v]) => f(v));
@@ -65,7 +65,7 @@ export function lines(title, said, series, { y, log, yTick } = {}) {
     Object.entries(series).map(([name, points], place) => [
       svg("polyline", { class: `line l${place}`, points: points.map(([a, b]) => `${px(f(a))},${py(b)}`).join(" ") }),
       points.map(([a, b]) => svg("circle", { class: `point l${place}`, cx: px(f(a)), cy: py(b), r: 3 }, svg("title", {}, `${name} at ${a}: ${num(b, 4)}`))),
-    ]), { yTick });
+    ]), { yTick, whole });
   figure.append(h("p", { class: "legend" }, Object.keys(series).map((name, place) => [h("i", { class: `key l${place}` }), `${name} `])));
   return figure;
 }

@@ -28,8 +28,14 @@ export async function compare(place, params) {
   h("div", { class: "halves" }, sides.map((side, place) => h("section", {}, h("h2", {}, `Round ${[first, second][place]}`),
     shares(Object.fromEntries(Object.keys(KINDS).map((k) => [k, side.kinds[k]?.rows || 0]))),
     ...Object.entries({ d_ap: "anchor to positive", d_an: "anchor to negative", margin: "the margin left" }).map(([name, said]) =>
-      histogram(name === "margin" ? "d_an − d_ap" : name, said, side.histograms[name]))))));
+      histogram(name === "margin" ? "d_an − d_ap" : name, said, side.histograms[name], domain(sides, name)))))));
 }
+
+// One x axis for both sides.
+const domain = (sides, name) => {
+  const edges = sides.flatMap((side) => side.histograms[name].edges);
+  return [Math.min(...edges), Math.max(...edges)];
+};
 
 function numbers(both, first, second) {
   const line = (said, a, b, change, same) => h("tr", {}, h("td", {}, said), h("td", { class: "n" }, a), h("td", { class: "n" }, b), h("td", { class: "n" }, change), h("td", { class: "n" }, same));

@@ -28,17 +28,20 @@ async function show({ quiet = false } = {}) {
   }
   document.title = `${chosen[0].toUpperCase()}${chosen.slice(1)} · remine`;
   const place = h("div", { class: `view ${chosen}` });
+  main.setAttribute("aria-busy", "true"); // what is still seen is of the address before: not to be clicked
   const wait = setTimeout(() => turn === shown && !quiet && fill(main, spin()), 300);
   try {
     if (!known.index) await learn();
     await VIEWS[chosen](place, params);
-    if (turn === shown) fill(main, place);
+    if (turn !== shown) return;
+    fill(main, place);
     place.dispatchEvent(new Event("shown"));
   } catch (error) {
     if (aborted(error) || turn !== shown || error.status === 401) return;
     fill(main, fault(error, () => show()));
   } finally {
     clearTimeout(wait);
+    if (turn === shown) main.removeAttribute("aria-busy");
   }
 }
 

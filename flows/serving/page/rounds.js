@@ -1,11 +1,10 @@
 // What a round mined: distances, kinds, confused classes, hubs; and how retrieval went.
 
 import { ask, isText, itemsOf } from "./api.js";
-import { tile } from "./cards.js";
+import { labelOf, tile } from "./cards.js";
 import { histogram, lines, shares } from "./charts.js";
 import { KINDS, count, empty, fill, h, num, percent } from "./dom.js";
-import { go, link } from "./route.js";
-import { labelOf } from "./cards.js";
+import { link } from "./route.js";
 
 const NAMED = { "recall@1": "R@1", "recall@2": "R@2", "recall@4": "R@4", "recall@8": "R@8", "map@r": "MAP@R", spread: "spread", loss: "loss", active: "active" };
 
@@ -48,7 +47,7 @@ function curves(all) {
     const points = all.filter((one) => Number.isFinite(one.metrics?.[name])).map((one) => [one.round, one.metrics[name]]);
     if (points.length > 1) series[nameOf(name)] = points;
   }
-  return Object.keys(series).length ? h("div", { class: "charts" }, lines("Retrieval", "before each round, unseen classes", series, { y: [0, 1], yTick: (v) => `${Math.round(100 * v)} %` })) : null;
+  return Object.keys(series).length ? h("div", { class: "charts" }, lines("Retrieval", "before each round, unseen classes", series, { y: [0, 1], whole: true, yTick: (v) => `${Math.round(100 * v)} %` })) : null;
 }
 
 async function studied(study) {

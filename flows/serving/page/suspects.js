@@ -8,6 +8,7 @@ import { changed, go, link } from "./route.js";
 
 const LIMIT = 10;
 const REASONS = { mislabelled: "looks mislabelled", same_content: "same content, two labels", twin: "near twin of another label" };
+const COUNTED = { mislabelled: "nearer to another class", same_content: "with the content of another label", twin: "near twins of another label" };
 const STRIP = 5;
 
 export async function suspects(place, params) {
@@ -22,8 +23,8 @@ export async function suspects(place, params) {
   }
   const to = (offset) => go("suspects", changed(params, { offset: offset || null }));
   fill(place, h("div", { class: "title" }, h("h1", {}, "Suspects"), pages(Number(wish.offset), LIMIT, page.total, to)),
-    h("p", { class: "summary" }, `${many(page.total, "label")} of ${count(page.items)} items may be wrong: `,
-      Object.entries(REASONS).map(([code, said]) => `${count(page.counts[code] || 0)} ${said}`).join(", "), "."),
+    h("p", { class: "summary" }, `${many(page.total, "suspect")} among ${count(page.items)} items: `,
+      Object.entries(COUNTED).map(([code, said]) => `${count(page.counts[code] || 0)} ${said}`).join(", "), "."),
     filters(params, wish),
     page.suspects.length ? h("div", { class: "list" }, page.suspects.map(one)) : empty("No suspects", "Nothing lies clearly nearer to another class. A smaller margin suspects more."));
 }

@@ -1,8 +1,8 @@
 // Mined triplets as rows, filtered, sorted and paged by the server.
 
-import { ask, isPicture, isText, itemsOf, query } from "./api.js";
+import { ask, isText, itemsOf, query } from "./api.js";
 import { face, labelOf } from "./cards.js";
-import { KIND_MEANS, KINDS, count, empty, fill, h, kindTag, num } from "./dom.js";
+import { KINDS, count, empty, fill, h, kindTag, num } from "./dom.js";
 import { choice, labelField, pages, range, text } from "./fields.js";
 import { changed, go, link } from "./route.js";
 import { why } from "./why.js";

@@ -60,6 +60,7 @@ def find_suspects(
     return Found(suspects=frame, near=near, distances=distances)
 
 
+REASONS = ("mislabelled", "same content, two labels", "near twin of another label")
 COLUMNS = ["id", "label", "suspected_label", "reason", "score", "other_id", "distance", "split"]
 """score: how much nearer the suspected class's centroid is. other_id, distance: of a twin."""
 
@@ -111,7 +112,7 @@ def _mislabelled(snapshot: Snapshot, said: Leanings, rows: np.ndarray) -> list[t
             int(known.ids[row]),
             snapshot.label_of(row),
             known.labels[said.other[row]],
-            "mislabelled",
+            REASONS[0],
             float(said.score[row]),
             None,
             float("nan"),
@@ -133,7 +134,7 @@ def _twins(snapshot: Snapshot, pairs: Int64, contents: np.ndarray) -> list[tuple
                 int(ids[0]),
                 snapshot.label_of(first),
                 snapshot.label_of(second),
-                "same content, two labels" if equal else "near twin of another label",
+                REASONS[1] if equal else REASONS[2],
                 float("nan"),
                 int(ids[1]),
                 distance,

@@ -1,13 +1,23 @@
 """`remine serve`: the served version over HTTP."""
 
 import os
+import signal
+import socket
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from data.errors import InputError
 from flows.commands.options import ConfigOption, StoreOption, base_of, store_of
+
+if TYPE_CHECKING:
+    import uvicorn
+
+GRACE = 5
+"""Seconds that answers under way are given when the server is stopped."""
 
 
 def serve(
@@ -28,8 +38,6 @@ def serve(
     store: StoreOption = None,
 ) -> None:
     """Serve search, items, triplets and rounds over HTTP; moves to new versions by itself."""
-    import socket
-
     import uvicorn
 
     from flows.serving.app import make_app
@@ -62,9 +70,33 @@ def serve(
     name = f"[{host}]" if ":" in host else host
     typer.echo(f"serving version {app.state.version} at http://{name}:{bound.getsockname()[1]}/")
     settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=30
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE,
     )
-    uvicorn.Server(settings).run(sockets=[bound])
+    _run(uvicorn.Server(settings), bound)
+
+
+def _run(server: "uvicorn.Server", bound: socket.socket) -> None:
+    """Serve until a signal; then what is asked gets its answer, for GRACE seconds at most."""
+    caught: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        server.handle_exit(number, frame)  # a second Ctrl-C waits for nobody
+
+    # uvicorn's own handling raises the signal once more at the end, past our last word.
+    server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    server.run(sockets=[bound])
+    if caught:
+        typer.echo(f"stopped by {signal.Signals(caught[0]).name}")
+    if signal.SIGINT in caught:
+        raise typer.Exit(130)
 
 
 def _token(path: Path | None) -> str:

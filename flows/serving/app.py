@@ -12,7 +12,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from data.store import Store
-from flows.serving import item_routes, search_routes, state_routes, triplet_routes
+from flows.serving import (
+    item_routes,
+    page_routes,
+    search_routes,
+    state_routes,
+    suspect_routes,
+    triplet_routes,
+)
 from flows.serving.batcher import Batcher
 from flows.serving.context import Context
 from flows.serving.counters import Counters
@@ -21,8 +28,9 @@ from flows.serving.guard import Guard
 from flows.serving.holder import Holder
 from flows.serving.limits import Limits
 from flows.serving.models import BatchBody, SearchBody
+from flows.serving.study import Study
 
-OPEN = frozenset({"/health"})
+OPEN = frozenset({"/health"}) | page_routes.OPEN
 """What answers without the token."""
 
 
@@ -47,9 +55,10 @@ def make_app(
         with (
             ThreadPoolExecutor(1, "encode") as encode,
             ThreadPoolExecutor(2, "tables") as tables,
+            Study() as study,
         ):
             batcher = Batcher(counters)
-            app.state.context = Context(holder, batcher, counters, limits, encode, tables)
+            app.state.context = Context(holder, batcher, counters, limits, encode, tables, study)
             watch = asyncio.create_task(holder.watch(every))
             try:
                 yield
@@ -70,8 +79,16 @@ def make_app(
     )
     app.state.version = holder.current.version.number
     app.state.dimensions = holder.current.snapshot.searcher.card.dimensions
-    for routes in (search_routes, item_routes, triplet_routes, state_routes):
+    for routes in (
+        search_routes,
+        item_routes,
+        triplet_routes,
+        suspect_routes,
+        state_routes,
+        page_routes,
+    ):
         app.include_router(routes.router)
+    app.include_router(page_routes.signing)
     add_handlers(app)
     _document(app)
     app.add_middleware(

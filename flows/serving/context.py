@@ -18,6 +18,7 @@ from flows.serving.faults import Refusal, fields_of
 from flows.serving.holder import Holder, Served
 from flows.serving.limits import Limits
 from flows.serving.models import Fault, Item, OfVersion
+from flows.serving.study import Study
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,7 +38,10 @@ FAULTS: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Context:
-    """All that requests share. encode: one thread for the model. tables: two for DuckDB."""
+    """All that requests share. encode: one thread for the model. tables: two for DuckDB.
+
+    study: long work, one piece at a time.
+    """
 
     holder: Holder
     batcher: Batcher
@@ -45,6 +49,7 @@ class Context:
     limits: Limits
     encode: ThreadPoolExecutor
     tables: ThreadPoolExecutor
+    study: Study
 
 
 def context(request: Request) -> Context:

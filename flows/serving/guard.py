@@ -21,8 +21,8 @@ COOKIE = "remine_token"
 HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "content-security-policy": "default-src 'self'; img-src 'self' data: blob:;"
-    " style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; object-src 'none';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
 
 
@@ -74,7 +74,9 @@ class Guard:
         finally:
             self.counters.waiting -= 1
             route = getattr(scope.get("route"), "path", "none")
-            method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
+            method = (
+                scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "DELETE") else "other"
+            )
             self.counters.request(method, route, status, time.perf_counter() - start)
 
     async def _passed(

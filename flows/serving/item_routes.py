@@ -15,6 +15,7 @@ from flows.serving.faults import Refusal
 from flows.serving.holder import Served
 from flows.serving.models import (
     MAX_ID,
+    Id,
     ItemAnswer,
     ItemsAnswer,
     Label,
@@ -39,15 +40,22 @@ def items(
     offset: Offset = 0,
     limit: Limit = 50,
     seed: Annotated[int | None, Query(ge=0, lt=2**31, description="In a random order.")] = None,
+    id: Annotated[list[Id], Query(max_length=500, description="These alone.")] = [],  # noqa: A002, B006
 ) -> Response:
-    """A page of items, in order of id or, with a seed, in a random order that it decides."""
+    """A page of items, in order of id or, with a seed, in a random order that it decides.
+
+    With ids: of these, in order of id, those that are in this version.
+    """
     among = Filter(
         labels=() if label is None else (label,),
         splits=() if split is None else (split,),
         groups=() if group is None else (group,),
     )
     kept = taken.snapshot.kept(among)
-    rows = np.arange(len(taken.snapshot.known.ids)) if kept is None else np.flatnonzero(kept)
+    known = taken.snapshot.known.ids
+    rows = np.flatnonzero(np.isin(known, id)) if id else np.arange(len(known))
+    if kept is not None:
+        rows = rows[kept[rows]]
     total = len(rows)
     if seed is not None:
         rows = np.random.default_rng(seed).permutation(rows)

@@ -189,6 +189,7 @@ class RoundRow(BaseModel):
     round: int
     metrics: dict[str, float | None] | None
     mined: dict[str, int] | None = Field(description="Triplets by kind, and in all.")
+    margin: float | None = Field(default=None, description="What semi-hard was bounded by.")
     training: dict[str, float | None] | None
 
 
@@ -350,6 +351,32 @@ class IndexAnswer(OfVersion):
     embeddings: str
     cycle: int
     round: int
+
+
+class Suspect(BaseModel):
+    """An item whose label is probably wrong, or that lies under two labels.
+
+    score: how much nearer (squared distance) the suspected class's centroid is. other, distance:
+    of twins.
+    """
+
+    item: Item
+    suspected_label: str
+    reason: Literal["mislabelled", "same_content", "twin"]
+    score: float | None
+    other: Item | None
+    distance: float | None
+
+
+class SuspectsAnswer(OfVersion):
+    """A page of suspects, of `total` that fit; none while they are looked for."""
+
+    state: Literal["working", "done"]
+    done: int = Field(description="Items looked at.")
+    items: int
+    total: int
+    counts: dict[str, int] = Field(description="By reason, of those that fit.")
+    suspects: list[Suspect]
 
 
 class Health(BaseModel):

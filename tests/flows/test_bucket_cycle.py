@@ -1,5 +1,6 @@
 """A whole cycle on an S3 server, and what reads it."""
 
+import gc
 import json
 from dataclasses import replace
 
@@ -64,6 +65,7 @@ def test_a_cycle_its_search_its_server_and_its_keeping(on_s3, call, tmp_path, mo
         assert client.get("/search", params={"id": 3, "k": 2}).status_code == 200
         assert store.place.held() == {2}
 
+    gc.collect()
     # The next cycle, killed nowhere, on that machine; then what is old goes.
     assert run(config).number == 4
     assert "4 versions" in call("verify")

@@ -75,7 +75,16 @@ class Bucket:
             raise InputError(f"{self.address} holds other objects: name a prefix of its own")
 
     def make(self, marker: bytes) -> None:
-        """Make an empty store."""
+        """Make an empty store; refuses a server that does not keep to conditions."""
+        self.put("probe", marker)
+        for condition in ({"IfNoneMatch": "*"}, {"IfMatch": '"0"'}):
+            with suppress(TakenError):
+                self.put("probe", marker, **condition)
+                raise InputError(
+                    f"{self.address}: this server ignores {next(iter(condition))} on puts, so two"
+                    " runs could overwrite each other: take another"
+                )
+        self.remove("probe")
         self.create("FORMAT", marker)
 
     def read(self, name: str) -> bytes:

@@ -86,6 +86,11 @@ class Store:
         if have != FORMAT:
             raise StoreError(f"{self.address}/FORMAT says {have!r}; this remine reads {FORMAT!r}")
 
+    @property
+    def remote(self) -> bool:
+        """Whether other machines share it, which do not see what lies in `root`."""
+        return self.root != self.address
+
     # Files ---------------------------------------------------------------------------------
 
     def temporary(self, suffix: str = "") -> AbstractContextManager[Path]:

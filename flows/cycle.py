@@ -142,6 +142,8 @@ def unreported(run: Run) -> Version | None:
     current = run.store.current()
     if current is None or not current.finished or page_of(run.store, current).exists():
         return None
+    if run.store.remote:
+        return None  # pages lie on the machine that ran the cycle, and this may be another
     run.console.say(f"cycle {current.cycle} was finished but for its page")
     lay_out(run.store, current)
     return current

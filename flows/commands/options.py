@@ -1,5 +1,6 @@
 """Options that several commands take, and the store that they name."""
 
+import weakref
 from pathlib import Path
 from typing import Annotated
 
@@ -63,5 +64,5 @@ def opened_served(root: str | None, config: Path | None, number: int) -> tuple[S
 def _held(store: Store, version: Version | None) -> Version:
     if version is None:
         raise InputError(f"{store.address} has no published version yet")
-    store.hold(version)  # until this process ends
+    weakref.finalize(store, store.hold(version))  # until the command or the process ends
     return version

@@ -127,6 +127,24 @@ def test_a_folder_and_a_bucket_hold_the_same_bytes(store, versions, tmp_path):
             assert remote(store, f"{folder}/{name}") == local.place.read(f"{folder}/{name}")
 
 
+@pytest.mark.parametrize("ignored", ["IfNoneMatch", "IfMatch"])
+def test_a_server_that_ignores_conditions_is_refused(s3, s3_server, monkeypatch, ignored):
+    real = bucket.client(s3_server)
+
+    class Careless:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def put_object(self, **arguments):
+            arguments.pop(ignored, None)
+            return real.put_object(**arguments)
+
+    monkeypatch.setattr(bucket, "client", lambda _endpoint: Careless())
+    with pytest.raises(InputError, match=f"this server ignores {ignored} on puts"):
+        Store(s3, create=True)
+    assert not made(s3)
+
+
 # Damage ---------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """A whole cycle on an S3 server, and what reads it."""
 
+import gc
 import json
 from dataclasses import replace
 
@@ -11,13 +12,14 @@ from data.store import Store
 from flows.cli import app
 from flows.config import load_config
 from flows.console import Console
-from flows.cycle import prepared, run_cycle
+from flows.cycle import prepared, run_cycle, unreported
 from flows.jobs import beam_execute, run_plain
 from flows.report import write_report
 
 
 def run(config, execute=run_plain):
     with prepared(config, execute, Console(quiet=True)) as (run_, items, inputs):
+        assert unreported(run_) is None
         version = run_cycle(run_, items, inputs)
         write_report(run_.store, version)
         return version
@@ -64,6 +66,8 @@ def test_a_cycle_its_search_its_server_and_its_keeping(on_s3, call, tmp_path, mo
         assert client.get("/search", params={"id": 3, "k": 2}).status_code == 200
         assert store.place.held() == {2}
 
+    del client
+    gc.collect()
     # The next cycle, killed nowhere, on that machine; then what is old goes.
     assert run(config).number == 4
     assert "4 versions" in call("verify")

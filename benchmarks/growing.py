@@ -5,6 +5,8 @@ Second: an IVF whose items are replaced bit by bit, beside one that is built of 
 """
 
 import argparse
+import subprocess
+import sys
 import tempfile
 import time
 from math import isqrt
@@ -69,7 +71,7 @@ def lay(folder: Path, name: str, base: Version | None = None) -> tuple[dict[str,
             cycle=1,
             round=0,
             rounds=0,
-            config={},
+            config=config.to_json(),
             artifacts={
                 "items": items,
                 "inputs": inputs,
@@ -91,6 +93,7 @@ def costs(n: int) -> None:
         "1 % more, behind": (np.arange(n), np.arange(len(whole))),
         "1 % more, between": (np.setdiff1d(np.arange(len(whole)), spread), np.arange(len(whole))),
     }
+    idle: dict[str, float] = {}
     for name, (first, then) in ways.items():
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
@@ -98,12 +101,34 @@ def costs(n: int) -> None:
             _, base = lay(folder, "grown")
             pq.write_table(whole.take(then), folder / "items.parquet")
             anew, _ = lay(folder, "anew")
-            grown, _ = lay(folder, "grown", base)
+            grown, last = lay(folder, "grown", base)
+            idle |= asked(folder, last)
         total = [t["embed"] + t["index"] for t in (anew, grown)]
         for said, taken in ((f"{name}: anew", anew), (f"{name}: grown", grown)):
             rows.append([said, *(f"{taken[s]:.2f}" for s in ("prepare", "embed", "index")), ""])
         rows[-1][-1] = f"{total[1] / total[0]:.1%}"
     show(f"Growing {n:,} pictures of 32 x 32, d = 128", rows)
+    told = [[f"remine {name}", f"{taken:.2f}"] for name, taken in idle.items()]
+    show("On that store, nothing changed: seconds of the whole command", [["", "s"], *told])
+
+
+def asked(folder: Path, version: Version) -> dict[str, float]:
+    """Seconds of the commands that find nothing to do, as a user starts them."""
+    (folder / "remine.toml").write_text(
+        '[run]\nstore = "grown"\n[data]\nsource = "items.parquet"\n[encoder]\ndimensions = 128\n'
+    )
+    page = folder / "grown" / "views" / f"{version.number:08d}" / "report.html"
+    page.parent.mkdir(parents=True)
+    page.touch()
+    taken = {}
+    for command in ("run --if-needed", "status"):
+        start = time.perf_counter()
+        remine = [sys.executable, "-m", "flows.cli", *command.split()]
+        said = subprocess.run(remine, cwd=folder, capture_output=True, text=True, check=True)
+        taken[command] = time.perf_counter() - start
+        if "nothing" not in said.stdout:
+            raise SystemExit(f"{command} found something to do:\n{said.stdout}")
+    return taken
 
 
 def following(n: int, d: int = 128) -> None:

@@ -196,7 +196,8 @@ def shards_of(ids: Int64, lasts: Int64, size: int) -> list[tuple[int, int]]:
     lasts: the last id of each earlier shard. Items beyond the last one fill it up to `size`, then
     make shards of their own; a range that grew over twice the size is cut, small ones are joined.
     """
-    *ends, tail = [*np.searchsorted(ids, lasts, side="right").tolist(), len(ids)]
+    ends: list[int] = np.searchsorted(ids, lasts, side="right").tolist()
+    tail = len(ids)
     cut: list[tuple[int, int]] = []
     start = 0
     for stop in ends:

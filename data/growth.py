@@ -29,28 +29,30 @@ class Numbered:
 
     def __init__(self, source: Source, ids: Int64) -> None:
         """ids: (n,) by row of `source`."""
-        self.source, self.content, self.root = source, source.content, source.root
+        self.source: Any = source  # which has `taken`, being without ids
+        self.content, self.root = source.content, source.root
         self.order = np.argsort(ids, kind="stable")
         self.ids: Int64 = ids[self.order]
         self.moved = bool((self.order[1:] < self.order[:-1]).any())
 
     def fingerprint(self) -> object:
         """The source's."""
-        return self.source.fingerprint()
+        found: object = self.source.fingerprint()
+        return found
 
     def where(self, row: int) -> str:
         """Where it lies in the source."""
-        return self.source.where(int(self.order[row]))
+        return str(self.source.where(int(self.order[row])))
 
     def metadata(self) -> pa.Table:
         """The source's, and the ids."""
-        return self.source.metadata().take(self.order).append_column("id", pa.array(self.ids))
+        table: pa.Table = self.source.metadata().take(self.order)
+        return table.append_column("id", pa.array(self.ids))
 
     def blocks(self, rows: int) -> Iterator[Sequence[Any] | Float32]:
         """The contents in order of id."""
-        if self.moved:
-            return self.source.taken(self.order, rows)
-        return self.source.blocks(rows)
+        source = self.source
+        yield from source.taken(self.order, rows) if self.moved else source.blocks(rows)
 
 
 def by_content(source: Source, hashes: Hashes, earlier: Earlier) -> tuple[Numbered, Hashes]:
@@ -90,15 +92,13 @@ class Grown:
         blocks = regrouped(self.source.blocks(size), [stop - start for start, stop in cuts])
         for (start, stop), contents in zip(cuts, blocks, strict=True):
             items, inputs = self._as_before(start, stop, old)
+            parquet, npy = folder / f"{start}.parquet", folder / f"{start}.npy"
             if items is None:
-                items = folder / f"{start}.parquet"
-                schemas.write(
-                    self._table(start, stop, contents), items, schema="items/1", provenance={}
-                )
+                table = self._table(start, stop, contents)
+                schemas.write(table, parquet, schema="items/1", provenance={})
             if inputs is None:
-                inputs = folder / f"{start}.npy"
-                np.save(inputs, self._block(start, stop, contents, old, transform))
-            files.append((items, inputs, stop - start))
+                np.save(npy, self._block(start, stop, contents, old, transform))
+            files.append((items or parquet, inputs or npy, stop - start))
             progress(stop, len(self.found.ids))
         card = self.earlier.inputs.card
         return Staged(
@@ -152,8 +152,9 @@ class Grown:
         def where(row: int) -> str:
             return self.source.where(start + int(fresh[row]))
 
-        picked = contents[fresh] if isinstance(contents, np.ndarray) else None
-        block = transform([contents[i] for i in fresh] if picked is None else picked, where)
+        given: Any = contents
+        picked = given[fresh] if isinstance(given, np.ndarray) else [given[i] for i in fresh]
+        block = transform(picked, where)
         if block.shape[1:] != shape or block.dtype != dtype:
             raise InputError(
                 f"{where(0)}: {block.dtype} of shape {block.shape[1:]}, the items before are"

@@ -36,7 +36,8 @@ HOLDS = {
 class Source(Protocol):
     """Items in order of id. `content` is image, path, text or vector; paths start at `root`.
 
-    numbered: whether the items have no ids of their own.
+    numbered: whether the items have no ids of their own. Such a source has a method more, `taken`,
+    which gives the contents in another order.
     """
 
     content: str
@@ -57,9 +58,6 @@ class Source(Protocol):
 
     def blocks(self, rows: int) -> Iterator[Sequence[Any] | Float32]:
         """The contents, `rows` at a time: bytes, Path, str, or a (rows, d) float32 array."""
-
-    def taken(self, order: Int64, rows: int) -> Iterator[Sequence[Any] | Float32]:
-        """The contents of the rows in `order`, `rows` at a time; of sources that are numbered."""
 
 
 def open_source(config: DataConfig, base: Path) -> Source:

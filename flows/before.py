@@ -46,8 +46,8 @@ class Before:
     def kept(self, inputs: Artifact, items: Artifact | None = None) -> dict[int, FileRef]:
         """By number, what was made of the shards whose inputs (and items) are the very same."""
         known = {}
-        for number, made in enumerate(self.made.files):
-            known[_shard(number, self.inputs, self.items if items else None)] = made
+        for number, file in enumerate(self.made.files):
+            known[_shard(number, self.inputs, self.items if items else None)] = file
         found = {}
         for number in range(len(inputs.files)):
             if made := known.get(_shard(number, inputs, items)):

@@ -8,10 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from data import schemas
 from data.errors import StoreError
 from data.store import Artifact, Store, Version, digest
-from data.types import Embeddings
+from data.types import Embeddings, Int64
 from flows.run import Run, code_hash
 from index.build import IndexCard, build_index
 from index.recall import Point
@@ -43,7 +45,7 @@ def build(run: Run, embeddings: Artifact, base: Version | None = None) -> Artifa
 
         start = time.monotonic()
         vectors = schemas.read_embeddings(run.store.paths(embeddings))
-        index, card, note = _made(run, base, vectors)
+        index, card, note = _made(run, base, embeddings, vectors)
         with run.store.temporary() as temp:
             faiss.write_index(index, str(temp))
             file = run.store.put(temp, name="index.faiss", rows=len(vectors))
@@ -79,12 +81,12 @@ def _unchanged(store: Store, base: Version, embeddings: Artifact) -> bool:
 
 
 def _made(
-    run: Run, base: Version | None, vectors: Embeddings
+    run: Run, base: Version | None, embeddings: Artifact, vectors: Embeddings
 ) -> tuple[Any, IndexCard, dict[str, Any]]:
     """The index, its card, and what else the card says: {"update": ...} or {"rebuilt": why}."""
     why: dict[str, Any] = {}
     if base:
-        made = Following(run=run, base=base, vectors=vectors).made()
+        made = Following(run=run, base=base, embeddings=embeddings, vectors=vectors).made()
         if not isinstance(made, str):
             return made
         run.console.say(f"index: built anew: {made}")
@@ -98,6 +100,7 @@ class Following:
 
     run: Run
     base: Version
+    embeddings: Artifact
     vectors: Embeddings
 
     def made(self) -> tuple[Any, IndexCard, dict[str, Any]] | str:
@@ -109,11 +112,10 @@ class Following:
         if not same_kind(card.factory, n, d, self.run.config.index):
             return f"{n:,} items ask for another kind than {card.factory}"
         try:
-            before = schemas.read_embeddings(store.paths(self.base.artifacts["embeddings"]))
+            leave, come = self._differences()
             path = store.path(old.files[0])
         except StoreError as error:
             return str(error)
-        leave, come = differences(before, self.vectors)
         update = self._update(old, len(leave), len(come))
         share = update["moved"] / n
         if share > SHARE_LIMIT:
@@ -128,6 +130,24 @@ class Following:
             return f"its recall fell by {fall:.4f} since the last whole build"
         self.run.console.say(f"index: {len(come):,} added, {len(leave):,} removed")
         return index, now, {"update": {**update, "fall": round(fall, 6)}}
+
+    def _differences(self) -> tuple[Int64, Int64]:
+        """Ids that leave and that come; shards that are the same file are not looked into."""
+        files = [one.files for one in (self.base.artifacts["embeddings"], self.embeddings)]
+        both = set.intersection(*({file.sha256 for file in part} for part in files))
+        before, after = (
+            [self.run.store.path(file) for file in part if file.sha256 not in both]
+            for part in files
+        )
+        if before and after:
+            return differences(schemas.read_embeddings(before), schemas.read_embeddings(after))
+        ids = [
+            schemas.read(part, schema="embeddings/1", columns=["id"])["id"].to_numpy()
+            if part
+            else np.zeros(0, np.int64)
+            for part in (before, after)
+        ]
+        return ids[0], ids[1]
 
     def _update(self, old: Artifact, removed: int, added: int) -> dict[str, Any]:
         """What the card says: base and since are numbers of versions; moved since the build."""

@@ -109,7 +109,7 @@ class Laying:
 
     def _look(self, earlier: Earlier | None, console: Console) -> "Looked":
         """Who is in the source, and what of it is as it was."""
-        source = self.source
+        source: Source = self.source
         if not earlier:
             found = catalogue(source, self.config.data)
             return Looked(source=source, catalogue=found, grown=None)

@@ -130,15 +130,12 @@ def _steps(config: Config, newest: Version | None, decision: Decision, what: str
 
 
 def _costed(steps: list[Step], rates: Mapping[str, float]) -> dict[str, Any]:
+    taken = [round(share * rates[s], 2) if s in rates else None for s, _, share in steps]
     stages = [
-        {
-            "stage": stage,
-            "round": number,
-            "seconds": round(share * rates[stage], 2) if stage in rates else None,
-        }
-        for stage, number, share in steps
+        {"stage": stage, "round": number, "seconds": seconds}
+        for (stage, number, _), seconds in zip(steps, taken, strict=True)
     ]
-    known = [one["seconds"] for one in stages if one["seconds"] is not None]
+    known = [seconds for seconds in taken if seconds is not None]
     return {"stages": stages, "seconds": round(sum(known), 2) if known else None}
 
 

@@ -175,7 +175,7 @@ class Reader:
                 if found < last:
                     raise AssertionError(f"version {found} after {last}")
                 last, reads = found, reads + 1
-                time.sleep(0.005)
+                time.sleep(0.02)
             os.write(out[1], f"{reads} {last}".encode())
 
         self._child = Child(work)

@@ -31,6 +31,7 @@ from rich.table import Table
 
 import flows.cli
 from data.store import Artifact, Store, Version
+from mining import mine
 
 TINY = """
 [run]
@@ -267,7 +268,7 @@ def ran(*arguments: object, cwd: Path, seconds: float = 300) -> Ended:
 
 
 def preload() -> None:
-    """Import what the children need, so that a fork has it."""
+    """Import and compile what the children need, so that a fork has it."""
     import faiss  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
 
@@ -276,8 +277,12 @@ def preload() -> None:
     import flows.cycle
     import flows.report
     import flows.snapshot  # noqa: F401
-    import mining.engines
-    import mining.kernels  # noqa: F401
+    import torch
+
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports much at its first use
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(64, 8)).astype(np.float32)
+    mine(vectors, np.repeat(np.arange(8), 8))
 
 
 # What must be there -----------------------------------------------------------------------------

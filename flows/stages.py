@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from data import schemas
-from data.errors import InputError
+from data.errors import InputError, StoreError
 from data.inputs import ImageTransform, Inputs, Transform, vector_transform
 from data.prepare import catalogue, read_catalogue, stage, staging_folder
 from data.sources import Source, open_source
@@ -200,7 +200,13 @@ def build(run: Run, embeddings: Artifact) -> Artifact:
         vectors = schemas.read_embeddings(run.store.paths(embeddings))
         index, card = build_index(vectors, config)
         with run.store.temporary() as temp:
-            faiss.write_index(index, str(temp))
+            try:
+                faiss.write_index(index, str(temp))
+            except RuntimeError:  # FAISS says a page about a full disk
+                raise StoreError(
+                    f"{temp}: the index cannot be written whole; see that the disk has room, then"
+                    " run the same command again: it resumes"
+                ) from None
             file = run.store.put(temp, name="index.faiss", rows=len(vectors))
         bar.update(len(vectors), len(vectors))
     # Seconds differ from run to run: they go to the log, not into what is hashed.

@@ -3,8 +3,8 @@
     TORTURE_DAMAGES=6 python -m benchmarks.torture_damage      damages of each kind
 
 Each damage goes through three real uses: `remine search` (the answer as before, or a refusal in a
-line), a server that is about to take over the damaged version (it keeps the one it has), and `remine
-run` on a store whose cycle was killed (mends it and ends with the same bits, or refuses in a line).
+line), a server that is about to take over the damaged version (it keeps the one it has), and
+`remine run` on a store whose cycle was killed (mends it and ends with the same bits, or refuses).
 A damaged index must never reach FAISS, which loads it without a word or crashes.
 """
 
@@ -121,7 +121,7 @@ def _stopped_in_training(marks: Marks) -> Callable[[], None]:
     def work() -> None:
         import os
 
-        import train.loop as loop
+        from train import loop
 
         save, saves = loop.Training._save, []  # noqa: SLF001
 
@@ -143,7 +143,7 @@ def _good(ended: Ended) -> str:
     return ended.text
 
 
-def _damage_once(  # noqa: PLR0913, PLR0917
+def _damage_once(
     folder: Path, sound: Sound, kind: str, turn: int, draw: random.Random, seen: Counter[str]
 ) -> None:
     where = f"TORTURE_SEED damage of {kind}, number {turn}"
@@ -157,13 +157,15 @@ def _damage_once(  # noqa: PLR0913, PLR0917
         shutil.copytree(origin, place, symlinks=True)
         victim = draw.choice(kinds(place / "store")[kind])
         if use == "serve":
-            ended = Child(_takes_over(place / "store", lambda v=victim: _damage(v, turn, draw))).end()
+            ended = Child(
+                _takes_over(place / "store", lambda v=victim: _damage(v, turn, draw))
+            ).end()
         else:
             _damage(victim, turn, draw)
-            _look(place / "store", victim, seen)
+            _look(victim, seen)
             wanted = SEARCH if use == "search" else ("run",)
             ended = Child(_watched(command(*wanted)), place).end()
-        seen[_judged(use, place, origin, sound, kind, ended, where)] += 1
+        seen[_judged(use, place, origin, sound, ended, where)] += 1
         shutil.rmtree(place)
 
 
@@ -179,12 +181,14 @@ def _damage(victim: Path, turn: int, draw: random.Random) -> None:
     if turn % 2:
         content = content[:place]
     else:
-        content = content[:place] + bytes([content[place] ^ draw.randint(1, 255)]) + content[place + 1 :]
+        content = (
+            content[:place] + bytes([content[place] ^ draw.randint(1, 255)]) + content[place + 1 :]
+        )
     victim.chmod(0o644)
     victim.write_bytes(content)
 
 
-def _look(root: Path, victim: Path, seen: Counter[str]) -> None:
+def _look(victim: Path, seen: Counter[str]) -> None:
     """Whether the hash of the file tells, where a file has one."""
     if victim.parent.name == "objects":
         seen["looked"] += 1
@@ -242,9 +246,7 @@ def _takes_over(root: Path, damage: Callable[[], None]) -> Callable[[], object]:
     return _watched(work)
 
 
-def _judged(  # noqa: C901, PLR0913, PLR0917
-    use: str, place: Path, origin: Path, sound: Sound, kind: str, ended: Ended, where: str
-) -> str:
+def _judged(use: str, place: Path, origin: Path, sound: Sound, ended: Ended, where: str) -> str:
     """What a use of a damaged store came to; ends the script where it may not have."""
     if ended.crashed:
         raise AssertionError(f"{where}: {use} crashed: {ended.text}")

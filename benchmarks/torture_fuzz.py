@@ -2,8 +2,8 @@
 
     TORTURE_FILES=10000 python -m benchmarks.torture_fuzz
 
-Each case goes through the real command line as far as checking and laying down the data, which is all
-that stands between a file and the stages. A child works through many cases; a crash ends it.
+Each case goes through the real command line as far as checking and laying down the data, which is
+all that stands between a file and the stages. A child works through many cases; a crash ends it.
 """
 
 import io
@@ -46,11 +46,11 @@ from flows.template import config_text
 CHUNK = 100
 SECONDS = 60
 MEMORY = 16 << 30
-WILD = (
+WILD = (  # noqa: SIM905 - a list of so many quotes reads worse
     "0 -1 1 2 16 1e308 -1e308 nan inf -inf true false '' 'x' [] [1] ['hard'] {} {a=1} 2147483648"
     " 9223372036854775807 99999999999999999999 1979-05-27 '\\u0000' '../../etc/passwd' '/dev/null'"
     " '/dev/zero' '.' 'auto' 'os:getcwd' 'Flat' 'IVF0,Flat' 'PQ3' 'HNSW99999999' 'HNSW0,Flat'"
-).split(" ")
+).split()
 
 
 def main() -> None:
@@ -144,7 +144,7 @@ def _checks_only(path: Path | None, changes: list[str]) -> None:
         pass
 
 
-# Cases: each writes its files to a folder and returns the config -----------------------------------
+# Cases: each writes its files to a folder and returns the config -------------------------------
 
 
 def _config_bytes(folder: Path, draw: random.Random) -> Path:
@@ -256,7 +256,7 @@ def _npy(folder: Path, draw: random.Random) -> Path:
     """An .npy file of vectors: wild shapes and types, a header that lies, changed bytes."""
     shape = draw.choice([(24, 4), (24, 4), (0, 4), (24, 0), (24,), (2, 2, 2), ()])
     kind = draw.choice(["f4", "f8", "i4", "u1", "c8", "U3", "O", "M8[s]", "?", ">f4", "f2"])
-    values = np.ones(shape).astype(kind) if kind not in ("M8[s]",) else np.zeros(shape, kind)
+    values = np.ones(shape).astype(kind) if kind != "M8[s]" else np.zeros(shape, kind)
     if values.dtype.kind in "fiu" and values.ndim == 2 and values.size:
         values[:] = np.random.default_rng(draw.randrange(99)).integers(1, 9, shape)
     np.save(folder / "items.npy", values, allow_pickle=True)
@@ -301,7 +301,9 @@ def bomb(side: int) -> bytes:
     import zlib
 
     def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     body = zlib.compress(b"\0" * 100_000)

@@ -168,7 +168,7 @@ class Reader:
 
         def work() -> None:
             os.close(self._in[1])
-            os.set_blocking(self._in[0], False)  # noqa: FBT003
+            os.set_blocking(self._in[0], False)
             last = reads = 0
             while not _closed(self._in[0]):
                 found = whole_versions(self.root)

@@ -167,9 +167,7 @@ def marked(marks: Marks | None) -> Callable[[Path | None, list[str]], None]:
 
         whole._publish = noted  # noqa: SLF001
         enter("prepare")
-        with whole.prepared(
-            load_config(find_config(path), changes), run_plain, Console()
-        ) as given:
+        with whole.prepared(load_config(find_config(path), changes), run_plain, Console()) as given:
             version = whole.unreported(given[0]) or whole.run_cycle(*given, call)
             enter("report")
             write_report(given[0].store, version)
@@ -270,14 +268,14 @@ def ran(*arguments: object, cwd: Path, seconds: float = 300) -> Ended:
 def preload() -> None:
     """Import and compile what the children need, so that a fork has it."""
     import faiss  # noqa: F401
-    import matplotlib.pyplot  # noqa: F401
+    import matplotlib.pyplot as plt  # noqa: F401
+    import torch
 
     import flows.answers
     import flows.ask
     import flows.cycle
     import flows.report
     import flows.snapshot  # noqa: F401
-    import torch
 
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports much at its first use
     draw = np.random.default_rng(0)
@@ -321,8 +319,7 @@ def tree_of(root: Path) -> dict[str, str]:
     folders = ("objects", "versions")
     paths = [path for name in folders for path in (root / name).iterdir()]
     return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in paths
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
     }
 
 

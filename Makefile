@@ -7,13 +7,15 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
        $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench torture audit clean
 
 help:
 	@echo "make demo   one cycle of three rounds over the embedded glyphs, with a report page"
 	@echo "make test   all tests"
 	@echo "make check  format, lint, types, layers"
 	@echo "make bench  the benchmarks behind every number in the README"
+	@echo "make torture  kills, damage, full disks, fuzzing, a schedule left alone (an hour or more)"
+	@echo "make audit  known vulnerabilities of the pinned dependencies"
 	@echo "make clean  remove .venv and the demo's run"
 
 demo: .venv/$(GPU)
@@ -30,6 +32,15 @@ check: .venv/dev
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
+
+torture: .venv/dev
+	$(BIN)/python -m benchmarks.torture
+
+# pip-audit asks an advisory service; where none can be reached, run the line printed elsewhere.
+audit: .venv/dev
+	$(PIP) pip-audit
+	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip || \
+	  { echo "audit: failed, or no advisory service; elsewhere: pip-audit -r constraints.txt --no-deps --disable-pip"; exit 1; }
 
 clean:
 	rm -rf .venv runs

@@ -1,5 +1,8 @@
 """The two ways in which remine refuses: bad input, and a store that cannot be trusted."""
 
+import errno
+import os
+
 
 class InputError(ValueError):
     """What the user gave is wrong. The message is one line: file, row or field, and what to do."""
@@ -15,3 +18,29 @@ class UnansweredError(StoreError):
 
 class StoreBusyError(StoreError):
     """Another process holds the store for writing."""
+
+
+ADVICE = {
+    errno.ENOSPC: "free space there, then run the same command again: it resumes",
+    errno.EDQUOT: "the quota is used up: free space, then run the same command again: it resumes",
+    errno.EIO: "the disk fails: look at the system's log (dmesg); on a sound one the same command"
+    " resumes",
+    errno.EROFS: "make the disk writable (a disk with errors is often made read-only by itself)",
+    errno.EACCES: "give this user the right to read and write there",
+    errno.EPERM: "give this user the right to read and write there",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs: the system is out of open files",
+    errno.ENOMEM: "free memory, then run the same command again: it resumes",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.ESTALE: "mount the network disk again, then run the same command again: it resumes",
+}
+
+
+def machine_line(error: OSError) -> str | None:
+    """What a fault of the machine (a full disk, say) is and what to do; None for others."""
+    if error.errno is None and " requested and " in str(error):  # numpy keeps the number to itself
+        return f"a file could not be written whole; {ADVICE[errno.ENOSPC]}"
+    if error.errno not in ADVICE:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{os.strerror(error.errno).lower()}; {ADVICE[error.errno]}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console as RichConsole
 
-from data.errors import InputError, StoreError
+from data.errors import InputError, StoreError, machine_line
 from data.store import Store
 from flows.commands import index, triplets
 from flows.commands.options import (
@@ -291,6 +291,10 @@ def main() -> None:
         _misused(error)
     except StoreError as error:
         _fail(str(error), 1)
+    except OSError as error:
+        if (line := machine_line(error)) is None:
+            raise
+        _fail(line, 1)
     except (KeyboardInterrupt, typer.Abort):
         _interrupted()
 

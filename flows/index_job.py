@@ -47,7 +47,13 @@ def build(run: Run, embeddings: Artifact, base: Version | None = None) -> Artifa
         vectors = schemas.read_embeddings(run.store.paths(embeddings))
         index, card, note = _made(run, base, embeddings, vectors)
         with run.store.temporary() as temp:
-            faiss.write_index(index, str(temp))
+            try:
+                faiss.write_index(index, str(temp))
+            except RuntimeError:  # FAISS says a page about a full disk
+                raise StoreError(
+                    f"{temp}: the index cannot be written whole; see that the disk has room, then"
+                    " run the same command again: it resumes"
+                ) from None
             file = run.store.put(temp, name="index.faiss", rows=len(vectors))
         bar.update(len(vectors), len(vectors))
     # Seconds differ from run to run: they go to the log, not into what is hashed.

@@ -16,18 +16,30 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, runtime, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect import flow, get_client, runtime, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import State, StateType
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.runner import Runner
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Crashed
 from prefect.types.entrypoint import EntrypointType
 
-from data.errors import StoreBusyError
-from data.store import Artifact, Version
+from data.errors import StoreBusyError, machine_line
+from data.store import Artifact, Store, Version
 from flows.config import Config, load_config
 from flows.console import Console
 from flows.cycle import prepared, run_cycle, unreported
@@ -39,6 +51,11 @@ from train.health import RoundStoppedError
 
 CHILD_SECONDS = 3
 """How long an interrupted cycle may take to end by itself."""
+
+RETRY_SECONDS = [10.0, 60.0]
+"""How long a scheduled stage waits before it is tried again after a fault of the machine."""
+
+STAGES_A_ROUND = 5
 
 
 def _follow(parent: Any) -> None:
@@ -57,7 +74,26 @@ if runner_process := multiprocessing.parent_process():
     _follow(runner_process)
 
 
-@task(name="stage", cache_policy=NO_CACHE)
+def _worth_another_try(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """A scheduled stage is tried again after a fault of the machine; bad input stays bad."""
+    if not runtime.deployment.id:
+        return False
+    try:
+        state.result()
+    except OSError as error:
+        return machine_line(error) is not None
+    except Exception:  # noqa: BLE001 - whatever else it is, it would come again
+        return False
+    return False
+
+
+@task(
+    name="stage",
+    cache_policy=NO_CACHE,
+    retries=len(RETRY_SECONDS),
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=_worth_another_try,
+)
 def stage_task(work: Callable[[], Artifact]) -> Artifact:
     """One stage of a round."""
     return work()
@@ -67,7 +103,12 @@ def stage_task(work: Callable[[], Artifact]) -> Artifact:
 def cycle(config: str | None = None, overrides: list[str] | None = None) -> int | State[Any]:
     """Run one cycle; the number of the version that it ends with.
 
-    config: path of the TOML file, None for the embedded glyphs. overrides: `table.key=value`s.
+    Args:
+        config: Path of the TOML file on the machine that runs the cycle; none for the embedded
+            glyphs.
+        overrides: Settings that win over the file's, each `table.key=value`, such as
+            `train.steps=100`.
+
     """
     settings = load_config(Path(config) if config else None, overrides or ())
     console = Console()
@@ -87,10 +128,16 @@ def _cycle(settings: Config, console: Console) -> int:
         return served
     execute = beam_execute(settings.beam.runner, settings.beam.options)
     with prepared(settings, execute, console) as (run, items, inputs):
+        progress, done = create_progress_artifact(0.0, "remine-progress", "stages of the cycle"), 0
 
         def call(stage: Callable[..., Artifact], *args: Any) -> Artifact:
+            nonlocal done
             name = f"{console.round} {stage.__name__}"
-            return stage_task.with_options(task_run_name=name)(lambda: stage(*args))
+            artifact = stage_task.with_options(task_run_name=name)(lambda: stage(*args))
+            done += 1
+            share = min(99.0, 100 * done / (STAGES_A_ROUND * settings.run.rounds + 3))
+            update_progress_artifact(progress, share)
+            return artifact
 
         def published(version: Version) -> None:
             create_table_artifact(
@@ -106,7 +153,12 @@ def _cycle(settings: Config, console: Console) -> int:
                 write_report(run.store, current)
             raise
         page = write_report(run.store, version)
-        create_markdown_artifact(key="remine-report", markdown=f"Report: `{page}`")
+        update_progress_artifact(progress, 100.0)
+        create_markdown_artifact(
+            key="remine-report",
+            markdown=f"Version {version.number}. Report: [{page}]({page.as_uri()}), on the machine"
+            f" that ran the cycle; `remine report --version {version.number}` writes it again.",
+        )
         run.store.log("cycle", cycle=version.cycle, version=version.number)
     return version.number
 
@@ -136,8 +188,44 @@ def serve(
         parameters={"config": config, "overrides": overrides},
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    asyncio.run(_until_interrupted(runner))
+    asyncio.run(_served(runner, config, overrides))
     raise KeyboardInterrupt
+
+
+async def _served(runner: Runner, config: str | None, overrides: list[str]) -> None:
+    await mark_crashed(config, overrides)
+    await _until_interrupted(runner)
+
+
+async def mark_crashed(config: str | None, overrides: list[str]) -> int:
+    """Mark the runs that still count as running although no process runs them; how many.
+
+    A killed machine leaves them so for ever. The store's lock tells: while it is free, no cycle
+    of this config is under way.
+    """
+    store = load_config(Path(config) if config else None, overrides).store
+    if (store / "FORMAT").exists():
+        try:
+            with Store(store).lock():
+                return await _mark_crashed(config)
+        except StoreBusyError:
+            return 0
+    return await _mark_crashed(config)
+
+
+async def _mark_crashed(config: str | None) -> int:
+    running = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+    )
+    named = FlowFilter(name=FlowFilterName(any_=[cycle.name]))
+    marked = 0
+    async with get_client() as client:
+        for run in await client.read_flow_runs(flow_filter=named, flow_run_filter=running):
+            if run.parameters.get("config") == config:
+                state: State[Any] = Crashed(message="its process is gone; the next run resumes")
+                await client.set_flow_run_state(run.id, state, force=True)
+                marked += 1
+    return marked
 
 
 class _Runner(Runner):

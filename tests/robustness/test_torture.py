@@ -1,0 +1,30 @@
+"""The torture scripts in their short form; each starts a process that forks, so not in this one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHORT = {
+    "kills": {"TORTURE_KILLS": "4", "TORTURE_COMMAND_KILLS": "0"},
+    "faults": {"TORTURE_FAULTS": "6"},
+    "fuzz": {"TORTURE_FILES": "210"},
+    "http": {"TORTURE_REQUESTS": "600", "TORTURE_SOCKET_REQUESTS": "60"},
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_torture(name):
+    one = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.torture_{name}"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **one, **SHORT[name]},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

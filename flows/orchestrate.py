@@ -39,7 +39,7 @@ from prefect.states import Cancelled, Crashed
 from prefect.types.entrypoint import EntrypointType
 
 from data.errors import StoreBusyError, machine_line
-from data.store import Artifact, Store, Version
+from data.store import Artifact, Store, Version, made
 from flows.config import Config, load_config
 from flows.console import Console
 from flows.cycle import prepared, run_cycle, unreported
@@ -128,7 +128,8 @@ def _cycle(settings: Config, console: Console) -> int:
         return served
     execute = beam_execute(settings.beam.runner, settings.beam.options)
     with prepared(settings, execute, console) as (run, items, inputs):
-        progress, done = create_progress_artifact(0.0, "remine-progress", "stages of the cycle"), 0
+        progress: Any = create_progress_artifact(0.0, "remine-progress", "stages of the cycle")
+        done = 0
 
         def call(stage: Callable[..., Artifact], *args: Any) -> Artifact:
             nonlocal done
@@ -204,7 +205,7 @@ async def mark_crashed(config: str | None, overrides: list[str]) -> int:
     of this config is under way.
     """
     store = load_config(Path(config) if config else None, overrides).store
-    if (store / "FORMAT").exists():
+    if made(store):
         try:
             with Store(store).lock():
                 return await _mark_crashed(config)

@@ -21,8 +21,9 @@ help:
 demo: .venv/$(GPU)
 	$(BIN)/remine run
 
+# A process a core, each with one thread: several threads in each would wait for one another.
 test: .venv/dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: .venv/dev
 	$(BIN)/ruff format --check .

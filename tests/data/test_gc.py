@@ -94,6 +94,15 @@ def test_what_the_next_run_starts_from_stays(store, versions, count):
         assert store.recall(f"index-{version.number}") is not None
 
 
+def test_a_long_cycle_under_way_stays_whole(store, make_version):
+    for number in range(1, 6):
+        place = (1, 1) if number == 1 else (2, number - 2)
+        version = replace(make_version(store, number), cycle=place[0], round=place[1])
+        store.publish(replace(version, rounds=1 if number == 1 else 9))
+    assert collect(store, Keeping(keep=1)).versions == []
+    assert sound(store) == [1, 2, 3, 4, 5]
+
+
 def test_a_first_cycle_that_is_under_way_loses_nothing(store, versions):
     versions(store, 1)
     half = store.remember("half", Artifact(kind="x", files=(store.put_bytes(b"h", name="h"),)))

@@ -232,3 +232,20 @@ def test_work_of_no_version_goes_by_its_last_use(store):
 def test_settings_are_checked(settings):
     with pytest.raises(InputError, match=rf"gc\.{next(iter(settings))} is"):
         Keeping(**settings)
+
+
+def test_a_pin_that_comes_too_late_is_taken_back(store, versions, monkeypatch):
+    versions(store, 4)
+    write, done = store.place.write, []
+
+    def meanwhile(name: str, content: bytes) -> None:
+        if name == "PIN" and not done:
+            done.append(1)
+            collect(Store(store.root), Keeping(keep=1))
+        write(name, content)
+
+    monkeypatch.setattr(store.place, "write", meanwhile)
+    with pytest.raises(InputError, match="no version 1 in"):
+        pin(store, 1)
+    assert pinned(store) == 0
+    assert served(store).number == 4

@@ -5,6 +5,7 @@ import sys
 
 SCRIPTS = (
     "embedding",
+    "growing",
     "indexes",
     "loader",
     "losses",

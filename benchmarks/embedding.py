@@ -5,6 +5,7 @@ import torch
 from benchmarks.common import fresh_run, in_turns, show
 from data.inputs import Inputs
 from flows import stages
+from flows.embed_job import embed
 from flows.features import load_checkpoint
 from flows.jobs import beam_execute
 
@@ -27,7 +28,7 @@ def main() -> None:
             for receipt in (run.store.root / "receipts").iterdir():
                 if "embeddings" in receipt.read_text():
                     receipt.unlink()
-            stages.embed(run, checkpoint, items, inputs)
+            embed(run, checkpoint, items, inputs)
 
         bare()
         pipeline()

@@ -28,6 +28,8 @@ from flows import stages
 from flows.config import load_config
 from flows.console import Console
 from flows.cycle import prepared
+from flows.embed_job import embed
+from flows.index_job import build
 from flows.jobs import run_plain
 from flows.snapshot import Snapshot
 
@@ -47,7 +49,7 @@ def publish(folder: Path, n: int, dimensions: int) -> Version:
     )
     with prepared(config, run_plain, Console(quiet=True)) as (run, items, inputs):
         checkpoint = stages.first_checkpoint(run, items, inputs)
-        embeddings = stages.embed(run, checkpoint, items, inputs)
+        embeddings = embed(run, checkpoint, items, inputs)
         current = run.store.current()
         version = Version(
             number=current.number + 1 if current else 1,
@@ -61,7 +63,7 @@ def publish(folder: Path, n: int, dimensions: int) -> Version:
                 "inputs": inputs,
                 "checkpoint": checkpoint,
                 "embeddings": embeddings,
-                "index": stages.build(run, embeddings),
+                "index": build(run, embeddings),
             },
         )
         run.store.publish(version)

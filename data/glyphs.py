@@ -43,6 +43,7 @@ class GlyphSource:
 
     content = "image"
     root = Path()
+    numbered = False
 
     def __init__(self, config: GlyphConfig) -> None:
         """Draw nothing yet."""

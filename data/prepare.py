@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from data.config import DataConfig
 from data.errors import InputError, StoreBusyError
 from data.inputs import Transform
 from data.sources import Source
-from data.store import Artifact, Store, digest
+from data.store import Artifact, FileRef, Store, digest
 from data.types import SPLITS, Int8, Int32, Int64
 
 Progress = Callable[[int, int], None]
@@ -91,9 +91,9 @@ def catalogue(source: Source, config: DataConfig) -> Catalogue:
 
 @dataclass(frozen=True, kw_only=True)
 class Staged:
-    """Checked shards in a temporary folder, ready to be stored."""
+    """Checked shards in a temporary folder, or in the store already, ready to be stored."""
 
-    files: Sequence[tuple[Path, Path, int]]
+    files: Sequence[tuple[Path | FileRef, Path | FileRef, int]]
     labels: Sequence[str]
     items_card: Mapping[str, Any]
     inputs_card: Mapping[str, Any]
@@ -102,8 +102,8 @@ class Staged:
         """Move the shards into `store`: the items and the inputs."""
         items, inputs = [], []
         for number, (parquet, npy, rows) in enumerate(self.files):
-            items.append(store.put(parquet, name=f"part-{number:05d}.parquet", rows=rows))
-            inputs.append(store.put(npy, name=f"part-{number:05d}.npy", rows=rows))
+            items.append(_kept(store, parquet, f"part-{number:05d}.parquet", rows))
+            inputs.append(_kept(store, npy, f"part-{number:05d}.npy", rows))
         names = store.put_bytes(json.dumps(list(self.labels)).encode(), name="_labels.json")
         who = Artifact(kind="items", files=(*items, names), card=self.items_card)
         card = {**self.inputs_card, "items": who.digest}
@@ -119,7 +119,7 @@ def stage(
     progress: Progress = lambda _done, _total: None,
 ) -> Staged:
     """Check every row and write items and inputs to `folder`, `unit_rows` a shard."""
-    files: list[tuple[Path, Path, int]] = []
+    files: list[tuple[Path | FileRef, Path | FileRef, int]] = []
     shape: tuple[int, ...] | None = None
     seen = 0
     for contents in source.blocks(unit_rows):
@@ -131,7 +131,7 @@ def stage(
             )
         shape, dtype = block.shape[1:], str(block.dtype)
         parquet, npy = folder / f"{start}.parquet", folder / f"{start}.npy"
-        items = _items_table(found, slice(start, seen), contents, source)
+        items = items_table(found, slice(start, seen), contents, source)
         schemas.write(items, parquet, schema="items/1", provenance={})
         np.save(npy, block)
         files.append((parquet, npy, len(contents)))
@@ -146,6 +146,14 @@ def stage(
         },
         inputs_card={"shape": list(shape or ()), "dtype": dtype},
     )
+
+
+def _kept(store: Store, file: Path | FileRef, name: str, rows: int) -> FileRef:
+    """A staged file moved into the store, or one that is there under another name."""
+    if isinstance(file, FileRef):
+        store.path(file)
+        return replace(file, name=name)
+    return store.put(file, name=name, rows=rows)
 
 
 def _where(source: Source, start: int, row: int) -> str:
@@ -313,9 +321,14 @@ def _check_task(found: Catalogue, source: str) -> None:
             raise InputError(f"{source}: no {what} class has two items, so {so}")
 
 
-def _items_table(
-    found: Catalogue, rows: slice, contents: Sequence[Any] | np.ndarray, source: Source
+def items_table(
+    found: Catalogue,
+    rows: slice,
+    contents: Sequence[Any] | np.ndarray,
+    source: Source,
+    hashes: Sequence[str] | None = None,
 ) -> pa.Table:
+    """`rows` of the items with their contents. hashes: of the contents, where they are known."""
     labels = pa.array(found.labels)
     codes = pa.array(found.label_codes[rows])
     groups = found.groups[rows] if found.groups is not None else pa.nulls(len(codes), pa.string())
@@ -325,7 +338,7 @@ def _items_table(
         "label_code": codes,
         "split": pa.array(SPLITS).take(pa.array(found.splits[rows])),
         "group": groups,
-        "content_hash": [content_hash(c) for c in contents],
+        "content_hash": hashes or [content_hash(c) for c in contents],
     }
     if source.content == "path":
         columns["path"] = [os.path.relpath(path, source.root) for path in contents]

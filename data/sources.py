@@ -17,10 +17,9 @@ import pyarrow.dataset as ds
 
 from data.config import DataConfig
 from data.errors import InputError
-from data.glyphs import GlyphSource
 from data.schemas import CONTENTS
 from data.store import file_sha256
-from data.types import SPLITS, Float32
+from data.types import SPLITS, Float32, Int64
 
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -35,10 +34,17 @@ HOLDS = {
 
 
 class Source(Protocol):
-    """Items in order of id. `content` is image, path, text or vector; paths start at `root`."""
+    """Items in order of id. `content` is image, path, text or vector; paths start at `root`.
+
+    numbered: whether the items have no ids of their own.
+    """
 
     content: str
     root: Path
+
+    @property
+    def numbered(self) -> bool:
+        """See above."""
 
     def fingerprint(self) -> object:
         """JSON that changes when the data does."""
@@ -52,10 +58,15 @@ class Source(Protocol):
     def blocks(self, rows: int) -> Iterator[Sequence[Any] | Float32]:
         """The contents, `rows` at a time: bytes, Path, str, or a (rows, d) float32 array."""
 
+    def taken(self, order: Int64, rows: int) -> Iterator[Sequence[Any] | Float32]:
+        """The contents of the rows in `order`, `rows` at a time; of sources that are numbered."""
+
 
 def open_source(config: DataConfig, base: Path) -> Source:
     """The source that `config` names; relative paths start at `base`."""
     if config.source == "glyphs":
+        from data.glyphs import GlyphSource  # with matplotlib, which only they need
+
         return GlyphSource(config.glyphs)
     path = (base / config.source).resolve()
     if not path.exists():
@@ -96,6 +107,11 @@ class TableSource:
             raise InputError(f"{path}: column {column!r} is {kind}, not {HOLDS[self.content]}")
         self.order: np.ndarray | None = None
 
+    @property
+    def numbered(self) -> bool:
+        """Whether there is no column of ids."""
+        return "id" not in self.columns
+
     def _columns(self, path: Path, named: dict[str, str]) -> dict[str, str]:
         have = self.dataset.schema.names
         for ours, theirs in named.items():
@@ -120,8 +136,10 @@ class TableSource:
 
     def where(self, row: int) -> str:
         """The file and the row in it."""
-        if self.order is not None:
-            row = int(self.order[row])
+        return self._named(row if self.order is None else int(self.order[row]))
+
+    def _named(self, row: int) -> str:
+        """As `where`, of a row as it lies in the files."""
         for file, rows in zip(self.files, self._lengths, strict=True):
             if row < rows:
                 return f"{file}: row {row}"
@@ -146,14 +164,23 @@ class TableSource:
     def blocks(self, rows: int) -> Iterator[Sequence[Any] | Float32]:
         """The content column, in order of id."""
         column = self.columns[self.content]
-        if self.order is None:
-            tables = _regrouped(self._batches(column, rows), rows)
-        else:
-            table = self._sorted(column)
-            tables = (table.slice(i, rows) for i in range(0, len(table), rows))
+        if self.order is not None:
+            yield from self.taken(self.order, rows)
+            return
+        yield from self._read_blocks(_regrouped(self._batches(column, rows), rows), self._named)
+
+    def taken(self, order: Int64, rows: int) -> Iterator[Sequence[Any] | Float32]:
+        """The content column in `order`, read whole."""
+        table = self._taken(self.columns[self.content], order)
+        tables = (table.slice(i, rows) for i in range(0, len(table), rows))
+        yield from self._read_blocks(tables, lambda row: self._named(int(order[row])))
+
+    def _read_blocks(
+        self, tables: Iterator[pa.ChunkedArray], named: Callable[[int], str]
+    ) -> Iterator[Sequence[Any] | Float32]:
         start = 0
         for values in tables:
-            yield self._contents(values, start)
+            yield self._contents(values, start, named)
             start += len(values)
 
     def _batches(self, column: str, rows: int) -> Iterator[pa.Array]:
@@ -163,23 +190,30 @@ class TableSource:
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{self.path}: {first_line(error)}") from None
 
-    def _sorted(self, column: str) -> pa.ChunkedArray:
+    def _taken(self, column: str, order: Int64) -> pa.ChunkedArray:
         values = self._read([column])[column]
         if values.nbytes > SORT_LIMIT:
+            if self.numbered:
+                raise InputError(
+                    f"{self.path}: rows moved, and without ids they are too large to bring in order"
+                    " in memory; add new rows at the end, or a column of ids"
+                )
             raise InputError(
                 f"{self.files[0]} is not sorted by id and too large to sort in memory; sort it"
                 " once, for example with DuckDB: COPY (FROM 'it' ORDER BY id) TO 'sorted.parquet'"
             )
-        return values.take(self.order)
+        return values.take(order)
 
-    def _contents(self, values: pa.ChunkedArray, start: int) -> Sequence[Any] | Float32:
+    def _contents(
+        self, values: pa.ChunkedArray, start: int, named: Callable[[int], str]
+    ) -> Sequence[Any] | Float32:
         if pa.types.is_struct(values.type):  # the layout of Hugging Face datasets
             values = pc.struct_field(values, "bytes")
         if values.null_count:
             row = start + pc.index(pc.is_null(values), True).as_py()
-            raise InputError(f"{self.where(row)}: {self.content} is missing")
+            raise InputError(f"{named(row)}: {self.content} is missing")
         if self.content == "vector":
-            return vector_rows(values, lambda row: self.where(start + row))
+            return vector_rows(values, lambda row: named(start + row))
         contents = values.to_pylist()
         return [self.root / c for c in contents] if self.content == "path" else contents
 
@@ -194,6 +228,7 @@ class FolderSource:
     """Images in a folder a class, optionally below folders train, val and test."""
 
     content = "path"
+    numbered = True
 
     def __init__(self, root: Path) -> None:
         """List the pictures; hidden files and files of other kinds are passed over."""
@@ -242,11 +277,17 @@ class FolderSource:
         for start in range(0, len(self.paths), rows):
             yield self.paths[start : start + rows]
 
+    def taken(self, order: Int64, rows: int) -> Iterator[Sequence[Path]]:
+        """The paths in `order`."""
+        for start in range(0, len(order), rows):
+            yield [self.paths[row] for row in order[start : start + rows]]
+
 
 class ArraySource:
     """An .npy file of n vectors, mapped into memory, and n labels beside it."""
 
     content = "vector"
+    numbered = True
 
     def __init__(self, path: Path, labels: Path | None) -> None:
         """Map the vectors; read the labels."""
@@ -285,6 +326,11 @@ class ArraySource:
         """The vectors."""
         for start in range(0, len(self.vectors), rows):
             yield _float32(self.vectors[start : start + rows])
+
+    def taken(self, order: Int64, rows: int) -> Iterator[Float32]:
+        """The vectors in `order`."""
+        for start in range(0, len(order), rows):
+            yield _float32(self.vectors[order[start : start + rows]])
 
 
 def _npy_labels(path: Path) -> pa.Array:

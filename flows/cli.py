@@ -21,6 +21,7 @@ from flows.commands.options import (
 )
 from flows.commands.search import search
 from flows.commands.serve import serve
+from flows.commands.status import status
 from flows.commands.store import gc, history, verify
 from flows.commands.suspects import suspects
 from flows.environment import set_environment
@@ -48,6 +49,7 @@ app.command()(serve)
 app.command()(history)
 app.command()(verify)
 app.command()(gc)
+app.command()(status)
 app.add_typer(index.app, name="index")
 app.add_typer(triplets.app, name="triplets")
 
@@ -81,6 +83,10 @@ def run(
         list[str] | None,
         typer.Argument(metavar="[-- BEAM OPTIONS]", help="Beam's own flags, after `--`."),
     ] = None,
+    *,
+    if_needed: Annotated[
+        bool, typer.Option("--if-needed", help="Only what [refresh] finds worth it.")
+    ] = False,
 ) -> None:
     """Run one cycle: embed, index, evaluate, mine, train, R rounds; or resume a killed one.
 
@@ -89,10 +95,23 @@ def run(
     """
     from flows.parallel import processes
 
-    changes = [*(overrides or []), *_beam_overrides(runner, beam_options)]
+    when = "needed" if if_needed else "always"
+    changes = [*(overrides or []), *_beam_overrides(runner, beam_options), f"refresh.when={when}"]
+    if if_needed and _nothing_to_do(config, changes):
+        return
     with processes() as first:
         if first:
             _run(config, changes)
+
+
+def _nothing_to_do(config: Path | None, changes: list[str]) -> bool:
+    """Whether a run is not worth it; says why. Before any engine starts, so that it is cheap."""
+    from flows.refresh import NOTHING, decide
+
+    decision = decide(_settings(config, changes))
+    said = "nothing to do" if decision.what == NOTHING else f"{decision.what} needed"
+    typer.echo(f"{said}: {decision.why}")
+    return decision.what == NOTHING
 
 
 def _run(config: Path | None, changes: list[str]) -> None:

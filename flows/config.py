@@ -12,6 +12,7 @@ from data.errors import InputError
 from data.gc import Keeping
 from data.place import Address
 from flows.compare_config import CompareConfig
+from flows.refresh_config import RefreshConfig
 from index.config import IndexConfig
 from mining.config import MiningConfig
 from mining.online_config import MINERS, OnlineConfig
@@ -66,6 +67,7 @@ class Config:
     health: HealthConfig = field(default_factory=HealthConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
+    refresh: RefreshConfig = field(default_factory=RefreshConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
     gc: Keeping = field(default_factory=Keeping)
     base: Path = field(default=Path(), metadata={"internal": True})
@@ -96,7 +98,8 @@ class Config:
         whole = asdict(replace(self, base=Path()))
         for table, key in (("run", "store"), ("data", "source"), ("data", "labels")):
             del whole[table][key]
-        del whole["beam"], whole["base"], whole["compare"], whole["gc"]
+        for table in ("beam", "base", "compare", "gc", "refresh"):
+            del whole[table]
         return whole
 
 

@@ -23,6 +23,7 @@ from data.types import SPLITS, Embeddings
 from flows import stages
 from flows.arms import Arm
 from flows.cycle import call_plain
+from flows.embed_job import embed
 from flows.features import device, features, load_trained
 from flows.material import material
 from flows.mine_job import engine_setup
@@ -154,7 +155,7 @@ class Contestant:
         embeddings = self._paid(
             "embed",
             [checkpoint.digest, run.config.index.batch, code_hash("index", "train")],
-            lambda: stages.embed(run, checkpoint, items, self.inputs),
+            lambda: embed(run, checkpoint, items, self.inputs),
             count / self.inputs.rows,
         )
         self.spent.forwards += count

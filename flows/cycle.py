@@ -13,14 +13,20 @@ from typing import Any
 from data.store import Artifact, Store, Version, digest, made
 from data.views import lay_out, view
 from flows import stages
+from flows.before import Before
 from flows.config import Config
 from flows.console import Console
+from flows.embed_job import embed
 from flows.features import features
-from flows.health_job import note_stop, overlap, stop_of
+from flows.health_job import overlap
+from flows.index_job import build
 from flows.jobs import Execute
 from flows.material import material
-from flows.report import page_of
+from flows.pages import page_of
+from flows.prepare_job import prepare
+from flows.refresh import INDEX, Decision
 from flows.run import Run
+from flows.stops import note_stop, stop_of
 from flows.train_job import check_training, train, training_record
 from train.health import RoundStoppedError
 
@@ -42,7 +48,7 @@ def prepared(
         locked = made(config.store)
         if locked:
             stack.enter_context(Store(config.store).lock())
-        store, items, inputs = stages.prepare(config, console)
+        store, items, inputs = prepare(config, console)
         check_training(config, items)
         if not locked:
             stack.enter_context(store.lock())
@@ -58,22 +64,30 @@ def run_cycle(
     inputs: Artifact,
     call: Call = call_plain,
     published: Callable[[Version], None] = lambda _version: None,
+    decision: Decision | None = None,
 ) -> Version:
-    """Run the next cycle, or what is left of one that was killed; returns its last version."""
+    """Run the next cycle, or what is left of one that was killed; returns its last version.
+
+    decision: why; where it says "index" the cycle has no round of training.
+    """
     base = next((v for v in run.store.versions() if v.finished or _given_up(run, v)), None)
     cycle, rounds = base.cycle + 1 if base else 1, run.config.run.rounds
+    if decision and decision.what == INDEX:
+        rounds = 0
     checkpoint = _start(run, base, items, inputs)
-    rows: dict[str, Artifact] = {}
+    rows = _why(run, base, decision)
     if run.config.encoder.frozen:
-        rows["features"] = call(features, run, checkpoint, inputs)
+        known = Before.of(base.artifacts, "features") if base else None
+        rows["features"] = call(features, run, checkpoint, inputs, items, known)
     before: Artifact | None = None
     for number in range(rounds + 1):
         run.console.round = f"round {number}"
-        embeddings = call(stages.embed, run, checkpoint, items, inputs)
+        known = Before.of(base.artifacts) if base and not number else None
+        embeddings = call(embed, run, checkpoint, items, inputs, known)
         if before:
             rows[f"health/round={number}"] = call(overlap, run, before, embeddings)
         before = embeddings
-        index = call(stages.build, run, embeddings)
+        index = call(build, run, embeddings, None if number else base)
         rows[f"metrics/round={number}"] = call(stages.evaluate, run, embeddings, items)
         artifacts = {
             "items": items,
@@ -83,7 +97,7 @@ def run_cycle(
             "index": index,
             **rows,
         }
-        version = _publish(run, base, cycle, number, artifacts)
+        version = _publish(run, base, (cycle, number, rounds), artifacts)
         published(version)
         if number < rounds:
             seed = int(digest([run.config.run.seed, cycle, number])[:7], 16)
@@ -98,6 +112,15 @@ def run_cycle(
     return version
 
 
+def _why(run: Run, base: Version | None, decision: Decision | None) -> dict[str, Artifact]:
+    """The decision that began the cycle, which a run that resumes it does not take again."""
+    current = run.store.current()
+    if current and (base is None or current.number > base.number):
+        begun = current.artifacts.get("decision")
+        return {"decision": begun} if begun else {}
+    return {"decision": decision.artifact()} if decision else {}
+
+
 def _given_up(run: Run, version: Version) -> bool:
     """Whether the round after `version` was stopped under other settings: these go on from it."""
     stop = stop_of(run.store, version)
@@ -106,7 +129,7 @@ def _given_up(run: Run, version: Version) -> bool:
 
 def _stopped(run: Run, version: Version, error: RoundStoppedError) -> RoundStoppedError:
     """Note which settings stopped the round after `version`; says what is left and what to do."""
-    note_stop(run, version, str(error))
+    note_stop(run.store, run.config, version, str(error))
     run.store.log("stopped", version=version.number, round=version.round, why=str(error))
     return RoundStoppedError(
         f"round {version.round} was stopped at {error}; with changed settings the next run goes on"
@@ -137,16 +160,19 @@ def _start(run: Run, base: Version | None, items: Artifact, inputs: Artifact) ->
 
 
 def _publish(
-    run: Run, base: Version | None, cycle: int, number: int, artifacts: dict[str, Artifact]
+    run: Run,
+    base: Version | None,
+    place: tuple[int, int, int],
+    artifacts: dict[str, Artifact],
 ) -> Version:
     """Publish the state at the start of round `number`, unless this very cycle has."""
-    current = run.store.current()
+    current, (cycle, number, rounds) = run.store.current(), place
     version = Version(
         number=current.number + 1 if current else 1,
         parent=current.digest if current else None,
         cycle=cycle,
         round=number,
-        rounds=run.config.run.rounds,
+        rounds=rounds,
         config=run.config.to_json(),
         artifacts=artifacts,
     )

@@ -12,7 +12,8 @@ import torch
 
 from data.inputs import Inputs
 from data.store import Artifact, Store, digest
-from flows.jobs import Unit, run_job, units_of
+from flows.before import Before, Known
+from flows.jobs import Unit, run_job, units_of_files
 from flows.run import Run, code_hash
 from index.embed import embed_rows
 from train.checkpoint import load_encoder
@@ -20,18 +21,40 @@ from train.design import Design, build_backbone, build_trained, whole
 from train.encoders import Encoder
 
 
-def features(run: Run, checkpoint: Artifact, inputs: Artifact) -> Artifact:
+def features(
+    run: Run,
+    checkpoint: Artifact,
+    inputs: Artifact,
+    items: Artifact | None = None,
+    before: Before | None = None,
+) -> Artifact:
     """What the trained part of `checkpoint`'s encoder reads: the inputs, or kept features.
 
-    Features are .npy shards of (rows, d) float32, one a shard of inputs.
+    Features are .npy shards of (rows, d) float32, one a shard of inputs. items, before: who the
+    inputs are of, and a version whose features of unchanged items are taken. Who asks for the same
+    features again gets these.
     """
     design = Design.from_json(checkpoint.card["encoder"])
     if not design.config.frozen:
         return inputs
+    backbone = {"name": design.config.name, **design.backbone}
+    recipe = digest([backbone, run.config.index.batch, code_hash("index", "train")])
+    key = digest(["features of", recipe, inputs.digest])
+    if found := run.store.recall(key):
+        return found
+    if before and not (items and before.serves(run.store, recipe, inputs)):
+        before = None
+    kept = before.kept(inputs) if before else {}
     job = FeaturesJob(
-        design=design, inputs=inputs, batch=run.config.index.batch, base=run.config.base
+        design=design,
+        inputs=inputs,
+        batch=run.config.index.batch,
+        base=run.config.base,
+        items=items if before else None,
+        before=before,
     )
-    units = units_of(inputs.rows, inputs.files[0].rows)
+    units = [unit for unit in units_of_files(inputs.files) if unit[0] not in kept]
+    rows = sum(stop - start for _, start, stop in units)
     if all(run.store.recall(job.key(unit)) for unit in units):
         shards = run_job(run.store, job, units, run.execute, lambda _done, _units: None)
     else:
@@ -41,16 +64,18 @@ def features(run: Run, checkpoint: Artifact, inputs: Artifact) -> Artifact:
                 job,
                 units,
                 run.execute,
-                lambda done, units: bar.update(inputs.rows * done // units, inputs.rows),
+                lambda done, count: bar.update(rows * done // count, rows),
             )
-    files = tuple(file for shard in shards for file in shard.files)
+    made = {unit[0]: shard.files[0] for unit, shard in zip(units, shards, strict=True)}
+    files = tuple(file for _, file in sorted({**kept, **made}.items()))
     card = {
         "shape": [design.given],
         "dtype": "float32",
         "inputs": inputs.digest,
-        "backbone": {"name": design.config.name, **design.backbone},
+        "backbone": backbone,
+        "recipe": recipe,
     }
-    return Artifact(kind="features", files=files, card=card)
+    return run.store.remember(key, Artifact(kind="features", files=files, card=card))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,28 +86,37 @@ class FeaturesJob:
     inputs: Artifact
     batch: int
     base: Path
+    items: Artifact | None = None
+    before: Before | None = None
 
     def key(self, unit: Unit) -> str:
-        """Depends on the backbone and on this shard alone: not on the head, nor on the steps."""
+        """Depends on the backbone, this shard and what is taken: not on the head or the steps."""
         backbone = [self.design.config.name, dict(self.design.backbone)]
         shard = self.inputs.files[unit[0]].sha256
         code = code_hash("index", "train")
-        return digest(["features", backbone, shard, unit, self.batch, code])
+        taken = self.before.digests if self.before else []
+        return digest(["features", backbone, shard, unit, self.batch, taken, code])
 
     def open(self, store: Store) -> Callable[[Unit], Artifact]:
         """Load the backbone."""
         backbone = build_backbone(self.design, self.base).to(device())
 
+        known = Known(store, self.before) if self.before else None
+        old = Inputs(store.paths(self.before.made)) if self.before else None
+
         def work(unit: Unit) -> Artifact:
             number, start, stop = unit
             inputs = Inputs([store.path(self.inputs.files[number])])
-            found = embed_rows(
-                lambda block: backbone(block).float(),
-                inputs,
-                range(stop - start),
-                self.batch,
-                device(),
-            )
+            rows = np.full(stop - start, -1)
+            if known and self.items:
+                rows = known.rows(store, self.items.files[number])
+            found = np.empty((len(rows), self.design.given), np.float32)
+            if old:
+                found[rows >= 0] = old[rows[rows >= 0]]
+            if len(todo := np.flatnonzero(rows < 0)):
+                found[todo] = embed_rows(
+                    lambda block: backbone(block).float(), inputs, todo, self.batch, device()
+                )
             with store.temporary(".npy") as temp:
                 np.save(temp, found)
                 file = store.put(temp, name=f"part-{number:05d}.npy", rows=stop - start)

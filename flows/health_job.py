@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from data import schemas
-from data.store import Artifact, FileRef, Store, Version, digest
+from data.store import Artifact, FileRef, digest
 from data.types import Int64
 from flows.config import Config
 from flows.run import Run, code_hash
@@ -80,19 +80,3 @@ def advice(config: Config) -> str:
         hints.append('train.miner = "semi_hard"')
     hints.append(f"a smaller train.learning_rate than {train.learning_rate:g}")
     return " or ".join(hints)
-
-
-def note_stop(run: Run, version: Version, why: str) -> None:
-    """Note that the round after `version` could not be trained with these settings."""
-    body = {"why": why, "settings": digest(run.config.to_json())}
-    run.store.remember(_stop_key(version), Artifact(kind="stopped", files=(), card=body))
-
-
-def stop_of(store: Store, version: Version) -> Mapping[str, Any] | None:
-    """Why the round after `version` was stopped, and the digest of the settings; or None."""
-    found = store.recall(_stop_key(version))
-    return found.card if found else None
-
-
-def _stop_key(version: Version) -> str:
-    return digest(["stopped", version.digest])

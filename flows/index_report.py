@@ -57,6 +57,14 @@ def print_version(store: Store, version: Version) -> None:
         "file": index.files[0].object,
         "setting": f"{card.knob} {card.setting}, for recall {card.wished:g}",
     }
+    if follows := index.card.get("update"):
+        lines["brought up"] = (
+            f"from version {follows['base']}: {follows['added']:,} added,"
+            f" {follows['removed']:,} removed; {follows['moved']:,} since the whole"
+            f" build that version {follows['since']} has"
+        )
+    if why := index.card.get("rebuilt"):
+        lines["built anew"] = why
     for name, text in lines.items():
         console.print(f"{name:<11} {text}")
     console.print(f"recall against exact search, on {card.held_out:,} items held out:")

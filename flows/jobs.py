@@ -10,10 +10,11 @@ killed job resumes at the unit.
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any, Protocol, cast
 
 from data.errors import InputError, StoreError
-from data.store import Artifact, Store
+from data.store import Artifact, FileRef, Store
 
 Unit = tuple[int, int, int]
 """Number of the shard, first row, row after the last. Plain ints: Beam's coders know them."""
@@ -124,3 +125,9 @@ def units_of(rows: int, size: int) -> list[Unit]:
     """`rows` cut into units of `size`."""
     starts = range(0, rows, size)
     return [(number, start, min(start + size, rows)) for number, start in enumerate(starts)]
+
+
+def units_of_files(files: Sequence[FileRef]) -> list[Unit]:
+    """A unit for each shard."""
+    stops = list(accumulate(file.rows for file in files))
+    return [(number, stop - files[number].rows, stop) for number, stop in enumerate(stops)]

@@ -32,6 +32,7 @@ from flows.config import Config, load_config
 from flows.console import Console
 from flows.cycle import prepared, run_cycle, unreported
 from flows.jobs import beam_execute
+from flows.refresh import decide, standing
 from flows.report import write_report
 from flows.table import round_rows
 from train.health import RoundStoppedError
@@ -80,6 +81,10 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int 
 
 
 def _cycle(settings: Config, console: Console) -> int:
+    decision = decide(settings) if settings.refresh.when == "needed" else None
+    if decision and (served := standing(settings, decision)):
+        console.say(f"nothing to do: {decision.why}")
+        return served
     execute = beam_execute(settings.beam.runner, settings.beam.options)
     with prepared(settings, execute, console) as (run, items, inputs):
 
@@ -95,7 +100,7 @@ def _cycle(settings: Config, console: Console) -> int:
             )
 
         try:
-            version = unreported(run) or run_cycle(run, items, inputs, call, published)
+            version = unreported(run) or run_cycle(run, items, inputs, call, published, decision)
         except RoundStoppedError:
             if current := run.store.current():
                 write_report(run.store, current)

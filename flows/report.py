@@ -19,7 +19,8 @@ from data.store import Artifact, Store, Version
 from data.types import KINDS, SPLITS, Float32, Int64, Triplets
 from data.views import view
 from flows import health_page, plots
-from flows.health_job import stop_of
+from flows.pages import page_of
+from flows.stops import stop_of
 from flows.table import PERCENT, columns_of, round_rows
 
 SHOWN_TRIPLETS, SHOWN_QUERIES, SHOWN_NEIGHBOURS, SHOWN_PAIRS = 8, 12, 8, 8
@@ -87,11 +88,6 @@ def write_report(store: Store, version: Version) -> Path:
     temp = view(store, version) / ".report.html"
     temp.write_text(page)
     return temp.replace(page_of(store, version))
-
-
-def page_of(store: Store, version: Version) -> Path:
-    """Where the page of `version` lies, if it was written."""
-    return store.root / "views" / f"{version.number:08d}" / "report.html"
 
 
 def _content(store: Store, version: Version) -> dict[str, Any]:

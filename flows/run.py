@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data import schemas
-from data.store import Artifact, Store
+from data.store import Artifact, Store, digest
 from flows.config import Config
 from flows.console import Console
 from flows.jobs import Execute
@@ -34,6 +34,12 @@ def code_hash(*packages: str) -> str:
                 path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
             )
     return whole.hexdigest()
+
+
+def embedding_recipe(checkpoint: Artifact, batch: int) -> str:
+    """What decides an item's vector beside its input: weights, batch, our code."""
+    weights = [checkpoint.card["encoder"], checkpoint.files[0].sha256]
+    return digest([weights, batch, code_hash("index", "train")])
 
 
 def put_table(

@@ -1,5 +1,6 @@
 """The training stage: a checkpoint and mined triplets in, the next checkpoint out."""
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -148,7 +149,7 @@ def _checkpoint(
     assert training.learner is not None
     if learned := training.learner.to_bytes():
         files.append(put(learned, name=OBJECTIVE))
-        card["objective"] = _described(run.config, training.labels)
+        card["objective"] = _described(run.config, training.labels, training.ids)
     return Artifact(kind="checkpoint", files=tuple(files), card=card)
 
 
@@ -176,7 +177,7 @@ def _training(
         miner=online_miner(run.config),
     )
     learner = Learner(objective, config, device())
-    if checkpoint.card.get("objective") == _described(run.config, labels):
+    if checkpoint.card.get("objective") == _described(run.config, labels, found.ids):
         path = next(file for file in checkpoint.files if file.name == OBJECTIVE)
         learner.load(store.path(path))
     return Training(
@@ -244,8 +245,12 @@ def online_miner(config: Config) -> Miner | None:
     )
 
 
-def _described(config: Config, labels: Int64 | None) -> dict[str, Any]:
-    """All that the state of an objective belongs to; with another its parameters start afresh."""
+def _described(config: Config, labels: Int64 | None, ids: Int64) -> dict[str, Any]:
+    """All that the state of an objective belongs to; with another its parameters start afresh.
+
+    Its parameters are by class number and by row, so also which items and classes these are: a
+    class may go while another comes, and the counts stay.
+    """
     train = config.train
     names = ("loss", "synthesis", "memory")
     described: dict[str, Any] = {name: getattr(train, name) for name in names}
@@ -254,6 +259,7 @@ def _described(config: Config, labels: Int64 | None) -> dict[str, Any]:
     described["pml"] = list(train.losses.pml)
     if labels is not None:
         described |= {"items": len(labels), "classes": int(labels.max()) + 1}
+        described["who"] = hashlib.sha256(ids.tobytes() + labels.tobytes()).hexdigest()
     if train.synthesis != "none":
         described["synthesis_settings"] = asdict(getattr(train.generators, train.synthesis))
     return described

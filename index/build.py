@@ -60,7 +60,7 @@ def build_index(
     n, d = embeddings.vectors.shape
     name, reason = _chosen(n, d, config)
     inner = _made(name, d)
-    asked, rest = _held_out(n, seed)
+    asked, rest = held_out(n, seed)
     vectors = np.ascontiguousarray(embeddings.vectors[rest])
     index = faiss.IndexIDMap2(inner)
     try:
@@ -106,7 +106,7 @@ def check_factory(config: IndexConfig, n: int, d: int) -> None:
     lists = lists_of(index)
     codes = getattr(faiss.downcast_index(lists) if lists else index, "pq", None)
     needed = max(lists.nlist if lists else 0, codes.ksub if codes else 0)
-    if needed > len(_held_out(n, 0)[1]):
+    if needed > len(held_out(n, 0)[1]):
         raise _misfit(name, n, d, needed)
 
 
@@ -118,7 +118,7 @@ def _chosen(n: int, d: int, config: IndexConfig) -> tuple[str, str]:
     return choice.factory, choice.reason
 
 
-def _held_out(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def held_out(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The rows that measure the recall, and the rows that are stored first, both ascending.
 
     Below ten items nothing can be spared: all are stored, and all are asked.

@@ -28,7 +28,20 @@ In reading order:
     online, online_config   miners inside a batch, for training; they share only words with the rest
 """
 
+from typing import TYPE_CHECKING, Any
+
 from mining.config import MiningConfig
-from mining.miner import Mined, mine
+
+if TYPE_CHECKING:
+    from mining.miner import Mined, mine
 
 __all__ = ["Mined", "MiningConfig", "mine"]
+
+
+def __getattr__(name: str) -> Any:
+    """The miner when it is asked for: settings alone load neither torch nor numba."""
+    if name not in ("Mined", "mine"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mining import miner
+
+    return getattr(miner, name)

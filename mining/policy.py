@@ -15,6 +15,7 @@ import torch
 
 from data.errors import InputError
 from mining.config import MiningConfig
+from mining.sizes import gallery_size, held_gb
 
 # Up to here the exact search takes seconds: at 100,000 items 7 to 11 core-seconds, where lists take
 # 3 to 7 and miss two in a thousand.
@@ -105,11 +106,6 @@ def unit_anchors(engine: str, config: MiningConfig) -> int:
     return config.unit_anchors or UNITS[engine]
 
 
-def gallery_size(n: int, d: int) -> float:
-    """Gigabytes of n vectors with their ids and labels."""
-    return n * (4 * d + 12) / 2**30
-
-
 # The forecast's factors, fitted to 100,000, 300,000 and 1,000,000 items of benchmarks/vectors.py at
 # d = 128, on an EPYC with avx512_bf16: all but a few within 1.3 times, none beyond 1.5.
 EXACT_HALF, WINDOW_HALF = 0.30, 0.042  # of the float32 product: the scan, and each window an anchor
@@ -120,7 +116,6 @@ BEYOND = {False: 0.0, True: 0.15}  # of the product: searched exactly, since lis
 PER_ANCHOR = 5e-6  # core-seconds to find pairs and make triplets
 ONCE, MEASURED = 0.1, 0.5  # core-seconds to start, and to measure the recall of lists
 EXAMPLE = 8  # positives an anchor where there is no limit
-BASE_GB, HELD, HELD_BY_LISTS = 0.7, 2.0, 4.0  # of memory; copies of the gallery
 
 
 def windows_of(config: MiningConfig) -> tuple[int, int]:
@@ -156,9 +151,8 @@ def expect(anchors: int, n: int, d: int, config: MiningConfig, rate: float) -> F
     once = ONCE if choice.engine == "exact" else ONCE + MEASURED
     seconds = share * 2.0 * anchors * n * d / rate
     seconds += (anchors * PER_ANCHOR + once) / torch.get_num_threads()
-    held = min(gallery_size(n, d), config.memory_gb)
-    copies = HELD if choice.engine == "exact" else HELD_BY_LISTS
-    return Forecast(seconds=seconds, memory_gb=BASE_GB + copies * held)
+    memory = held_gb(n, d, config.memory_gb, exact=choice.engine == "exact")
+    return Forecast(seconds=seconds, memory_gb=memory)
 
 
 def product_rate() -> float:

@@ -113,6 +113,26 @@ def test_a_frozen_backbone_sees_each_item_once(nets):
     assert rows_seen(nets) == items + 40
 
 
+def test_a_frozen_backbone_sees_only_what_is_new(nets, glyphs):
+    table = pq.read_table(glyphs)
+    nets.write_text(nets.read_text().replace(str(glyphs), "items.parquet"))
+    pq.write_table(table, nets.parent / "items.parquet")
+    cycle(nets, *FROZEN)
+    rows = table.to_pylist()
+    for place in range(10, 16):
+        rows[place]["image"] = rows[place + 500]["image"]
+    pq.write_table(pa.Table.from_pylist(rows[1:], table.schema), nets.parent / "items.parquet")
+    store, version = cycle(nets, *FROZEN)
+    assert rows_seen(nets) == len(table) + 6
+    old, new = (store.version(n).artifacts["features"] for n in (1, version.number))
+    before, after = (Inputs(store.paths(one)) for one in (old, new))
+    same = np.setdiff1d(np.arange(1, len(table)), np.arange(10, 16))
+    np.testing.assert_array_equal(after[same - 1], before[same])
+    moved = np.arange(10, 16)
+    np.testing.assert_allclose(after[moved - 1], before[moved + 500], atol=1e-5)
+    assert [file.sha256 for file in new.files[1:]] == [file.sha256 for file in old.files[1:]]
+
+
 def test_training_moves_the_head_of_a_frozen_backbone(nets):
     store, version = cycle(nets, *FROZEN, "train.steps=20")
     checkpoint = version.artifacts["checkpoint"]

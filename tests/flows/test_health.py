@@ -12,10 +12,10 @@ from data.store import Store
 from flows.config import load_config
 from flows.console import Console
 from flows.cycle import call_plain, prepared, run_cycle
-from flows.health_job import stop_of
 from flows.jobs import run_plain
 from flows.report import write_report
 from flows.stages import split_of
+from flows.stops import stop_of
 from flows.table import round_rows, round_table
 from index.overlap import neighbour_overlap
 from train.health import RoundStoppedError

@@ -1,0 +1,163 @@
+"""What growing data costs, and how long an index may follow it; the reasons behind the thresholds.
+
+First: items come in and go, and what prepare, embed and index then take, beside all of it anew.
+Second: an IVF whose items are replaced bit by bit, beside one that is built of the same items.
+"""
+
+import argparse
+import tempfile
+import time
+from math import isqrt
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch  # noqa: F401 - before faiss
+
+import faiss  # isort: skip
+
+from benchmarks.common import show
+from benchmarks.vectors import clustered
+from data.config import GlyphConfig
+from data.glyphs import GlyphSource
+from data.store import Version
+from data.types import Embeddings
+from flows import stages
+from flows.before import Before
+from flows.config import load_config
+from flows.console import Console
+from flows.cycle import prepared
+from flows.embed_job import embed
+from flows.index_job import build
+from flows.jobs import run_plain
+from index.build import build_index
+from index.config import IndexConfig
+from index.knob import inner_of
+from index.recall import exact, recalls, visited
+from index.update import differences, update_index
+
+SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
+
+
+def pictures(n: int) -> pa.Table:
+    """N glyphs, jittered, with ids in steps of two so that others fit between."""
+    source = GlyphSource(GlyphConfig(variants=-(-n // 30_000), jitter=0.3))
+    blocks = (p for block in source.blocks(4096) for p in block)
+    found = [p for p, _ in zip(blocks, range(n), strict=False)]
+    table = source.metadata().slice(0, n).set_column(0, "id", pa.array(2 * np.arange(n)))
+    return table.append_column("image", pa.array(found))
+
+
+def lay(folder: Path, name: str, base: Version | None = None) -> tuple[dict[str, float], Version]:
+    """Seconds of the stages on the items in `folder`, and what they left as a version."""
+    source = f'data.source="{folder / "items.parquet"}"'
+    config = load_config(None, [f'run.store="{folder / name}"', source, "encoder.dimensions=128"])
+    start = time.perf_counter()
+    with prepared(config, run_plain, Console(quiet=True)) as (run, items, inputs):
+        taken = {"prepare": time.perf_counter() - start}
+        checkpoint = stages.first_checkpoint(run, items, inputs)
+        start = time.perf_counter()
+        vectors = embed(run, checkpoint, items, inputs, Before.of(base.artifacts) if base else None)
+        taken["embed"] = time.perf_counter() - start
+        start = time.perf_counter()
+        index = build(run, vectors, base)
+        taken["index"] = time.perf_counter() - start
+        version = Version(
+            number=base.number + 1 if base else 1,
+            parent=base.digest if base else None,
+            cycle=1,
+            round=0,
+            rounds=0,
+            config={},
+            artifacts={
+                "items": items,
+                "inputs": inputs,
+                "checkpoint": checkpoint,
+                "embeddings": vectors,
+                "index": index,
+            },
+        )
+        run.store.publish(version)
+    return taken, version
+
+
+def costs(n: int) -> None:
+    """One in a hundred items more: behind the others, and between them."""
+    whole = pictures(n + n // 100)
+    rows = [["", "prepare s", "embed s", "index s", "embed + index, of anew"]]
+    spread = np.random.default_rng(0).choice(n, n // 100, replace=False)
+    ways = {
+        "1 % more, behind": (np.arange(n), np.arange(len(whole))),
+        "1 % more, between": (np.setdiff1d(np.arange(len(whole)), spread), np.arange(len(whole))),
+    }
+    for name, (first, then) in ways.items():
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            pq.write_table(whole.take(first), folder / "items.parquet")
+            _, base = lay(folder, "grown")
+            pq.write_table(whole.take(then), folder / "items.parquet")
+            anew, _ = lay(folder, "anew")
+            grown, _ = lay(folder, "grown", base)
+        total = [t["embed"] + t["index"] for t in (anew, grown)]
+        for said, taken in ((f"{name}: anew", anew), (f"{name}: grown", grown)):
+            rows.append([said, *(f"{taken[s]:.2f}" for s in ("prepare", "embed", "index")), ""])
+        rows[-1][-1] = f"{total[1] / total[0]:.1%}"
+    show(f"Growing {n:,} pictures of 32 x 32, d = 128", rows)
+
+
+def following(n: int, d: int = 128) -> None:
+    """An IVF as its items are replaced: by their like, and by another world's."""
+    rows = [["replaced", "by", "recall@10", "visited", "anew", "visited", "CPU-s", "anew"]]
+    vectors, _ = clustered(2 * n, d, 0)
+    other, _ = clustered(n, d, 1)
+    worlds = {"their like": vectors[n:], "strangers": other}
+    config = IndexConfig(factory=f"IVF{isqrt(n)},Flat")
+    codes = np.zeros(n, np.int32)
+    before = Embeddings(ids=np.arange(n), label_codes=codes, vectors=vectors[:n])
+    built, card = build_index(before, config)
+    stored = faiss.serialize_index(built)
+    for name, fresh in worlds.items():
+        for share in SHARES:
+            index = faiss.deserialize_index(stored)
+            now = vectors[:n].copy()
+            moved = np.random.default_rng(2).choice(n, int(share * n), replace=False)
+            now[moved] = fresh[moved]
+            after = Embeddings(ids=before.ids, label_codes=codes, vectors=now)
+            start = time.process_time()
+            update_index(index, card, after, *differences(before, after))
+            took = time.process_time() - start
+            start = time.process_time()
+            anew, _ = build_index(after, config)
+            whole = time.process_time() - start
+            found = [measured(one, after, card.setting) for one in (index, anew)]
+            points = [text for pair in found for text in (f"{pair[0]:.4f}", f"{pair[1]:.2%}")]
+            rows.append([f"{share:.0%}", name, *points, f"{took:.1f}", f"{whole:.1f}"])
+    show(f"IVF{isqrt(n)},Flat over {n:,} x {d} that follows its items, at the first setting", rows)
+
+
+def measured(index: faiss.Index, items: Embeddings, setting: int) -> tuple[float, float]:
+    """Recall@10 of items as queries, and the share of the vectors that they visit."""
+    ids = faiss.vector_to_array(index.id_map)
+    queries = np.ascontiguousarray(items.vectors[:: len(items) // 500])
+    inner = inner_of(index)
+    truth = exact(queries, np.ascontiguousarray(items.vectors[ids]))
+    _, found = inner.search(queries, 100, params=faiss.SearchParametersIVF(nprobe=setting))
+    return recalls(truth, found)[1], visited(inner, queries, setting) or 0.0
+
+
+def main() -> None:
+    """Both tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--lists", type=int, default=50_000)
+    given = parser.parse_args()
+    faiss.omp_set_num_threads(1)
+    if given.lists:
+        following(given.lists)
+    if given.items:
+        costs(given.items)
+
+
+if __name__ == "__main__":
+    main()

@@ -103,6 +103,17 @@ def test_a_long_cycle_under_way_stays_whole(store, make_version):
     assert sound(store) == [1, 2, 3, 4, 5]
 
 
+def test_the_last_trained_stays_under_versions_that_only_follow_the_items(
+    store, versions, make_version
+):
+    versions(store, 4)
+    for number in (5, 6, 7):
+        store.publish(replace(make_version(store, number), cycle=number, round=0, rounds=0))
+    went = collect(store, Keeping(keep=1))
+    assert went.kept == {4: "the last trained cycle's end", 7: "one of the last 1"}
+    assert sound(store) == [4, 7]
+
+
 def test_a_first_cycle_that_is_under_way_loses_nothing(store, versions):
     versions(store, 1)
     half = store.remember("half", Artifact(kind="x", files=(store.put_bytes(b"h", name="h"),)))

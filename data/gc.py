@@ -96,6 +96,8 @@ def why_kept(store: Store, versions: dict[int, Version], keeping: Keeping) -> di
     """The numbers of the versions that stay, ascending, each with the reason."""
     numbers = sorted(versions)
     finished = max((n for n in numbers if versions[n].finished), default=0)
+    # Versions of no rounds follow the items only; what drifted is measured from the last trained.
+    trained = max((n for n in numbers if versions[n].finished and versions[n].rounds), default=0)
     held, pin = store.place.held(), pinned(store)
     if pin and pin not in versions:
         raise StoreError(f"version {pin} is pinned and not there: `remine index use --newest`")
@@ -109,6 +111,8 @@ def why_kept(store: Store, versions: dict[int, Version], keeping: Keeping) -> di
             reasons[number] = f"one of the last {keeping.keep}"
         elif number == finished:
             reasons[number] = "the last finished cycle's end"
+        elif number == trained:
+            reasons[number] = "the last trained cycle's end"
         elif number > finished:
             reasons[number] = "the cycle is not finished"
     return reasons

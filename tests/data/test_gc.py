@@ -94,6 +94,26 @@ def test_what_the_next_run_starts_from_stays(store, versions, count):
         assert store.recall(f"index-{version.number}") is not None
 
 
+def test_a_long_cycle_under_way_stays_whole(store, make_version):
+    for number in range(1, 6):
+        place = (1, 1) if number == 1 else (2, number - 2)
+        version = replace(make_version(store, number), cycle=place[0], round=place[1])
+        store.publish(replace(version, rounds=1 if number == 1 else 9))
+    assert collect(store, Keeping(keep=1)).versions == []
+    assert sound(store) == [1, 2, 3, 4, 5]
+
+
+def test_the_last_trained_stays_under_versions_that_only_follow_the_items(
+    store, versions, make_version
+):
+    versions(store, 4)
+    for number in (5, 6, 7):
+        store.publish(replace(make_version(store, number), cycle=number, round=0, rounds=0))
+    went = collect(store, Keeping(keep=1))
+    assert went.kept == {4: "the last trained cycle's end", 7: "one of the last 1"}
+    assert sound(store) == [4, 7]
+
+
 def test_a_first_cycle_that_is_under_way_loses_nothing(store, versions):
     versions(store, 1)
     half = store.remember("half", Artifact(kind="x", files=(store.put_bytes(b"h", name="h"),)))
@@ -223,3 +243,20 @@ def test_work_of_no_version_goes_by_its_last_use(store):
 def test_settings_are_checked(settings):
     with pytest.raises(InputError, match=rf"gc\.{next(iter(settings))} is"):
         Keeping(**settings)
+
+
+def test_a_pin_that_comes_too_late_is_taken_back(store, versions, monkeypatch):
+    versions(store, 4)
+    write, done = store.place.write, []
+
+    def meanwhile(name: str, content: bytes) -> None:
+        if name == "PIN" and not done:
+            done.append(1)
+            collect(Store(store.root), Keeping(keep=1))
+        write(name, content)
+
+    monkeypatch.setattr(store.place, "write", meanwhile)
+    with pytest.raises(InputError, match="no version 1 in"):
+        pin(store, 1)
+    assert pinned(store) == 0
+    assert served(store).number == 4

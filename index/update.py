@@ -35,7 +35,7 @@ The measurement's own noise, 1,000 queries of 10 neighbours at a recall of 0.98,
 """
 
 
-FLAT_HELD = 100
+FLAT_HELD = 20
 """Items that measure an index that looks at every whole vector, and can only be exact."""
 
 

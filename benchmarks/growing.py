@@ -178,10 +178,10 @@ def main() -> None:
     parser.add_argument("--lists", type=int, default=50_000)
     given = parser.parse_args()
     faiss.omp_set_num_threads(1)
-    if given.lists:
-        following(given.lists)
     if given.items:
         costs(given.items)
+    if given.lists:
+        following(given.lists)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     TORTURE_FAULTS=120 python -m benchmarks.torture_faults      needs a C compiler
 
 A small library laid over the C library (torture_shim.c) counts the calls of a cycle on files of
-its folder (create, write, fsync, rename, link, mkdir; Arrow's, FAISS's and numpy's own as well)
-and lets one of them fail: once with EIO, or from there on with ENOSPC or EDQUOT.
+its folder (create, write, fsync, rename, link, mkdir, those of Arrow, FAISS and numpy too) and lets
+one of them fail: once with EIO, or from there on with ENOSPC or EDQUOT.
 """
 
 import ctypes

@@ -50,7 +50,7 @@ class Study:
     def ask(self, key: Any, make: Callable[[Callable[[int, int], None]], Any]) -> Work:
         """The work of that key, begun if it is new. `make` is given a function to tell progress.
 
-        One that failed is told once and forgotten.
+        One that failed is told and forgotten: who asks again has it tried again.
         """
         with self._lock:
             work = self._found.get(key)

@@ -48,10 +48,15 @@ class Study:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def ask(self, key: Any, make: Callable[[Callable[[int, int], None]], Any]) -> Work:
-        """The work of that key, begun if it is new. `make` is given a function to tell progress."""
+        """The work of that key, begun if it is new. `make` is given a function to tell progress.
+
+        One that failed is told and forgotten: who asks again has it tried again.
+        """
         with self._lock:
             work = self._found.get(key)
-            if work is None or work.failed:
+            if work is not None and work.failed:
+                del self._found[key]  # told now; who asks again has it tried again
+            if work is None:
                 work = self._found[key] = Work()
                 # A version that is served no more is not worth finishing.
                 while len(self._found) > KEPT:

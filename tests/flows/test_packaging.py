@@ -30,6 +30,8 @@ def test_the_wheel_holds_the_five_packages_whole(wheel):
         for path in (ROOT / package).rglob("*.py"):
             assert str(path.relative_to(ROOT)) in names
     assert "flows/templates/report.html.j2" in names
+    for path in (ROOT / "flows/serving/page").iterdir():
+        assert str(path.relative_to(ROOT)) in names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == PACKAGES
 
 

@@ -1,5 +1,6 @@
 """The HTTP server: answers beside the snapshot's own, limits, refusals, and changes of version."""
 
+import csv
 import dataclasses
 import io
 import json
@@ -21,6 +22,8 @@ from flows.mined import Mined, TripletQuery
 from flows.serving.app import make_app
 from flows.serving.limits import Limits
 from flows.snapshot import Filter, Snapshot, Wish
+from flows.suspects import find_suspects
+from mining.suspects import SuspectConfig
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +238,101 @@ def test_nothing_is_loaded_from_elsewhere(client):
     assert "default-src 'self'" in client.get("/health").headers["content-security-policy"]
 
 
+def test_items_by_id(client, snapshot):
+    found = good(client.get("/items", params={"id": [500, 3, 10**9, 3]}))
+    assert [one["id"] for one in found["items"]] == [3, 500]
+    split = SPLITS[snapshot.known.splits[np.searchsorted(snapshot.known.ids, 3)]]
+    other = next(name for name in SPLITS if name != split)
+    assert good(client.get("/items", params={"id": 3, "split": other}))["total"] == 0
+
+
+def suspects(client, **params):
+    until = time.monotonic() + 30
+    while (found := good(client.get("/suspects", params=params)))["state"] == "working":
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return found
+
+
+def test_suspects_are_those_of_the_command(client, snapshot):
+    wanted = find_suspects(snapshot, SuspectConfig(margin=0.1), lambda *_: None).suspects
+    found = suspects(client, margin=0.1, limit=100)
+    assert found["total"] == len(wanted) > 0
+    rows = list(wanted.head(100).itertuples(index=False))
+    assert [one["item"]["id"] for one in found["suspects"]] == [row.id for row in rows]
+    assert [one["suspected_label"] for one in found["suspects"]] == [
+        row.suspected_label for row in rows
+    ]
+    assert sum(found["counts"].values()) == found["total"]
+    page = suspects(client, margin=0.1, offset=2, limit=3)
+    assert page["suspects"] == found["suspects"][2:5]
+    label = rows[0].label
+    fits = (wanted["label"] == label) | (wanted["suspected_label"] == label)
+    assert suspects(client, margin=0.1, label=label)["total"] == fits.sum()
+    assert suspects(client, margin=4, reason="mislabelled")["total"] == 0
+
+
+def test_a_search_for_suspects_holds_nothing_up_and_ends_with_the_server(store, monkeypatch):
+    import flows.serving.suspect_routes as routes
+
+    calls, seen = [], threading.Event()
+
+    def endless(snapshot, _config, told):
+        calls.append(snapshot)
+        while True:
+            told(1, 2)
+            seen.set()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(routes, "find_suspects", endless)
+    with TestClient(make_app(store)) as client:
+        assert good(client.get("/suspects"))["state"] == "working"
+        assert seen.wait(10)
+        assert good(client.get("/suspects"))["done"] == 1
+        good(client.get("/search", params={"id": 3}))
+    assert len(calls) == 1
+
+
+def test_a_failed_search_for_suspects_is_told_and_tried_again(store, monkeypatch, capsys):
+    import flows.serving.suspect_routes as routes
+
+    def broken(*_):
+        raise ValueError("no")
+
+    monkeypatch.setattr(routes, "find_suspects", broken)
+    with TestClient(make_app(store)) as client:
+        until = time.monotonic() + 10
+        while (answer := client.get("/suspects")).status_code == 200:
+            assert time.monotonic() < until
+        assert answer.status_code == 503
+        monkeypatch.undo()
+        client.get("/suspects")  # one that failed before it was asked for again is told twice
+        assert suspects(client)["state"] == "done"
+    assert "ValueError: no" in capsys.readouterr().err
+
+
+def test_more_items_than_may_be_are_not_searched_for_suspects(client, monkeypatch):
+    import flows.serving.suspect_routes as routes
+
+    monkeypatch.setattr(routes, "MOST", 10)
+    assert client.get("/suspects").status_code == 422
+
+
+def test_triplets_as_csv(client, store, monkeypatch):
+    import flows.serving.triplet_routes as routes
+
+    mined = Mined(store, store.current())
+    query = TripletQuery(round=0, kinds=("hard",), sort="d_an", limit=700)
+    wanted = mined.page(query)
+    monkeypatch.setattr(routes, "MAX_LIMIT", 300)
+    monkeypatch.setattr(routes, "EXPORTED", 600)
+    answer = client.get("/triplets.csv", params={"round": 0, "kind": "hard", "sort": "d_an"})
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(rows) == 600
+    assert [int(row["negative_id"]) for row in rows] == [row["negative_id"] for row in wanted[:600]]
+    assert [row["anchor_label"] for row in rows] == [row["anchor_label"] for row in wanted[:600]]
+
+
 # Refusals -------------------------------------------------------------------------------------
 
 MARK = "ZQ9X"
@@ -286,6 +384,11 @@ MARK = "ZQ9X"
         ("GET", "/rounds/2", {}, 404),
         ("GET", "/compare?first=0&second=9", {}, 404),
         ("GET", "/map?items=0", {}, 422),
+        ("GET", "/suspects?margin=nan", {}, 422),
+        ("GET", f"/suspects?reason={MARK}", {}, 422),
+        ("GET", "/triplets.csv?round=7", {}, 404),
+        ("GET", f"/triplets.csv?sort={MARK}", {}, 422),
+        ("GET", f"/items?id={MARK}", {}, 422),
         ("DELETE", "/search", {}, 405),
     ],
 )

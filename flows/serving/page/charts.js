@@ -66,7 +66,7 @@ export function lines(title, said, series, { y, log, yTick, whole } = {}) {
       svg("polyline", { class: `line l${place}`, points: points.map(([a, b]) => `${px(f(a))},${py(b)}`).join(" ") }),
       points.map(([a, b]) => svg("circle", { class: `point l${place}`, cx: px(f(a)), cy: py(b), r: 3 }, svg("title", {}, `${name} at ${a}: ${num(b, 4)}`))),
     ]), { yTick, whole });
-  figure.append(h("p", { class: "legend" }, Object.keys(series).map((name, place) => [h("i", { class: `key l${place}` }), `${name} `])));
+  figure.append(h("p", { class: "legend" }, Object.keys(series).map((name, place) => h("span", {}, h("i", { class: `key l${place}` }), ` ${name}`))));
   return figure;
 }
 
@@ -81,5 +81,5 @@ export function shares(kinds) {
         return bar;
       })),
     h("p", { class: "legend" }, Object.entries(kinds).filter(([, n]) => n).map(([kind, n]) =>
-      [h("i", { class: `key ${kind}` }), `${KINDS[kind]} ${percent(n / total)} (${count(n)}) `])));
+      h("span", {}, h("i", { class: `key ${kind}` }), ` ${KINDS[kind]} ${percent(n / total)} (${count(n)})`))));
 }

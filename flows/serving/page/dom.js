@@ -25,14 +25,15 @@ export function fill(node, ...children) {
   return filled(node, null, children);
 }
 
+const minus = (text) => text.replace("-", "−");
 const groups = new Intl.NumberFormat("en");
 export const count = (n) => (n === null || n === undefined ? "–" : groups.format(n));
 export const num = (x, digits = 3) =>
-  x === null || x === undefined || !Number.isFinite(x) ? "–" : x.toFixed(digits);
+  x === null || x === undefined || !Number.isFinite(x) ? "–" : minus(x.toFixed(digits));
 export const signed = (x, digits = 3) =>
   x === null || x === undefined ? "–" : (x > 0 ? "+" : x < 0 ? "−" : "±") + Math.abs(x).toFixed(digits);
 export const percent = (x, digits = 1) =>
-  x === null || x === undefined ? "–" : `${(100 * x).toFixed(digits)} %`;
+  x === null || x === undefined ? "–" : minus(`${(100 * x).toFixed(digits)} %`);
 export const many = (n, one, more = `${one}s`) => `${count(n)} ${n === 1 ? one : more}`;
 
 export function bytes(n) {

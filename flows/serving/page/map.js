@@ -22,7 +22,7 @@ export async function map(place, params) {
       choice("by", "Colour", by, [["label", "by label"], ["split", "by split"]], set("by")),
       choice("items", "Items", sample, [[500, "500"], [2000, "2,000"], [5000, "5,000"]], set("items")), reset)),
     h("p", { class: "soft" }, `${count(data.ids.length)} random items on the embedding's two widest directions, which show ${percent(data.explained)} of its variance. Drag, scroll or pinch; click a point to search from it.`),
-    by === "split" && h("p", { class: "legend" }, Object.keys(SPLIT_HUES).map((name) => [h("i", { class: `key ${name}` }), `${name} `])),
+    by === "split" && h("p", { class: "legend" }, Object.keys(SPLIT_HUES).map((name) => h("span", {}, h("i", { class: `key ${name}` }), ` ${name}`))),
     h("div", { class: "planebox" }, canvas, tip));
   const plane = new Plane(canvas, tip, data, by, Number(params.get("id") || -1));
   reset.addEventListener("click", () => plane.whole());

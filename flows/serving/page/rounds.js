@@ -60,7 +60,7 @@ async function studied(study) {
       histogram("d_ap", "anchor to positive", study.histograms.d_ap), histogram("d_an", "anchor to negative", study.histograms.d_an),
       histogram("d_an − d_ap", "the margin left", study.histograms.margin)),
     h("div", { class: "halves" },
-      h("section", {}, h("h2", {}, "Classes held apart most often"), study.confused.length ? confused(study) : h("p", { class: "soft" }, "None.")),
+      h("section", {}, h("h2", {}, "Classes held apart most often"), study.confused.length ? h("div", { class: "scroll" }, confused(study)) : h("p", { class: "soft" }, "None.")),
       h("section", {}, h("h2", {}, "Hub negatives"), h("p", { class: "soft" }, "Items that most often serve as the negative."),
         h("div", { class: isText() ? "tiles wide" : "tiles" }, study.hubs.map((hub) =>
           tile({ label: hub.label, ...(items.get(hub.id) || {}), id: hub.id, split: null },

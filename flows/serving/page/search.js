@@ -46,7 +46,7 @@ function asking(params, walk) {
   field.addEventListener("input", () => field.setCustomValidity(""));
   return h("section", { class: "card", "aria-label": "Query" },
     isPicture() && dropZone(walk),
-    h("form", { class: "line", role: "search", onsubmit: send }, field, h("button", { class: "main", type: "submit" }, "Search")),
+    h("form", { class: isText() ? "line long" : "line", role: "search", onsubmit: send }, field, h("button", { class: "main", type: "submit" }, "Search")),
     h("div", { class: "line" },
       h("button", { type: "button", id: "random", onclick: () => random(walk) }, "A random item"),
       isPicture() && h("button", { type: "button", onclick: () => drawing(known.index, (blob) => uploaded(blob, walk)) }, "Draw one")));
@@ -87,13 +87,14 @@ function dropZone(walk) {
 function filters(params) {
   const set = (name) => (value) => go("search", changed(params, { [name]: value }));
   const on = (name) => (value) => set(name)(value ? 1 : null);
-  return h("section", { class: "card filters", "aria-label": "Filters" },
+  const used = ["label", "split", "group", "k", "recall", "distinct"].some((name) => params.has(name));
+  return h("details", { class: "card", open: used || innerWidth > 900 }, h("summary", {}, "Filters"), h("div", { class: "filters" },
     labelField("label", "Label", params.get("label"), set("label")),
     choice("split", "Split", params.get("split"), SPLITS, set("split")),
     text("group", "Group", params.get("group"), set("group")),
     number("k", "Neighbours", params.get("k") || 24, { min: 1, max: 500, step: 1 }, set("k")),
     number("recall", "Recall", params.get("recall"), { min: 0.01, max: 1, step: 0.01, placeholder: "index's" }, set("recall")),
-    flag("distinct", "No exact duplicates", params.has("distinct"), on("distinct")));
+    flag("distinct", "No exact duplicates", params.has("distinct"), on("distinct"))));
 }
 
 // Answers -------------------------------------------------------------------------------------

@@ -44,6 +44,9 @@ NAMES = (
     "order", "sort", "anchor", "positive", "negative", "column", "bins", "random", "seed", "q",
     "size",
 )  # fmt: skip
+PATIENCE = 0.3
+"""Seconds for an answer through the socket before our side is closed."""
+
 METHODS = ("GET", "GET", "GET", "POST", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "BREW", "get")
 
 
@@ -273,8 +276,13 @@ def _exchange(port: int, raw: bytes) -> str:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as link:
         try:
             link.sendall(raw)
-            link.shutdown(socket.SHUT_WR)
-            head = link.recv(64)
+            link.settimeout(PATIENCE)
+            try:
+                head = link.recv(64)
+            except TimeoutError:  # it waits for the rest of a request that was cut off
+                link.settimeout(10)
+                link.shutdown(socket.SHUT_WR)
+                head = link.recv(64)
         except (ConnectionError, TimeoutError) as error:
             return type(error).__name__
     parts = head.split(b" ")

@@ -414,8 +414,10 @@ def load_npy(path: Path, *, mapped: bool) -> np.ndarray:
     """The one array in an .npy file; never unpickles."""
     try:
         found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: {first_line(error)}") from None
+    except MemoryError:
+        raise InputError(f"{path}: its header asks for more than there is memory for") from None
+    except Exception as error:  # noqa: BLE001 - a damaged header passes through Python's own parser
+        raise InputError(f"{path}: not a readable .npy file ({first_line(error)})") from None
     if not isinstance(found, np.ndarray):
         found.close()
         raise InputError(f"{path} holds several arrays, not one")

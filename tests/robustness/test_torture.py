@@ -9,9 +9,6 @@ import pytest
 
 SHORT = {
     "kills": {"TORTURE_KILLS": "4", "TORTURE_COMMAND_KILLS": "0"},
-    "faults": {"TORTURE_FAULTS": "6"},
-    "fuzz": {"TORTURE_FILES": "210"},
-    "http": {"TORTURE_REQUESTS": "600", "TORTURE_SOCKET_REQUESTS": "60"},
 }
 
 

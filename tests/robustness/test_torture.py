@@ -9,6 +9,8 @@ import pytest
 
 SHORT = {
     "kills": {"TORTURE_KILLS": "4", "TORTURE_COMMAND_KILLS": "0"},
+    "faults": {"TORTURE_FAULTS": "9"},
+    "fuzz": {"TORTURE_FILES": "350"},
 }
 
 

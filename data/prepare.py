@@ -348,10 +348,13 @@ def items_table(
 
 
 def content_hash(content: bytes | str | Path | np.ndarray) -> str:
-    """BLAKE2b-128 of one item's content; of a picture's file, not its name."""
+    """BLAKE2b-128 of one item's content; of a picture's file, not its name. Raises OSError."""
     if isinstance(content, Path):
-        raw = content.read_bytes()
-    elif isinstance(content, str):
+        if not content.is_file():
+            raise OSError(f"{content} is no file")  # a device may have no end
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    if isinstance(content, str):
         raw = content.encode()
     else:
         raw = content if isinstance(content, bytes) else content.tobytes()

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
+from data.errors import InputError
 from data.store import Artifact, Store, Version, digest, made
 from data.views import lay_out, view
 from flows import stages
@@ -31,6 +32,8 @@ from flows.train_job import check_training, train, training_record
 from train.health import RoundStoppedError
 
 Call = Callable[..., Artifact]
+COLLAPSED = 1e-6
+"""Of the mean squared distance of two items, which float32 rounding alone moves by about 1e-7."""
 
 
 def call_plain(stage: Callable[..., Artifact], *args: Any) -> Artifact:
@@ -89,6 +92,7 @@ def run_cycle(
         before = embeddings
         index = call(build, run, embeddings, None if number else base)
         rows[f"metrics/round={number}"] = call(stages.evaluate, run, embeddings, items)
+        _check_spread(rows[f"metrics/round={number}"])
         artifacts = {
             "items": items,
             "inputs": inputs,
@@ -110,6 +114,15 @@ def run_cycle(
                 raise _stopped(run, version, error) from None
             rows[f"training/round={number}"] = training_record(checkpoint)
     return version
+
+
+def _check_spread(metrics: Artifact) -> None:
+    """Refuse to publish what nothing can be searched or mined in."""
+    if metrics.card["spread"] < COLLAPSED:
+        raise InputError(
+            "the encoder gives all items nearly the same embedding (their mean squared distance is"
+            f" {metrics.card['spread']:.1e}): change [encoder]; what is served stays"
+        )
 
 
 def _why(run: Run, base: Version | None, decision: Decision | None) -> dict[str, Artifact]:

@@ -11,6 +11,7 @@ from data.inputs import Inputs
 from data.types import Float32, Int64
 
 Rows = range | Int64
+SHORTEST = 1e-3  # of what was scaled to length 1: less is 0, which no scaling helps
 
 
 def embed_rows(
@@ -32,6 +33,11 @@ def embed_rows(
             if not torch.isfinite(vectors).all():
                 raise InputError(
                     f"the encoder gives non-finite embeddings in rows {rows[start]}..."
+                )
+            if (vectors.norm(dim=1) < SHORTEST).any():
+                raise InputError(
+                    f"the encoder gives embeddings of length 0 in rows {rows[start]}...: nothing is"
+                    " near to them or far from them"
                 )
             parts.append(vectors.cpu().numpy())
     return np.concatenate(parts)

@@ -90,6 +90,14 @@ def test_no_gradient_is_kept(inputs):
     assert encoder.graph == [False, False]
 
 
+def test_refuses_an_embedding_of_zeros(tmp_path):
+    vectors = np.ones((90, 4), np.float32)
+    vectors[41] = 0
+    np.save(tmp_path / "vectors.npy", vectors)
+    with pytest.raises(InputError, match=r"embeddings of length 0 in rows 40"):
+        embed_rows(torch.nn.Identity(), Inputs([tmp_path / "vectors.npy"]), range(90), 20)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_refuses_a_number_that_is_not_finite(tmp_path, bad):
     vectors = np.ones((90, 4), np.float32)

@@ -16,7 +16,7 @@ from data import schemas
 from data.changes import Compared, Earlier, Hashes, numbers, shards_of
 from data.errors import InputError
 from data.inputs import Inputs, Transform
-from data.prepare import Catalogue, Progress, Staged, items_table
+from data.prepare import Catalogue, Progress, Staged, items_table, texts
 from data.sources import Source
 from data.store import FileRef, Store
 from data.types import Float32, Int64
@@ -57,7 +57,7 @@ class Numbered:
 
 def by_content(source: Source, hashes: Hashes, earlier: Earlier) -> tuple[Numbered, Hashes]:
     """A source without ids as one with those of the earlier items, and the hashes in its order."""
-    labels = source.metadata()["label"].cast(pa.string()).to_pylist()
+    labels = texts(source.metadata(), "label", "data.source").to_pylist()
     view = Numbered(source, numbers(labels, hashes, earlier))
     return view, hashes[view.order]
 

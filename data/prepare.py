@@ -68,9 +68,9 @@ def catalogue(source: Source, config: DataConfig) -> Catalogue:
     if not len(table):
         raise InputError(f"data.source: {config.source} holds no items")
     ids = _ids(table, source.where)
-    labels, codes = _labels(_texts(table, "label", config.source), table, source.where)
+    labels, codes = _labels(texts(table, "label", config.source), table, source.where)
     if "split" in table.column_names:
-        splits = _named_splits(_texts(table, "split", config.source), source.where)
+        splits = _named_splits(texts(table, "split", config.source), source.where)
         splits = _with_val(splits, labels, codes, config)
     elif config.val_from_train:
         raise InputError(
@@ -83,7 +83,7 @@ def catalogue(source: Source, config: DataConfig) -> Catalogue:
         label_codes=codes,
         labels=labels,
         splits=splits,
-        groups=_texts(table, "group", config.source) if "group" in table.column_names else None,
+        groups=texts(table, "group", config.source) if "group" in table.column_names else None,
     )
     _check_task(found, config.source)
     return found
@@ -236,7 +236,7 @@ def _ids(table: pa.Table, where: Callable[[int], str]) -> Int64:
     return ids
 
 
-def _texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
+def texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
     """A column as text; numbers and dates have one."""
     column = table[name]
     try:

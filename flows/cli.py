@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 INTERRUPTED = 130
+LONGEST_LINE = 1000
 LONGEST = timedelta(days=3650)
 
 app = typer.Typer(
@@ -312,6 +313,8 @@ def _interrupted() -> None:
 
 
 def _fail(message: str, code: int) -> None:
+    if len(message) > LONGEST_LINE:  # a cell of the data may be a book
+        message = f"{message[: LONGEST_LINE - 200]} ... {message[-200:]}"
     sys.stderr.write(f"remine: {message}\n")
     sys.stderr.flush()
     os._exit(code) if code == INTERRUPTED else sys.exit(code)

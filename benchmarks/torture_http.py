@@ -64,9 +64,7 @@ def main() -> None:
         direct = number("TORTURE_REQUESTS", 100_000)
         raw = number("TORTURE_SOCKET_REQUESTS", 3_000)
         told = folder / "told"
-        ended = Child(lambda: asyncio.run(_all(place / "store", direct, raw, seed, told))).end(7200)
-        if ended.crashed or ended.code:
-            raise AssertionError(ended.text[-5000:])
+        asyncio.run(_all(place / "store", direct, raw, seed, told))
         if tree_of(place / "store") != before:
             raise AssertionError("stored files changed")
     counts = json.loads(told.read_text())

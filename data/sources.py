@@ -87,9 +87,11 @@ class TableSource:
         self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         try:
             self.dataset = _dataset(self.files, columns.get("id", "id"))
+            self.columns = self._columns(path, columns)
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: a column's name is no UTF-8") from None
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: {first_line(error)}") from None
-        self.columns = self._columns(path, columns)
         found = [c for c in ("image", "path", "text", "vector") if c in self.columns]
         if len(found) != 1:
             raise InputError(

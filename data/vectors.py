@@ -64,10 +64,11 @@ def vector_shape(path: Path) -> tuple[int, int]:
         return int(n), int(d)
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+        names = file.schema_arrow.names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {first_line(error)}") from None
-    if "vector" not in file.schema_arrow.names:
-        raise InputError(f"{path} has no column 'vector'; it has {file.schema_arrow.names}")
+    if "vector" not in names:
+        raise InputError(f"{path} has no column 'vector'; it has {names}")
     _check_lists(path, file.schema_arrow.field("vector").type)
     first = next(file.iter_batches(1, columns=["vector"]), None)
     return file.metadata.num_rows, len(first["vector"][0]) if first else 0
@@ -79,7 +80,8 @@ def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
         raise InputError(f"{path} does not exist")
     try:
         table = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        _ = table.column_names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {first_line(error)}") from None
     for name in columns:
         if name not in table.column_names:
@@ -90,7 +92,8 @@ def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
 def _read_parquet(path: Path, *, labelled: bool) -> tuple[Int64, Float32, Sequence[object] | None]:
     try:
         table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
+        _ = table.column_names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {first_line(error)}") from None
     for name in ("vector", "label") if labelled else ("vector",):
         if name not in table.column_names:

@@ -6,7 +6,7 @@ The pin is one small file beside CURRENT; what is published never changes.
 from contextlib import suppress
 
 from data.errors import InputError, StoreError
-from data.store import Store, Version
+from data.store import Store, Version, digest
 
 NAME = "PIN"
 
@@ -14,7 +14,7 @@ NAME = "PIN"
 def pin(store: Store, number: int) -> Version:
     """Serve version `number` until it is unpinned; returns it."""
     store.version(number)
-    store.place.write(NAME, f"{number}\n".encode())
+    store.place.write(NAME, line(number))
     try:
         return store.version(number)  # a collection reads the pin after it retires a version
     except InputError:
@@ -30,11 +30,17 @@ def unpin(store: Store) -> None:
 def pinned(store: Store) -> int:
     """The pinned version's number, 0 where none is pinned."""
     with suppress(FileNotFoundError):
-        text = store.place.read(NAME).decode(errors="replace").strip()
-        if not (text.isascii() and text.isdigit() and int(text)):
+        content = store.place.read(NAME)
+        text = content.decode(errors="replace").partition(" ")[0]
+        if not (text.isascii() and text.isdigit() and len(text) < 19) or content != line(int(text)):
             raise StoreError(f"{store.address}/{NAME} names no version; remove it")
         return int(text)
     return 0
+
+
+def line(number: int) -> bytes:
+    """What the file holds: the number, and enough of its hash to tell a damaged one."""
+    return f"{number} {digest(number)[:16]}\n".encode()
 
 
 def served(store: Store) -> Version | None:

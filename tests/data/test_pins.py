@@ -40,7 +40,20 @@ def test_a_version_that_is_not_there_cannot_be_pinned(store):
     assert served(store).number == 3
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "0", "²"])
+def test_no_byte_of_a_pin_can_change_unseen(store):
+    pin(store, 2)
+    path = store.root / "PIN"
+    content = path.read_bytes()
+    for place in range(len(content)):
+        for other in (content[place] ^ 1, content[place] ^ 16, ord("1")):
+            damaged = content[:place] + bytes([other]) + content[place + 1 :]
+            path.write_bytes(damaged)
+            if damaged != content:
+                with pytest.raises(StoreError, match="PIN names no version"):
+                    served(store)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "0", "²", "2", "2\n"])
 def test_a_damaged_pin_is_named(store, text):
     (store.root / "PIN").write_text(text)
     with pytest.raises(StoreError, match="PIN names no version"):

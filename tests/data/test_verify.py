@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from data import pins
 from data.errors import InputError
 from data.history import history
 from data.store import Store
@@ -91,7 +92,7 @@ def test_what_harms_nobody_is_told_apart(store):
     (store.root / "tmp/half").touch()
     store.put_bytes(b"of no one", name="x")
     (store.root / "CURRENT").write_text("1\n")
-    (store.root / "PIN").write_text("9\n")
+    (store.root / "PIN").write_bytes(pins.line(9))
     found = verified(store)
     assert not found.damaged
     assert [note.split(":")[0] for note in found.notes] == [

@@ -38,12 +38,11 @@ from mining.found import Found
 from mining.hubs import hub_limits, under_limits
 from mining.inputs import check_seed, id_pairs, make_problem
 from mining.pairs import Pairs, hashes
+from mining.policy import unit_anchors
 from mining.problem import Problem, Rows
 from mining.scan import scan
 from mining.stats import MiningStats
 from mining.windows import EVERYTHING, Answer, Plan, answer, ask, guard
-
-BLOCK = 262_144
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +122,9 @@ def mine_problem(
         setup, engine = prepare(problem, config, seed, index)
     del problem  # the engine may hold a copy in its own order; `mine` holds none
     parts, stats = [], MiningStats()
-    for start in range(0, max(1, len(engine.problem)), BLOCK):
-        block = slice(start, min(start + BLOCK, len(engine.problem)))
+    size = unit_anchors(setup.engine, config)
+    for start in range(0, max(1, len(engine.problem)), size):
+        block = slice(start, min(start + size, len(engine.problem)))
         triplets, counted = mine_block(engine, block, config, seed, phases)
         parts.append(triplets)
         stats += counted

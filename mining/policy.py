@@ -22,7 +22,8 @@ from mining.sizes import gallery_size, held_gb
 EXACT_LIMIT = 100_000
 # The more anchors, the more of them meet in each list: at 1,000,000 items the search by lists took
 # 38 s with units of 65,536, 26 s with 131,072, 18 s with 262,144.
-UNITS = {"exact": 16_384, "faiss": 16_384, "approximate": 262_144}
+UNITS = {"exact": 32_768, "faiss": 32_768, "approximate": 262_144}
+HELD_ANSWERS, LEAST_UNIT = 4_000_000, 1024  # 20 bytes each, and triplets of about 50
 # Where there is a GPU, which lists do not use. Not measured: no GPU was at hand.
 DEVICE_LIMIT = 2_000_000
 CPUINFO = Path("/proc/cpuinfo")
@@ -102,8 +103,14 @@ def choose(n: int, d: int, config: MiningConfig) -> Choice:
 
 
 def unit_anchors(engine: str, config: MiningConfig) -> int:
-    """Anchors in a unit of work: a few seconds of it, or what is lost by a kill."""
-    return config.unit_anchors or UNITS[engine]
+    """Anchors in a unit of work: what is lost by a kill, and what is held at once."""
+    if config.unit_anchors:
+        return config.unit_anchors
+    depth = config.per_pair + config.skip_ranks
+    if "rank_band" in config.negatives:
+        depth = max(depth, config.band[1])
+    answers = max(1, sum(windows_of(config)) * depth)  # an anchor
+    return max(LEAST_UNIT, min(UNITS[engine], HELD_ANSWERS // answers))
 
 
 # The forecast's factors, fitted to 100,000, 300,000 and 1,000,000 items of benchmarks/vectors.py at

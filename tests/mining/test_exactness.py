@@ -71,7 +71,7 @@ def test_threads_do_not_matter(problem, wanted, as_bytes, monkeypatch, threads, 
 
 @pytest.mark.parametrize("block", [9, 64, 222])
 def test_blocks_of_anchors_do_not_matter(problem, wanted, as_bytes, monkeypatch, block):
-    monkeypatch.setattr(mining.miner, "BLOCK", block)
+    monkeypatch.setattr(mining.miner, "unit_anchors", lambda *_: block)
     assert as_bytes(mine_problem(problem, CONFIG).triplets) == wanted
 
 

@@ -12,7 +12,15 @@ import mining.policy
 from data.errors import InputError
 from mining import MiningConfig, mine
 from mining.config import NEGATIVES, POSITIVES
-from mining.policy import EXACT_LIMIT, accelerator, choose, expect, fast_half, windows_of
+from mining.policy import (
+    EXACT_LIMIT,
+    accelerator,
+    choose,
+    expect,
+    fast_half,
+    unit_anchors,
+    windows_of,
+)
 from mining.problem import by_pairs
 
 AUTO = MiningConfig()
@@ -361,3 +369,19 @@ def test_nothing_is_timed_when_mining_is_decided(monkeypatch, clustered):
         mine(*clustered(300), config=MiningConfig(engine=engine))
     with pytest.raises(AssertionError):
         mining.policy.product_rate()
+
+
+def test_a_unit_of_work_holds_a_bounded_number_of_answers():
+    lists = {"engine": "approximate"}
+    assert unit_anchors("approximate", MiningConfig(**lists)) == 262_144
+    assert unit_anchors("approximate", MiningConfig(unit_anchors=99)) == 99
+    for config in (
+        MiningConfig(negatives=("semi_hard", "rank_band"), band=(10, 500)),
+        MiningConfig(per_pair=100, max_positives=30),
+        MiningConfig(negatives=("hard",), skip_ranks=1000),
+    ):
+        depth = max(config.per_pair + config.skip_ranks, config.band[1])
+        windows = sum(windows_of(config))
+        size = unit_anchors("approximate", config)
+        assert size * windows * depth <= 4_000_000 or size == 1024
+        assert size >= 1024

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.torture_kit import (
@@ -32,6 +33,7 @@ from data import schemas
 from data.store import Store
 
 EVERY = 10
+CLASSES, EACH = 24, 8
 PATIENCE = 180
 
 
@@ -41,7 +43,8 @@ def main() -> None:
     intervals = number("TORTURE_INTERVALS", 10)
     with workshop() as folder:
         items = folder / "items.parquet"
-        write_items(items)
+        write_items(folder / "whole.parquet", classes=CLASSES + intervals)
+        _grow(folder / "whole.parquet", items, CLASSES)
         place = new_place(folder / "place", items).parent
         port = _free_port()
         schedule = _start(place, port)
@@ -59,8 +62,7 @@ def _live(place: Path, port: int, schedule: subprocess.Popen[bytes], intervals: 
     killed = restarted = 0
     start = cycles = 0
     for interval in range(intervals):
-        write_items(place / "new.parquet", classes=24 + interval, seed=0)
-        (place / "new.parquet").replace(place / "items.parquet")
+        _grow(place.parent / "whole.parquet", place / "items.parquet", CLASSES + interval)
         if interval == intervals // 3:
             _until(lambda now=schedule: _cycle_of(now) is not None)
             time.sleep(3)
@@ -85,15 +87,26 @@ def _live(place: Path, port: int, schedule: subprocess.Popen[bytes], intervals: 
     ]
 
 
+def _grow(whole: Path, items: Path, classes: int) -> None:
+    """The items of the first so many classes, with ids, in the place of those before."""
+    table = pq.read_table(whole)
+    table = table.append_column("id", pa.array(range(len(table)))).slice(0, EACH * classes)
+    new = items.with_name("new.parquet")
+    pq.write_table(table, new)
+    new.replace(items)
+
+
 def _verdict(place: Path) -> tuple[str, str]:
-    """The newest finished version against the items of one of the last two files."""
+    """The newest finished version against the items of the last file."""
     store = Store(place / "store")
     version = next(v for v in store.versions() if v.finished)
     wanted = len(pq.read_table(place / "items.parquet"))
     vectors = schemas.read_embeddings(store.paths(version.artifacts["embeddings"]))
     index = version.artifacts["index"]
     if index.files[0].rows != wanted or not np.array_equal(vectors.ids, np.arange(wanted)):
-        raise AssertionError(f"the index holds {index.files[0].rows} of {wanted} items")
+        raise AssertionError(
+            f"of {wanted} items the index holds {index.files[0].rows}, the embeddings {vectors.ids}"
+        )
     if index.card["checkpoint"] != version.artifacts["checkpoint"].digest:
         raise AssertionError("the index is of another checkpoint")
     with store.lock():  # empties tmp, as the next cycle would

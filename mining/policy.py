@@ -22,7 +22,7 @@ from mining.sizes import gallery_size, held_gb
 EXACT_LIMIT = 100_000
 # The more anchors, the more of them meet in each list: at 1,000,000 items the search by lists took
 # 38 s with units of 65,536, 26 s with 131,072, 18 s with 262,144.
-UNITS = {"exact": 32_768, "faiss": 32_768, "approximate": 262_144}
+UNITS = {"exact": 16_384, "faiss": 16_384, "approximate": 262_144}
 HELD_ANSWERS, LEAST_UNIT = 4_000_000, 1024  # 20 bytes each, and triplets of about 50
 # Where there is a GPU, which lists do not use. Not measured: no GPU was at hand.
 DEVICE_LIMIT = 2_000_000

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from data.changes import Earlier, compare, content_hashes, numbers, rows_of, shards_of
 from data.config import DataConfig
+from data.errors import InputError
 from data.growth import Grown, by_content, recoded, regrouped
 from data.inputs import ImageTransform, vector_transform
-from data.prepare import Catalogue, catalogue, staging_folder
+from data.prepare import Catalogue, catalogue, content_hash, staging_folder
 from data.sources import open_source
 from data.store import Artifact
 
@@ -189,6 +190,20 @@ def test_a_table_of_vectors(tmp_path: Path, table: Callable[..., Path], lay_down
     assert after.labels == [labels[i] for i in kept]
     hashes = [hashlib.blake2b(v.tobytes(), digest_size=16).hexdigest() for v in vectors[kept]]
     assert after.table["content_hash"].to_pylist() == hashes
+
+
+def test_labels_that_are_no_text_are_refused_on_a_grown_source(tmp_path, table, lay_down, labels):
+    vectors = list(np.random.default_rng(0).standard_normal((24, 3)).astype(np.float32))
+    laid = lay_down(table(vector=vectors))
+    damaged = pa.array([b"\xff", *(label.encode() for label in labels[1:])], pa.binary())
+    with pytest.raises(InputError, match="label is binary that does not read as text"):
+        grow(laid, table(vector=vectors, label=damaged), tmp_path)
+
+
+@pytest.mark.parametrize("name", [".", "/dev/null"])
+def test_only_files_are_read_for_their_hash(name):
+    with pytest.raises(OSError, match="is no file"):
+        content_hash(Path(name))  # /dev/zero has no end
 
 
 def test_a_folder_of_pictures_one_renamed_one_painted_over(tmp_path, lay_down, picture, labels):

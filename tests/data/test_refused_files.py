@@ -17,6 +17,15 @@ def test_no_label_column(refused, table, labels):
     assert refused(path) == expected
 
 
+def test_column_whose_name_is_no_utf8(refused, table, labels):
+    path = table(text=labels, zzqq=labels)
+    pq.write_table(pq.read_table(path), path, store_schema=False)
+    content = path.read_bytes()
+    assert b"zzqq" in content
+    path.write_bytes(content.replace(b"zzqq", b"\xa0\xa1zq"))
+    assert refused(path) == f"{path}: a column's name is no UTF-8"
+
+
 def test_named_column_that_is_not_there(refused, table, labels):
     path = table(text=labels)
     message = refused(path, columns={"label": "kind"})

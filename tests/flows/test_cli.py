@@ -136,6 +136,13 @@ def test_bad_commands_are_one_line_exit_two_and_touch_nothing(remine, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_refusal_is_never_longer_than_people_read(remine, tmp_path):
+    done = remine("run", "--set", f"train.{'z' * 5000}=1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("remine: unknown key train.zzz")
+    assert 900 < len(done.stderr) < 1100
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

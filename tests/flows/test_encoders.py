@@ -43,6 +43,17 @@ class Net(nn.Module):
 def build():
     return Net()
 
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(12))
+
+    def forward(self, pictures):
+        return self.weight.expand(len(pictures), 12)
+
+def flat():
+    return Flat()
+
 def smaller():
     def transform(pictures):
         return np.stack([np.asarray(p.resize((8, 8)), np.float32)[None] / 255 for p in pictures])
@@ -166,6 +177,13 @@ def test_changed_code_starts_from_a_fresh_encoder(nets):
     assert start.artifacts["checkpoint"] != first.artifacts["checkpoint"]
     assert start.artifacts["checkpoint"].card["steps"] == 0
     assert second.artifacts["inputs"] == first.artifacts["inputs"]
+
+
+def test_an_encoder_that_tells_nothing_apart_is_never_published(nets):
+    store, sound = cycle(nets, "encoder.name=nets:build")
+    with pytest.raises(InputError, match="gives all items nearly the same embedding"):
+        cycle(nets, "encoder.name=nets:flat")
+    assert store.current().digest == sound.digest
 
 
 def test_a_network_of_ones_own_is_trained_whole_in_bfloat16_and_augmented(nets):

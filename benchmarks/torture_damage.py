@@ -32,7 +32,9 @@ from benchmarks.torture_kit import (
     workshop,
     write_items,
 )
+from data.errors import StoreError
 from data.pins import pin, unpin
+from data.records import unsealed
 from data.store import Store
 
 SEARCH = ("search", "--id", "3", "--json", "--version", "0")
@@ -194,12 +196,9 @@ def _look(victim: Path, seen: Counter[str]) -> None:
         seen["looked"] += 1
         seen["noticed"] += hashlib.sha256(victim.read_bytes()).hexdigest() != victim.stem
     elif victim.parent.name in ("receipts", "versions"):
-        from data.errors import StoreError
-        from data.store import _unsealed
-
         seen["looked"] += 1
         try:
-            _unsealed(victim)
+            unsealed(victim.read_bytes(), victim)
         except StoreError:
             seen["noticed"] += 1
 

@@ -242,11 +242,13 @@ def texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
     try:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        return column.cast(pa.string())
+        column = column.cast(pa.string())
+        column.validate(full=True)  # a file may say that any bytes are text
     except pa.ArrowException:  # a list, a struct, bytes that are not UTF-8
         raise InputError(
-            f"{source}: {name} is {column.type} that does not read as text; make it text"
+            f"{source}: {name} is {table[name].type} that does not read as text; make it UTF-8 text"
         ) from None
+    return column
 
 
 def _labels(

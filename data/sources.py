@@ -4,6 +4,7 @@ A source knows how to name a row in a message (`where`); what is wrong with a ro
 data.prepare.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -214,7 +215,11 @@ class TableSource:
             raise InputError(f"{named(row)}: {self.content} is missing")
         if self.content == "vector":
             return vector_rows(values, lambda row: named(start + row))
-        contents = values.to_pylist()
+        try:
+            contents = values.to_pylist()
+        except UnicodeDecodeError:
+            row = start + _no_text(values)
+            raise InputError(f"{named(row)}: {self.content} is no UTF-8") from None
         return [self.root / c for c in contents] if self.content == "path" else contents
 
     def _read(self, columns: list[str]) -> pa.Table:
@@ -255,6 +260,8 @@ class FolderSource:
         found = _pictures(folder)
         if not found:
             raise InputError(f"class {folder.name!r} is empty: no image in {folder}")
+        for path in found:
+            _check_utf8(path.relative_to(self.root))
         self.paths += found
         self.labels += [folder.name] * len(found)
         self.splits += [split] * len(found)
@@ -369,6 +376,16 @@ def _holds(kind: pa.DataType, content: str) -> bool:
     return bool(of.is_binary(kind) or of.is_large_binary(kind) or of.is_binary_view(kind))
 
 
+def _no_text(values: pa.ChunkedArray) -> int:
+    """The first row whose bytes are no UTF-8; one is."""
+    for row, value in enumerate(values):
+        try:
+            value.as_py()
+        except UnicodeDecodeError:
+            return row
+    raise IndexError(values)
+
+
 def _regrouped(arrays: Iterator[pa.Array], rows: int) -> Iterator[pa.ChunkedArray]:
     """`arrays` joined and cut again to `rows` each (Parquet hands out shorter batches)."""
     held: list[pa.Array] = []
@@ -410,6 +427,15 @@ def _folders(folder: Path) -> list[Path]:
 def _pictures(folder: Path) -> list[Path]:
     found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(p for p in found if not any(n[0] == "." for n in p.relative_to(folder).parts))
+
+
+def _check_utf8(path: Path) -> None:
+    """Refuse a file name that cannot be stored as text (Linux allows any bytes)."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise InputError(f"{shown}: its name is no UTF-8; rename it") from None
 
 
 def load_npy(path: Path, *, mapped: bool) -> np.ndarray:

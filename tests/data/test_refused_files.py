@@ -3,6 +3,9 @@
 The fixture `refused` checks the one line and the traces; here stands what the line must say.
 """
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,7 +65,36 @@ def test_who_is_who_that_is_no_text(refused, table, labels, column, value):
     path = table(**{column: [value] * N}, text=labels)
     message = refused(path)
     assert message.startswith(f"{path}: {column} is ")
-    assert message.endswith("that does not read as text; make it text")
+    assert message.endswith("that does not read as text; make it UTF-8 text")
+
+
+def bytes_as_text(row: int) -> pa.Array:
+    """A column that says it is text; `row` holds no UTF-8."""
+    names = [b"\xff" if i == row else f"{i % 3}".encode() for i in range(N)]
+    return pa.array(names, pa.binary()).cast(pa.string(), safe=False)
+
+
+@pytest.mark.parametrize("column", ["label", "split", "group"])
+def test_who_is_who_in_bytes_that_are_no_text(refused, table, labels, column):
+    path = table(**{column: bytes_as_text(5)}, text=labels)
+    message = refused(path)
+    assert message == f"{path}: {column} is string that does not read as text; make it UTF-8 text"
+
+
+@pytest.mark.parametrize("column", ["path", "text"])
+def test_contents_in_bytes_that_are_no_text(refused, table, column):
+    path = table(**{column: bytes_as_text(5)})
+    assert refused(path) == f"{path}: row 5: {column} is no UTF-8"
+
+
+@pytest.mark.parametrize("name", [b"\xff/0.png", b"a/\xff.png"])
+def test_picture_whose_name_is_no_utf8(refused, tmp_path, picture, name):
+    for folder in (b"pics/a/0.png", b"pics/" + name):
+        place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + folder))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(picture())
+    shown = name.decode(errors="backslashreplace")
+    assert refused("pics") == f"{shown}: its name is no UTF-8; rename it"
 
 
 def test_complex_labels(refused, tmp_path):

@@ -1,7 +1,9 @@
 """Growing data: only what is new is decoded and embedded, and nothing deleted stays behind."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,13 @@ from data.errors import InputError
 from data.inputs import Inputs
 from data.prepare import read_catalogue
 from data.store import Artifact, Store, Version
-from flows import embed_job
+from data.types import Embeddings
+from flows import embed_job, index_job
 from flows.config import load_config
 from flows.console import Console
 from flows.cycle import call_plain, prepared, run_cycle
 from flows.jobs import run_plain
+from flows.run import put_table
 from index.build import IndexCard
 from index.search import Searcher
 
@@ -231,6 +235,11 @@ def test_items_without_ids_are_known_by_content(config_file, items, decoded, enc
     second = cycle(config_file, call_plain, ONE)
     assert len(decoded) <= 2
     assert encoded[0] == 1
+    # What lies in shards without a change is not written again either.
+    begun = next(v for v in store.versions() if (v.cycle, v.round) == (2, 0))
+    vectors = [[f.sha256 for f in v.artifacts["embeddings"].files] for v in (first, begun)]
+    assert vectors[0][:-1] == vectors[1][:-1]
+    assert vectors[0][-1] != vectors[1][-1]
     after = named(store, second)
     fresh = len(bare)
     assert after.pop(fresh)[0] == new["image"]
@@ -241,6 +250,12 @@ def test_items_without_ids_are_known_by_content(config_file, items, decoded, enc
     third = named(store, cycle(config_file, call_plain, ONE))
     assert third[fresh + 1] == gone
     assert len(bare) - 1 not in third
+    # Nor is the highest number, when it went and others came since.
+    save(config_file, pa.Table.from_pylist(rows[:-1], schema=bare.schema))
+    cycle(config_file, call_plain, ONE)
+    save(config_file, pa.Table.from_pylist([new, *rows[:-1]], schema=bare.schema))
+    fourth = named(store, cycle(config_file, call_plain, ONE))
+    assert fourth[fresh + 2][0] == new["image"]
 
 
 def named(store: Store, version: Version) -> dict[int, tuple[bytes, str]]:
@@ -299,3 +314,32 @@ def test_an_index_of_which_too_much_moved_is_built_anew(config_file, items):
     assert "of the items moved since" in first.artifacts["index"].card["rebuilt"]
     assert "update" not in first.artifacts["index"].card
     assert version.cycle == 2
+
+
+def test_an_index_that_answers_worse_is_built_anew(config_file):
+    """In 16 tight clusters one list answers; then strangers lie between them."""
+    draw = np.random.default_rng(0)
+    n, centres = 2000, 10 * draw.standard_normal((16, 8))
+    vectors = (centres[np.arange(n) % 16] + draw.standard_normal((n, 8))).astype(np.float32)
+    config = load_config(config_file, ['index.factory="IVF16,Flat"', "index.recall=0.9"])
+    with prepared(config, run_plain, Console(quiet=True)) as (run, _items, _inputs):
+        before = embedded(run, vectors)
+        built = index_job.build(run, before)
+        base: Any = SimpleNamespace(number=1, artifacts={"embeddings": before, "index": built})
+        moved = draw.choice(n, n // 10, replace=False)
+        for spread, told in ((1, "update"), (10, "rebuilt")):
+            now = vectors.copy()
+            around = centres[moved % 16] if told == "update" else 0
+            now[moved] = around + spread * draw.standard_normal((len(moved), 8))
+            card = index_job.build(run, embedded(run, now), base).card
+            assert ("update" in card, "rebuilt" in card) == (told == "update", told == "rebuilt")
+    assert "its recall fell by 0." in card["rebuilt"]
+
+
+def embedded(run: Any, vectors: np.ndarray) -> Artifact:
+    """`vectors` as what the embedding stage leaves."""
+    n = len(vectors)
+    whole = Embeddings(ids=np.arange(n), label_codes=np.zeros(n, np.int32), vectors=vectors)
+    table = schemas.embeddings_table(whole)
+    made = put_table(run.store, table, "embeddings", 0, {})
+    return replace(made, card={"checkpoint": "c", "recipe": "one"})

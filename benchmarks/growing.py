@@ -150,7 +150,7 @@ def following(n: int, d: int = 128) -> None:
             now[moved] = fresh[moved]
             after = Embeddings(ids=before.ids, label_codes=codes, vectors=now)
             start = time.process_time()
-            update_index(index, card, after, *differences(before, after))
+            update_index(index, card, after, *differences([before], after))
             took = time.process_time() - start
             start = time.process_time()
             anew, _ = build_index(after, config)

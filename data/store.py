@@ -13,6 +13,7 @@ file carries its own digest; each object is hashed before its first use in a pro
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -101,6 +102,8 @@ class Store:
         """Move the finished file `temp` under its content hash."""
         ref = FileRef(name=name, sha256=file_sha256(temp), bytes=temp.stat().st_size, rows=rows)
         self.place.keep(temp, ref)
+        with suppress(FileNotFoundError):  # a cache may have let it go
+            self._verified.add(_seen(ref, (self.root / ref.object).stat()))
         return ref
 
     def put_bytes(self, content: bytes, *, name: str, rows: int = 0) -> FileRef:
@@ -113,7 +116,7 @@ class Store:
         """Where `ref` lies on this machine, after its bytes were checked against its hash."""
         path = self.place.fetch(ref)
         status = path.stat()
-        seen = (ref.object, status.st_mtime_ns, status.st_ino)
+        seen = _seen(ref, status)
         if seen not in self._verified:
             if status.st_size != ref.bytes or file_sha256(path) != ref.sha256:
                 raise StoreError(f"{path} ({ref.name}) is corrupt: its bytes do not match its hash")
@@ -233,3 +236,8 @@ class Store:
             with suppress(ValueError):
                 found.append(json.loads(line))
         return [event for event in found if isinstance(event, dict)]
+
+
+def _seen(ref: FileRef, status: os.stat_result) -> tuple[str, int, int]:
+    """What tells a file that was looked at from one that came since."""
+    return ref.object, status.st_mtime_ns, status.st_ino

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import pyarrow as pa
 
 from data import schemas
 from data.changes import read_hashes, rows_of
@@ -74,10 +75,8 @@ class Known:
         self.ids: Int64 = schemas.read(shards, schema="items/1", columns=["id"])["id"].to_numpy()
         self.hashes = read_hashes(store, before.items)
 
-    def rows(self, store: Store, shard: FileRef) -> Int64:
-        """(m,) the earlier row of each item in a shard of items, -1 where it is not known."""
-        columns = ["id", "content_hash"]
-        items = schemas.read([store.path(shard)], schema="items/1", columns=columns)
+    def rows(self, items: pa.Table) -> Int64:
+        """(m,) the earlier row of each item, by id and content_hash; -1 where it is not known."""
         rows = rows_of(items["id"].to_numpy(), self.ids)
         same = self.hashes[rows] == np.array(items["content_hash"].to_pylist(), "S32")
         found: Int64 = np.where(same, rows, -1)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from data import schemas
 from data.inputs import Inputs
-from data.store import Artifact, FileRef, Store, digest
+from data.store import Artifact, Store, digest
 from data.types import Embeddings, Float32, Int64
 from flows.before import Before, Known
 from flows.features import device, features, load_trained
@@ -86,17 +87,17 @@ class EmbedJob:
         def work(unit: Unit) -> Artifact:
             number, start, stop = unit
             inputs = Inputs([store.path(self.inputs.files[number])])
+            items = schemas.read(
+                [store.path(self.items.files[number])],
+                schema="items/1",
+                columns=["id", "label_code", "content_hash"],
+            )
             if known:
-                vectors, todo = known.vectors(self.items.files[number])
+                vectors, todo = known.vectors(items)
                 if len(todo):
                     vectors[todo] = embed_rows(encoder, inputs, todo, self.batch, device())
             else:
                 vectors = embed_rows(encoder, inputs, range(stop - start), self.batch, device())
-            items = schemas.read(
-                [store.path(self.items.files[number])],
-                schema="items/1",
-                columns=["id", "label_code"],
-            )
             embeddings = Embeddings(
                 ids=items["id"].to_numpy(),
                 label_codes=items["label_code"].to_numpy(),
@@ -122,9 +123,9 @@ class Taken:
         self.starts = np.cumsum([0, *(file.rows for file in self.files)])
         self.d = schemas.dimensions(store.path(self.files[0]))
 
-    def vectors(self, items: FileRef) -> tuple[Float32, Int64]:
+    def vectors(self, items: pa.Table) -> tuple[Float32, Int64]:
         """(m, d) vectors of a shard of items, and the rows in it that are not known."""
-        rows = self.known.rows(self.store, items)
+        rows = self.known.rows(items)
         out = np.zeros((len(rows), self.d), np.float32)
         shard = np.where(rows >= 0, np.searchsorted(self.starts, rows, side="right") - 1, -1)
         for number in np.unique(shard[rows >= 0]).tolist():

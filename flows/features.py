@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data import schemas
 from data.inputs import Inputs
 from data.store import Artifact, Store, digest
 from flows.before import Before, Known
@@ -109,7 +110,10 @@ class FeaturesJob:
             inputs = Inputs([store.path(self.inputs.files[number])])
             rows = np.full(stop - start, -1)
             if known and self.items:
-                rows = known.rows(store, self.items.files[number])
+                shard = self.items.files[number]
+                columns = ["id", "content_hash"]
+                items = schemas.read([store.path(shard)], schema="items/1", columns=columns)
+                rows = known.rows(items)
             found = np.empty((len(rows), self.design.given), np.float32)
             if old:
                 found[rows >= 0] = old[rows[rows >= 0]]

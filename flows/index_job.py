@@ -139,21 +139,15 @@ class Following:
 
     def _differences(self) -> tuple[Int64, Int64]:
         """Ids that leave and that come; shards that are the same file are not looked into."""
-        files = [one.files for one in (self.base.artifacts["embeddings"], self.embeddings)]
-        both = set.intersection(*({file.sha256 for file in part} for part in files))
-        before, after = (
-            [self.run.store.path(file) for file in part if file.sha256 not in both]
-            for part in files
+        before, after = (one.files for one in (self.base.artifacts["embeddings"], self.embeddings))
+        both = {file.sha256 for file in before} & {file.sha256 for file in after}
+        moved = np.repeat([f.sha256 not in both for f in after], [f.rows for f in after])
+        shards = (
+            schemas.read_embeddings([self.run.store.path(file)])
+            for file in before
+            if file.sha256 not in both
         )
-        if before and after:
-            return differences(schemas.read_embeddings(before), schemas.read_embeddings(after))
-        ids = [
-            schemas.read(part, schema="embeddings/1", columns=["id"])["id"].to_numpy()
-            if part
-            else np.zeros(0, np.int64)
-            for part in (before, after)
-        ]
-        return ids[0], ids[1]
+        return differences(shards, self.vectors, moved)
 
     def _update(self, old: Artifact, removed: int, added: int) -> dict[str, Any]:
         """What the card says: base and since are numbers of versions; moved since the build."""

@@ -7,6 +7,7 @@ anew. FAISS's own removal from an IVF keeps the places of the items that stay, s
 ids above it would name others; here the lists are written again, with the new places.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,9 @@ import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP
 
 import faiss  # isort: skip
 
-from data.types import Embeddings, Int64
+from numpy.typing import NDArray
+
+from data.types import Embeddings, Float32, Int64
 from index.build import IndexCard, held_out, setting_for
 from index.config import IndexConfig
 from index.knob import inner_of, knob_of, swig
@@ -56,16 +59,24 @@ def same_kind(factory: str, n: int, d: int, config: IndexConfig) -> bool:
     return _kind(choose(n, d, config.memory).factory) == _kind(factory)
 
 
-def differences(before: Embeddings, after: Embeddings) -> tuple[Int64, Int64]:
+def differences(
+    before: Iterable[Embeddings], after: Embeddings, moved: NDArray[np.bool_] | None = None
+) -> tuple[Int64, Int64]:
     """Ids that leave the index and ids that come into it; an item whose vector changed does both.
 
-    Vectors are compared bit by bit.
+    before: shard by shard, so that one is held at a time. moved: (n,) the rows of `after` that may
+    not be as before, all where None. Vectors are compared bit by bit.
     """
-    rows = np.searchsorted(before.ids, after.ids).clip(max=len(before.ids) - 1)
-    same = before.ids[rows] == after.ids
-    same[same] = (before.vectors[rows[same]] == after.vectors[same]).all(axis=1)
-    stay = after.ids[same]
-    return np.setdiff1d(before.ids, stay), after.ids[~same]
+    come = np.ones(len(after), bool) if moved is None else moved.copy()
+    leave = []
+    for shard in before:
+        rows = np.searchsorted(after.ids, shard.ids).clip(max=len(after) - 1)
+        same = after.ids[rows] == shard.ids
+        bits = [v.view(np.uint32) for v in (after.vectors[rows[same]], shard.vectors[same])]
+        same[same] = (bits[0] == bits[1]).all(axis=1)
+        come[rows[same]] = False
+        leave.append(shard.ids[~same])
+    return np.concatenate(leave or [np.zeros(0, np.int64)]), after.ids[come]
 
 
 def update_index(
@@ -88,7 +99,7 @@ def update_index(
     else:  # too few to hold any out
         missing = np.isin(embeddings.ids, index_ids(index), invert=True)
         _add(index, embeddings, np.flatnonzero(missing))
-    stored = embeddings.vectors[np.searchsorted(embeddings.ids, index_ids(index))]
+    stored = _stored(index, embeddings)
     queries = np.ascontiguousarray(embeddings.vectors[asked])
     knob = knob_of(inner_of(index))
     points = curve(inner_of(index), knob, exact(queries, stored))
@@ -126,6 +137,16 @@ def _kind(factory: str) -> str:
     """IVF447,Flat and IVF450,Flat are of one kind."""
     first, comma, codec = factory.partition(",")
     return f"IVF,{codec}" if first.startswith("IVF") and comma else factory
+
+
+def _stored(index: Any, embeddings: Embeddings) -> Float32:
+    """(m, d) the vectors of the items in the index, in its order; read before it changes again."""
+    inner = inner_of(index)
+    if isinstance(inner, swig.IndexFlat):  # which holds just these
+        own: Float32 = swig.rev_swig_ptr(inner.get_xb(), inner.ntotal * inner.d)
+        return own.reshape(-1, inner.d)
+    vectors: Float32 = embeddings.vectors[np.searchsorted(embeddings.ids, index_ids(index))]
+    return vectors
 
 
 def _add(index: Any, embeddings: Embeddings, rows: Int64) -> None:

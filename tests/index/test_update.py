@@ -49,13 +49,13 @@ def after(before: Embeddings) -> Embeddings:
 
 def followed(before: Embeddings, after: Embeddings, factory: str) -> tuple[faiss.Index, IndexCard]:
     index, card = build_index(before, IndexConfig(factory=factory))
-    return index, update_index(index, card, after, *differences(before, after))
+    return index, update_index(index, card, after, *differences([before], after))
 
 
 def test_differences_by_a_plain_loop(before, after):
     old = {i: v.tobytes() for i, v in zip(before.ids.tolist(), before.vectors, strict=True)}
     new = {i: v.tobytes() for i, v in zip(after.ids.tolist(), after.vectors, strict=True)}
-    leave, come = differences(before, after)
+    leave, come = differences([before], after)
     assert leave.tolist() == sorted(i for i in old if old[i] != new.get(i))
     assert come.tolist() == sorted(i for i in new if new[i] != old.get(i))
     assert len(set(leave.tolist()) & set(come.tolist())) == 50
@@ -110,7 +110,7 @@ def test_the_same_changes_give_the_same_bits(before, after):
 
 def test_again_and_again(before, after):
     index, card = followed(before, after, "IVF16,Flat")
-    card = update_index(index, card, before, *differences(after, before))
+    card = update_index(index, card, before, *differences([after], before))
     assert card.items == len(before)
     found = index.search(before.vectors, 1)[1][:, 0]
     assert (found == before.ids).mean() > 0.95

@@ -122,8 +122,8 @@ def _steps(config: Config, newest: Version | None, decision: Decision, what: str
     found: list[Step] = [("prepare", 0, fresh)]
     for number in range(first, rounds + 1):
         again = number == 0 and newest is not None
-        found.append(("embed", number, fresh if again else 1.0))
-        found += [("index", number, 1.0), ("evaluate", number, 1.0)]
+        share = fresh if again else 1.0
+        found += [("embed", number, share), ("index", number, share), ("evaluate", number, 1.0)]
         if number < rounds:
             found += [("mine", number, 1.0), ("train", number, 1.0)]
     return found
@@ -140,16 +140,22 @@ def _costed(steps: list[Step], rates: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _rates(events: list[dict[str, Any]]) -> dict[str, float]:
-    """Seconds of a whole stage: the median of the last few that did all of their items."""
-    seen: dict[str, list[tuple[int, float]]] = {}
+    """Seconds of a whole stage: the median of the last few that did all of their items.
+
+    Those that took part of them from before tell little, and count only where there are no others.
+    """
+    seen: dict[str, list[tuple[int, float, bool]]] = {}
     for event in events:
         if event.get("event") == "stage" and event.get("count"):
-            seen.setdefault(event["stage"], []).append((event["count"], event["seconds"]))
+            told = event["count"], event["seconds"], bool(event.get("partial"))
+            seen.setdefault(event["stage"], []).append(told)
     rates = {}
     for stage, runs in seen.items():
-        most = max(count for count, _ in runs[-4 * LATEST :])
-        whole = [s * most / count for count, s in runs if 2 * count >= most][-LATEST:]
-        rates[stage] = statistics.median(whole)
+        most = max(count for count, *_ in runs[-4 * LATEST :])
+        some = [run for run in runs if not run[2]] or runs
+        whole = [(s * most / count, 2 * count >= most) for count, s, _ in some]
+        alike = [seconds for seconds, near in whole if near] or [seconds for seconds, _ in whole]
+        rates[stage] = statistics.median(alike[-LATEST:])
     return rates
 
 

@@ -255,3 +255,23 @@ def test_the_commands(config_file, remine):
         "nothing to do: same source, same settings, cycle finished",
     )
     assert Store(config_file.parent / "store").current().number == 3
+
+
+def test_the_cost_of_a_whole_stage_is_not_that_of_one_that_took_most_from_before(config_file):
+    n = len(pq.read_table(config_file.parent / "items.parquet"))
+    keep(config_file, np.arange(n) != 3)
+    run(config_file, decision=Decision(what=INDEX, why="asked"))
+    keep(config_file, np.arange(n - 1) != 3)
+    log = config_file.parent / "store" / "log.jsonl"
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    last = {e["stage"]: e for e in events if e["event"] == "stage"}
+    assert [last[s].get("partial") for s in ("prepare", "embed", "index")] == [True] * 3
+    assert "partial" not in last["mine"]
+    for event in events:  # as a store on which a whole stage takes a minute, and a part a second
+        event |= {"seconds": 1.0 if event.get("partial") else 60.0}
+    events += 6 * list(last.values())
+    log.write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    plan = status(load_config(config_file))["next"]["stages"]
+    told = {(s["stage"], s["round"]): s["seconds"] for s in plan}
+    assert all(told[stage, 1] >= 60 for stage in ("embed", "index"))
+    assert told["prepare", 0] == told["embed", 0] == told["index", 0] == 0  # items only went

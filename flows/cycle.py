@@ -19,6 +19,7 @@ from flows.before import Before
 from flows.config import Config
 from flows.console import Bar, Console
 from flows.embed_job import embed
+from flows.failures import failures_noted
 from flows.features import features
 from flows.health_job import overlap
 from flows.index_job import build
@@ -49,6 +50,7 @@ def prepared(
     """The locked store with checked data in it: the run, the items and the inputs."""
     config.check_cycle()
     with ExitStack() as stack:
+        stack.enter_context(failures_noted(config))
         locked = made(config.store)
         if locked:
             stack.enter_context(Store(config.store).lock())

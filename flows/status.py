@@ -15,6 +15,7 @@ from data.errors import InputError
 from data.pins import pinned, served
 from data.store import Store, Version, made
 from flows.config import Config
+from flows.failures import last_failure
 from flows.refresh import CYCLE, INDEX, Decision, decision_of
 from flows.stops import stop_of
 
@@ -30,8 +31,11 @@ def status(config: Config, now: float | None = None) -> dict[str, Any]:
     store = Store(config.store)
     newest, events = store.current(), store.events()
     told: dict[str, Any] = {"store": root, "served": None, "lock": holder(store)}
+    now = now or time.time()
+    if failure := last_failure(events):
+        told["failed"] = {"why": failure["why"], "age_seconds": round(now - failure["time"], 1)}
     if newest:
-        told["served"] = _served(store, events, now or time.time())
+        told["served"] = _served(store, events, now)
         told["unfinished"] = None if newest.finished else _unfinished(store, newest)
     try:
         decision = decision_of(config, store, newest)
@@ -176,6 +180,8 @@ def lines(told: Mapping[str, Any]) -> list[str]:
         return [f"no store at {told['store']}: `remine run` makes one"]
     said = [f"store      {told['store']}", f"served     {_served_line(told['served'])}"]
     said.append(f"lock       {'held by ' + told['lock'] if told['lock'] else 'free'}")
+    if failed := told.get("failed"):
+        said.append(f"last run   failed {_duration(failed['age_seconds'])} ago: {failed['why']}")
     if left := told.get("unfinished"):
         why = f", stopped at {left['stopped']}" if left["stopped"] else ", the next run resumes it"
         said.append(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.errors import InputError
+from data.errors import InputError, StoreBusyError
 from data.pins import pin
 from data.store import Store, Version
 from flows import prepare_job
@@ -275,3 +275,42 @@ def test_the_cost_of_a_whole_stage_is_not_that_of_one_that_took_most_from_before
     told = {(s["stage"], s["round"]): s["seconds"] for s in plan}
     assert all(told[stage, 1] >= 60 for stage in ("embed", "index"))
     assert told["prepare", 0] == told["embed", 0] == told["index", 0] == 0  # items only went
+
+
+def test_a_run_that_failed_is_told_until_one_did_not(config_file):
+    source = config_file.parent / "items.parquet"
+    good = source.read_bytes()
+    config = load_config(config_file)
+    assert "failed" not in status(config)
+    table = pq.read_table(source)
+    pq.write_table(table.slice(0, 0), source)
+    with pytest.raises(InputError, match="no items"):
+        decide(config)
+    assert "no items" in status(config)["failed"]["why"]
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]).drop_columns("image"), source)
+    with pytest.raises(InputError) as refused:
+        run(config_file)
+    told = status(config)
+    assert told["failed"]["why"] == str(refused.value)
+    assert f"ago: {refused.value}" in "\n".join(lines(told))
+    source.write_bytes(good)
+    assert decide(config).what == NOTHING
+    assert "failed" not in status(config)
+
+
+def test_a_fault_in_the_middle_of_a_cycle_is_told_and_a_busy_store_is_none(config_file):
+    config = load_config(config_file)
+    with pytest.raises(RuntimeError):
+        _fail_half_way(config_file)
+    store = Store(config_file.parent / "store")
+    assert status(config)["failed"]["why"] == "of the machine"
+    assert store.events()[-1]["event"] == "failed"
+
+
+def _fail_half_way(config_file: Path) -> None:
+    config = load_config(config_file)
+    with prepared(config, run_plain, Console(quiet=True)):
+        with pytest.raises(StoreBusyError):
+            run(config_file)
+        assert "failed" not in status(config)
+        raise RuntimeError("of the machine\nand more")

@@ -17,8 +17,10 @@ def write(path: Path, content: bytes) -> None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add to a file."""
-    with path.open("ab") as file:
+    """Add lines to a file; a line that a kill or a full disk cut short is ended first."""
+    with path.open("a+b") as file:
+        if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+            content = b"\n" + content
         file.write(content)
 
 

@@ -160,9 +160,9 @@ class Folder:
                 raise StoreBusyError(
                     f"{self.address} is in use by {holder}: one cycle at a time"
                 ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()}\n")
-            file.flush()
+            with suppress(OSError):  # on a full disk it stays empty: `remine gc` must get in
+                file.truncate(0)
+                os.write(file.fileno(), f"process {os.getpid()}\n".encode())
             clear(self.local / "tmp")
             yield
             file.truncate(0)

@@ -1,5 +1,6 @@
 """The command line. Heavy libraries are imported by the command that needs them."""
 
+import asyncio
 import os
 import sys
 from datetime import timedelta
@@ -145,7 +146,9 @@ def _run(config: Path | None, changes: list[str]) -> None:
 def schedule(
     config: ConfigOption = None,
     overrides: SetOption = None,
-    cron: Annotated[str | None, typer.Option(help='Cron line, for example "0 3 * * *".')] = None,
+    cron: Annotated[
+        str | None, typer.Option(help='Cron line in UTC, for example "0 3 * * *".')
+    ] = None,
     every: Annotated[
         str | None, typer.Option(help="Interval: 90s, 30m, 6h or 2d.", metavar="INTERVAL")
     ] = None,
@@ -157,8 +160,8 @@ def schedule(
         raise InputError("give one of --cron and --every")
     path = find_config(config)
     load_config(path, overrides or ()).check_cycle()
-    interval = _interval(every) if every else None
-    if cron:
+    interval = _interval(every) if every is not None else None
+    if cron is not None:
         _check_cron(cron)
 
     from flows.server import server
@@ -335,10 +338,10 @@ def _beam_overrides(runner: str | None, options: list[str] | None) -> list[str]:
 
 
 def _check_cron(text: str) -> None:
-    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.server.schemas.schedules import CronSchedule
 
     try:
-        CronSchedule(cron=text)
+        asyncio.run(CronSchedule(cron=text).get_dates(1))  # February 31 never comes
     except ValueError:
         raise InputError(f"--cron {text!r} is not a cron line, such as '0 3 * * *'") from None
 

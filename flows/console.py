@@ -27,6 +27,8 @@ class Bar:
     show: Callable[[int, int, str], None]
     done: int = 0
     total: int = 0
+    partial: bool = False
+    """Whether part of the answer was taken from before: its time is not that of a whole stage."""
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """`done` of `total` units are done."""
@@ -41,7 +43,7 @@ class Console:
     quiet: bool = False
     round: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
-    finished: Callable[[str, int, float], None] = lambda _stage, _count, _seconds: None
+    finished: Callable[[str, Bar, float], None] = lambda _stage, _bar, _seconds: None
     out: RichConsole = field(default_factory=lambda: RichConsole(file=sys.stderr, highlight=False))
 
     def say(self, text: str) -> None:
@@ -61,7 +63,7 @@ class Console:
             yield bar
         seconds = time.monotonic() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-        self.finished(name, bar.done, seconds)
+        self.finished(name, bar, seconds)
         self.say(f"{self.round:<9} {name:<9} {bar.done:>10,} {what:<8} {seconds:7.1f} s")
 
     @contextmanager

@@ -8,6 +8,7 @@ where the kill struck, with the same bits.
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from data.errors import InputError
@@ -16,8 +17,9 @@ from data.views import lay_out, view
 from flows import stages
 from flows.before import Before
 from flows.config import Config
-from flows.console import Console
+from flows.console import Bar, Console
 from flows.embed_job import embed
+from flows.failures import failures_noted
 from flows.features import features
 from flows.health_job import overlap
 from flows.index_job import build
@@ -48,17 +50,27 @@ def prepared(
     """The locked store with checked data in it: the run, the items and the inputs."""
     config.check_cycle()
     with ExitStack() as stack:
+        stack.enter_context(failures_noted(config))
         locked = made(config.store)
         if locked:
             stack.enter_context(Store(config.store).lock())
+        early: list[tuple[str, Bar, float]] = []  # there may be no store yet to log it in
+        console.finished = lambda *told: early.append(told)
         store, items, inputs = prepare(config, console)
         check_training(config, items)
         if not locked:
             stack.enter_context(store.lock())
-        console.finished = lambda stage, count, seconds: store.log(
-            "stage", stage=stage, round=console.round, count=count, seconds=round(seconds, 3)
-        )
+        console.finished = partial(_note, store, console)
+        for told in early:
+            console.finished(*told)
         yield Run(config=config, store=store, execute=execute, console=console), items, inputs
+
+
+def _note(store: Store, console: Console, stage: str, bar: Bar, seconds: float) -> None:
+    """A line in the store's log for a stage that ran; partial ones say so."""
+    taken = {"partial": True} if bar.partial else {}
+    where = {"stage": stage, "round": console.round}
+    store.log("stage", **where, count=bar.done, seconds=round(seconds, 3), **taken)
 
 
 def run_cycle(

@@ -47,6 +47,7 @@ def embed(
     units = [unit for unit in units_of_files(inputs.files) if unit[0] not in kept]
     rows = sum(stop - start for _, start, stop in units)
     with run.console.stage("embed", "items") as bar:
+        bar.partial = before is not None
         shards = run_job(
             run.store,
             job,

@@ -56,6 +56,7 @@ def build(run: Run, embeddings: Artifact, base: Version | None = None) -> Artifa
                 ) from None
             file = run.store.put(temp, name="index.faiss", rows=len(vectors))
         bar.update(len(vectors), len(vectors))
+        bar.partial = "update" in note
     # Seconds differ from run to run: they go to the log, not into what is hashed.
     seconds = round(time.monotonic() - start, 3)
     run.store.log("index", sha256=file.sha256, seconds=seconds, whole="update" not in note)

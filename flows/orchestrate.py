@@ -7,6 +7,7 @@ import asyncio
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import signal
 import threading
 import time
@@ -39,7 +40,7 @@ from prefect.states import Cancelled, Crashed
 from prefect.types.entrypoint import EntrypointType
 
 from data.errors import StoreBusyError, machine_line
-from data.store import Artifact, Store, Version, made
+from data.store import Artifact, Store, Version, digest, made
 from flows.config import Config, load_config
 from flows.console import Console
 from flows.cycle import prepared, run_cycle, unreported
@@ -173,6 +174,16 @@ def run_once(config: str | None, overrides: list[str]) -> int:
         EventsWorker.drain_all(timeout=5)
 
 
+def deployment_name(config: Config) -> str:
+    """A name of the store's own: schedules of several datasets share a server.
+
+    Under one name the later would take the earlier's place, whose store no run would reach again.
+    """
+    address = str(config.store)
+    plain = re.sub(r"[^\w.-]", "-", address.rstrip("/").rpartition("/")[2])
+    return f"{plain}-{digest(address)[:6]}"
+
+
 def serve(
     config: str | None, overrides: list[str], *, cron: str | None, every: timedelta | None
 ) -> None:
@@ -181,9 +192,10 @@ def serve(
     # skipped; with one they would wait in line. Never Prefect's own limit for all: a killed
     # schedule does not give its lease back, and no run would ever start again.
     runner = _Runner(name="remine", limit=2)
+    settings = load_config(Path(config) if config else None, overrides)
     runner.add_flow(
         cycle,
-        name="remine",
+        name=deployment_name(settings),
         cron=cron,
         interval=every,
         parameters={"config": config, "overrides": overrides},

@@ -129,6 +129,7 @@ class Laying:
         if store and grown and grown.compared.content.any() and self._fits(grown.earlier):
             shape = grown.earlier.inputs.card["shape"]
             transform = _transform(self.source, self.config, shape)
+            bar.partial = True
             return grown.stage(store, transform, folder, rows, bar.update)
         transform = _transform(self.source, self.config)
         return stage(found.source, found.catalogue, transform, folder, rows, bar.update)

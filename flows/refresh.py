@@ -14,6 +14,7 @@ from data.prepare import catalogue
 from data.sources import Source, open_source
 from data.store import Artifact, Store, Version, digest, made
 from flows.config import Config
+from flows.failures import failures_noted
 from flows.pages import page_of
 from flows.run import embedding_recipe
 from flows.stops import stop_of
@@ -49,7 +50,8 @@ def decide(config: Config) -> Decision:
     if not made(config.store):
         return Decision(what=CYCLE, why="there is no store yet")
     store = Store(config.store)
-    decision = decision_of(config, store, store.current())
+    with failures_noted(config):
+        decision = decision_of(config, store, store.current())
     store.log("decision", **decision.to_json())
     return decision
 

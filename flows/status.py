@@ -15,6 +15,7 @@ from data.errors import InputError
 from data.pins import pinned, served
 from data.store import Store, Version, made
 from flows.config import Config
+from flows.failures import last_failure
 from flows.refresh import CYCLE, INDEX, Decision, decision_of
 from flows.stops import stop_of
 
@@ -30,8 +31,11 @@ def status(config: Config, now: float | None = None) -> dict[str, Any]:
     store = Store(config.store)
     newest, events = store.current(), store.events()
     told: dict[str, Any] = {"store": root, "served": None, "lock": holder(store)}
+    now = now or time.time()
+    if failure := last_failure(events):
+        told["failed"] = {"why": failure["why"], "age_seconds": round(now - failure["time"], 1)}
     if newest:
-        told["served"] = _served(store, events, now or time.time())
+        told["served"] = _served(store, events, now)
         told["unfinished"] = None if newest.finished else _unfinished(store, newest)
     try:
         decision = decision_of(config, store, newest)
@@ -122,8 +126,8 @@ def _steps(config: Config, newest: Version | None, decision: Decision, what: str
     found: list[Step] = [("prepare", 0, fresh)]
     for number in range(first, rounds + 1):
         again = number == 0 and newest is not None
-        found.append(("embed", number, fresh if again else 1.0))
-        found += [("index", number, 1.0), ("evaluate", number, 1.0)]
+        share = fresh if again else 1.0
+        found += [("embed", number, share), ("index", number, share), ("evaluate", number, 1.0)]
         if number < rounds:
             found += [("mine", number, 1.0), ("train", number, 1.0)]
     return found
@@ -140,16 +144,22 @@ def _costed(steps: list[Step], rates: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _rates(events: list[dict[str, Any]]) -> dict[str, float]:
-    """Seconds of a whole stage: the median of the last few that did all of their items."""
-    seen: dict[str, list[tuple[int, float]]] = {}
+    """Seconds of a whole stage: the median of the last few that did all of their items.
+
+    Those that took part of them from before tell little, and count only where there are no others.
+    """
+    seen: dict[str, list[tuple[int, float, bool]]] = {}
     for event in events:
         if event.get("event") == "stage" and event.get("count"):
-            seen.setdefault(event["stage"], []).append((event["count"], event["seconds"]))
+            told = event["count"], event["seconds"], bool(event.get("partial"))
+            seen.setdefault(event["stage"], []).append(told)
     rates = {}
     for stage, runs in seen.items():
-        most = max(count for count, _ in runs[-4 * LATEST :])
-        whole = [s * most / count for count, s in runs if 2 * count >= most][-LATEST:]
-        rates[stage] = statistics.median(whole)
+        most = max(count for count, *_ in runs[-4 * LATEST :])
+        some = [run for run in runs if not run[2]] or runs
+        whole = [(s * most / count, 2 * count >= most) for count, s, _ in some]
+        alike = [seconds for seconds, near in whole if near] or [seconds for seconds, _ in whole]
+        rates[stage] = statistics.median(alike[-LATEST:])
     return rates
 
 
@@ -170,6 +180,8 @@ def lines(told: Mapping[str, Any]) -> list[str]:
         return [f"no store at {told['store']}: `remine run` makes one"]
     said = [f"store      {told['store']}", f"served     {_served_line(told['served'])}"]
     said.append(f"lock       {'held by ' + told['lock'] if told['lock'] else 'free'}")
+    if failed := told.get("failed"):
+        said.append(f"last run   failed {_duration(failed['age_seconds'])} ago: {failed['why']}")
     if left := told.get("unfinished"):
         why = f", stopped at {left['stopped']}" if left["stopped"] else ", the next run resumes it"
         said.append(

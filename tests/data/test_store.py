@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
+import resource
 import threading
 from dataclasses import replace
 
 import pytest
 
 from data import disk
-from data.errors import InputError, StoreError
+from data.errors import InputError, StoreBusyError, StoreError
 from data.store import Artifact, FileRef, Store, Version, canonical, digest, file_sha256
 
 
@@ -252,3 +253,25 @@ def test_log_has_a_line_of_json_an_event(store):
     assert (first["event"], first["name"], first["count"]) == ("stage", "embed", 3)
     assert second["event"] == "cycle"
     assert second["time"] >= first["time"] > 1.7e9
+
+
+def test_a_line_of_the_log_that_was_cut_short_costs_no_other(store):
+    store.log("stage", name="embed")
+    with (store.root / "log.jsonl").open("ab") as log:
+        log.write(b'{"time": 1, "eve')
+    store.log("cycle")
+    assert [event["event"] for event in store.events()] == ["stage", "cycle"]
+
+
+def test_the_lock_needs_no_room_on_the_disk(store):
+    with store.lock():
+        pass
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # as a full disk, which gc must mend
+    try:
+        with store.lock(), pytest.raises(StoreBusyError), Store(store.root).lock():
+            pass
+        with pytest.raises(OSError, match="File too large"):
+            store.log("cycle")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -126,6 +126,9 @@ def test_init_writes_a_config_that_loads_and_never_overwrites(remine, tmp_path):
         (["schedule"], "give one of --cron and --every"),
         (["schedule", "--every", "soon"], "--every 'soon': write a number"),
         (["schedule", "--cron", "every day"], "--cron 'every day'"),
+        (["schedule", "--cron", "0 3 31 2 *"], "--cron '0 3 31 2 *'"),
+        (["schedule", "--cron", ""], "--cron ''"),
+        (["schedule", "--every", ""], "--every ''"),
     ],
 )
 def test_bad_commands_are_one_line_exit_two_and_touch_nothing(remine, tmp_path, arguments, message):

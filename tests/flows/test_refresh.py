@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.errors import InputError
+from data.errors import InputError, StoreBusyError
 from data.pins import pin
 from data.store import Store, Version
 from flows import prepare_job
@@ -255,3 +255,62 @@ def test_the_commands(config_file, remine):
         "nothing to do: same source, same settings, cycle finished",
     )
     assert Store(config_file.parent / "store").current().number == 3
+
+
+def test_the_cost_of_a_whole_stage_is_not_that_of_one_that_took_most_from_before(config_file):
+    n = len(pq.read_table(config_file.parent / "items.parquet"))
+    keep(config_file, np.arange(n) != 3)
+    run(config_file, decision=Decision(what=INDEX, why="asked"))
+    keep(config_file, np.arange(n - 1) != 3)
+    log = config_file.parent / "store" / "log.jsonl"
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    last = {e["stage"]: e for e in events if e["event"] == "stage"}
+    assert [last[s].get("partial") for s in ("prepare", "embed", "index")] == [True] * 3
+    assert "partial" not in last["mine"]
+    for event in events:  # as a store on which a whole stage takes a minute, and a part a second
+        event |= {"seconds": 1.0 if event.get("partial") else 60.0}
+    events += 6 * list(last.values())
+    log.write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    plan = status(load_config(config_file))["next"]["stages"]
+    told = {(s["stage"], s["round"]): s["seconds"] for s in plan}
+    assert all(told[stage, 1] >= 60 for stage in ("embed", "index"))
+    assert told["prepare", 0] == told["embed", 0] == told["index", 0] == 0  # items only went
+
+
+def test_a_run_that_failed_is_told_until_one_did_not(config_file):
+    source = config_file.parent / "items.parquet"
+    good = source.read_bytes()
+    config = load_config(config_file)
+    assert "failed" not in status(config)
+    table = pq.read_table(source)
+    pq.write_table(table.slice(0, 0), source)
+    with pytest.raises(InputError, match="no items"):
+        decide(config)
+    assert "no items" in status(config)["failed"]["why"]
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]).drop_columns("image"), source)
+    with pytest.raises(InputError) as refused:
+        run(config_file)
+    told = status(config)
+    assert told["failed"]["why"] == str(refused.value)
+    assert f"ago: {refused.value}" in "\n".join(lines(told))
+    source.write_bytes(good)
+    assert decide(config).what == NOTHING
+    assert "failed" not in status(config)
+
+
+def test_a_fault_in_the_middle_of_a_cycle_is_told_and_a_busy_store_is_none(config_file):
+    config = load_config(config_file)
+    with pytest.raises(RuntimeError):
+        _fail_half_way(config_file)
+    store = Store(config_file.parent / "store")
+    assert status(config)["failed"]["why"] == "of the machine"
+    assert store.events()[-1]["event"] == "failed"
+
+
+def _fail_half_way(config_file: Path) -> None:
+    config = load_config(config_file)
+    with prepared(config, run_plain, Console(quiet=True)):
+        with pytest.raises(StoreBusyError):
+            run(config_file)
+        assert "failed" not in status(config)
+        raise RuntimeError("of the machine\nand more")

@@ -15,6 +15,8 @@ import pytest
 from data.errors import InputError, StoreBusyError
 from data.store import Store
 from flows.cli import _interval
+from flows.config import load_config
+from flows.environment import set_environment
 
 LIMIT = 120
 
@@ -25,6 +27,22 @@ def test_intervals():
     for bad in ("6", "h", "0s", "-1h", "1w", "²s", "99999999999d", "9999d"):
         with pytest.raises(InputError):
             _interval(bad)
+
+
+def test_every_store_has_a_deployment_of_its_own(config_file):
+    set_environment()
+    from flows.orchestrate import deployment_name
+
+    def name(store: str, *more: str) -> str:
+        return deployment_name(load_config(config_file, [f'run.store="{store}"', *more]))
+
+    stores = ["runs/a", "other/a", "runs/b", "runs/a%b", "s3://a/b c"]
+    names = [name(store) for store in stores]
+    assert len(set(names)) == len(stores)
+    assert name("runs/a", "train.steps=7") == names[0]
+    assert names[0].startswith("a-")
+    for one in names:  # Prefect refuses the others
+        assert not set(one) & set("/%&><")
 
 
 class Schedule:

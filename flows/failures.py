@@ -1,0 +1,42 @@
+"""What a run that failed leaves in the store's log: nobody reads the output of a schedule."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from data.errors import StoreBusyError, machine_line
+from data.store import Store, made
+from flows.config import Config
+
+LONGEST = 1000
+
+
+@contextmanager
+def failures_noted(config: Config) -> Iterator[None]:
+    """Log why what runs inside fails, where there is a store; a busy store is no failure."""
+    try:
+        yield
+    except StoreBusyError:
+        raise
+    except Exception as error:
+        with suppress(Exception):  # a full disk takes no line more, and the error is what counts
+            if made(config.store):
+                Store(config.store).log("failed", why=_line(error))
+        raise
+
+
+def _line(error: Exception) -> str:
+    told = machine_line(error) if isinstance(error, OSError) else None
+    said = told or str(error) or type(error).__name__
+    return said.splitlines()[0][:LONGEST]
+
+
+def last_failure(events: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The log's line of the last run's failure; None where it did not fail, or still runs well."""
+    for event in reversed(events):
+        kind = event.get("event")
+        if kind == "failed":
+            return dict(event)
+        if kind in ("cycle", "publish") or (kind == "decision" and event["what"] == "nothing"):
+            return None
+    return None

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.runner import Runner
@@ -54,6 +54,9 @@ CHILD_SECONDS = 3
 
 RETRY_SECONDS = [10.0, 60.0]
 """How long a scheduled stage waits before it is tried again after a fault of the machine."""
+
+BEGINS_WITHIN = timedelta(minutes=5)
+"""How long a run may be pending, before it is one whose process was killed while it started."""
 
 STAGES_A_ROUND = 5
 
@@ -215,18 +218,26 @@ async def mark_crashed(config: str | None, overrides: list[str]) -> int:
 
 
 async def _mark_crashed(config: str | None) -> int:
+    under_way = [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING]
     running = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=under_way))
     )
     named = FlowFilter(name=FlowFilterName(any_=[cycle.name]))
     marked = 0
     async with get_client() as client:
         for run in await client.read_flow_runs(flow_filter=named, flow_run_filter=running):
-            if run.parameters.get("config") == config:
+            if run.parameters.get("config") == config and not _beginning(run):
                 state: State[Any] = Crashed(message="its process is gone; the next run resumes")
                 await client.set_flow_run_state(run.id, state, force=True)
                 marked += 1
     return marked
+
+
+def _beginning(run: FlowRun) -> bool:
+    """Whether its process may be about to take the lock."""
+    assert run.state is not None
+    recent = datetime.now(UTC) - run.state.timestamp < BEGINS_WITHIN
+    return run.state.is_pending() and recent
 
 
 class _Runner(Runner):

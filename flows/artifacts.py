@@ -22,6 +22,8 @@ from flows.table import columns_of, round_rows, text_of
 
 NEARLY = 99.0
 """Percent at most, until the report is written: how many stages there are is an estimate."""
+WIDE = ("recall@8", "pairs")
+"""Columns that would push others out of Prefect's page; the report has them."""
 
 
 class Artifacts:
@@ -41,8 +43,10 @@ class Artifacts:
     def rounds(self, version: Version) -> None:
         """The table round by round, up to `version`."""
         rows = round_rows(version)
-        columns = columns_of(rows)
-        table = [{name: text_of(key, row.get(key)) for key, name in columns.items()} for row in rows]
+        columns = {key: name for key, name in columns_of(rows).items() if key not in WIDE}
+        table = [
+            {name: text_of(key, row.get(key)) for key, name in columns.items()} for row in rows
+        ]
         said = (
             f"Cycle {version.cycle}, version {version.number}: retrieval among the test items"
             " before each round, what was mined and how it trained."

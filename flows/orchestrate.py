@@ -177,6 +177,7 @@ def serve(
         cron=cron,
         interval=every,
         parameters={"config": config, "overrides": overrides},
+        tags=["remine"],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     asyncio.run(_served(runner, config, overrides))
@@ -206,9 +207,7 @@ async def mark_crashed(config: str | None, overrides: list[str]) -> int:
 
 async def _mark_crashed(config: str | None) -> int:
     under_way = [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING]
-    running = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=under_way))
-    )
+    running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=under_way)))
     named = FlowFilter(name=FlowFilterName(any_=[cycle.name]))
     marked = 0
     async with get_client() as client:

@@ -1,22 +1,30 @@
-"""A schedule that really creates runs, and runs them, with a Prefect server of its own."""
+"""A schedule that really creates runs, and runs them, with a Prefect server of its own.
 
+The button Run and what a run leaves are looked at in Prefect's own page, where a Chromium is there.
+"""
+
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from data.errors import InputError, StoreBusyError
+from data.errors import InputError
 from data.store import Store
 from flows.cli import _interval
 
 LIMIT = 120
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+NEVER = ("--cron", "0 0 29 2 *")
 
 
 def test_intervals():
@@ -28,7 +36,7 @@ def test_intervals():
 
 
 class Schedule:
-    """`remine schedule` every 3 s, with a Prefect of its own that outlives it on disk."""
+    """`remine schedule`, with a Prefect of its own that outlives it on disk."""
 
     def __init__(self, config_file: Path) -> None:
         self.folder = config_file.parent
@@ -37,19 +45,17 @@ class Schedule:
             self.port = probe.getsockname()[1]
         self.out = self.folder / "out"
         self.started: list[subprocess.Popen[bytes]] = []
-        self.start()
 
-    def start(self) -> None:
+    def start(self, *when: str) -> None:
         environment = {
             **os.environ,
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_SERVER_API_PORT": str(self.port),
-            # Prefect looks for runs that are due every 10 s, and makes them every 60 s.
-            "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+            "PREFECT_RUNNER_POLL_FREQUENCY": "1",  # it looks for runs that are due every 10 s
         }
         environment.pop("PREFECT_API_URL", None)
         remine = Path(sys.executable).parent / "remine"
-        command = [remine, "schedule", "--every", "3s", "-c", self.folder / "remine.toml"]
+        command = [remine, "schedule", *when, "-c", self.folder / "remine.toml"]
         command += ["-s", "run.rounds=1", "-s", "train.steps=60"]
         with self.out.open("a") as out:
             process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
@@ -68,6 +74,27 @@ class Schedule:
         if not (root / "CURRENT").exists():
             return 0
         return sum(version.finished for version in Store(root).versions())
+
+    def ask(self, path: str, **body: Any) -> Any:
+        """What Prefect's server answers."""
+        url, raw = f"http://127.0.0.1:{self.port}/api/{path}", json.dumps(body).encode()
+        asked = urllib.request.Request(url, raw, {"content-type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            return json.load(answer)
+
+    def ready(self) -> bool:
+        """Whether runs that somebody starts by hand would be run."""
+        try:
+            return [one["status"] for one in self.ask("deployments/filter")] == ["READY"]
+        except OSError:
+            return False
+
+    def run(self, overrides: list[str]) -> str:
+        """Start a run as a program does; its id."""
+        deployment = self.ask("deployments/filter")[0]
+        parameters = {**deployment["parameters"], "overrides": overrides}
+        path = f"deployments/{deployment['id']}/create_flow_run"
+        return str(self.ask(path, parameters=parameters, state={"type": "SCHEDULED"})["id"])
 
     def wait_for_silence(self) -> None:
         """Until the server has gone."""
@@ -89,16 +116,79 @@ def schedule(config_file: Path) -> Iterator[Schedule]:
         process.kill()
 
 
-def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule):
+@pytest.fixture
+def page(schedule: Schedule) -> Iterator[Any]:
+    """A page of Prefect's, or None where there is no browser."""
+    if not CHROMIUM:
+        yield None
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        page = browser.new_page(base_url=f"http://127.0.0.1:{schedule.port}")
+        page.set_default_timeout(30_000)
+        yield page
+        browser.close()
+
+
+def press_run(page: Any, override: str) -> None:
+    """Start a run with other settings, from the page of the deployment."""
+    page.goto("/v2/deployments")
+    page.get_by_role("link", name="remine", exact=True).click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+    page.get_by_text("each table.key=value").wait_for()
+    page.get_by_role("button", name="Add item").click()
+    page.locator("textarea").last.fill(override)
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("Flow run created").wait_for()
+
+
+def look_at(page: Any, schedule: Schedule, run: str) -> None:
+    """What the run left in the page: its log, one artifact of each kind, the table in full."""
+    page.goto(f"/v2/runs/flow-run/{run}")
+    page.get_by_text("Beginning flow run").wait_for()
+    assert page.get_by_text("7 steps").count() == 1
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("remine-progress").wait_for()
+    of_run = {"artifacts": {"flow_run_id": {"any_": [run]}}}
+    found = {one["key"]: one for one in schedule.ask("artifacts/filter", **of_run)}
+    assert sorted(found) == ["remine-progress", "remine-report", "remine-rounds"]
+    assert found["remine-progress"]["data"] == 100
+    page.goto(f"/v2/artifacts/artifact/{found['remine-rounds']['id']}")
+    page.get_by_role("columnheader", name="R@1 %").wait_for()
+    assert page.get_by_role("row").count() == 3  # the names, before the round, after it
+    page.goto(f"/v2/artifacts/artifact/{found['remine-report']['id']}")
+    page.get_by_text(str(schedule.folder / "store" / "views")).wait_for()
+
+
+def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule, page):
+    schedule.start("--every", "3s")
     schedule.wait_for(lambda: " mine " in schedule.out.read_text())
     schedule.started[0].kill()  # in the middle of a cycle
     schedule.wait_for_silence()
-    before = schedule.finished()
-    schedule.start()
-    schedule.wait_for(lambda: schedule.finished() > before)
-    with ExitStack() as held:
-        schedule.wait_for(lambda: _locks(held, Store(schedule.folder / "store")))
+    assert schedule.finished() == 0
+    # Runs that nobody starts would only take the processor from the others.
+    schedule.start(*NEVER)
+    schedule.wait_for(schedule.ready)
+    if page:
+        press_run(page, "train.steps=7")
+    else:
+        schedule.run(["train.steps=7"])
+    schedule.wait_for(lambda: schedule.finished() > 0)
+    begun = {"flow_runs": {"state": {"type": {"any_": ["RUNNING", "COMPLETED", "CRASHED"]}}}}
+    runs = schedule.ask("flow_runs/filter", sort="EXPECTED_START_TIME_DESC", **begun)
+    assert runs[0]["parameters"]["overrides"] == ["train.steps=7"]
+    assert {run["state_name"] for run in runs[1:]} == {"Crashed"}  # those of the kill
+    schedule.wait_for(lambda: _state(schedule, runs[0]["id"]) == "Completed")
+    if page:
+        look_at(page, schedule, runs[0]["id"])
+    with Store(schedule.folder / "store").lock():
+        skipped = schedule.run([])
         schedule.wait_for(lambda: "skipped: " in schedule.out.read_text())
+        schedule.wait_for(lambda: _state(schedule, skipped) == "Cancelled")
     schedule.started[1].send_signal(signal.SIGTERM)
     assert schedule.started[1].wait(20) == 130
     out = schedule.out.read_text()
@@ -107,13 +197,9 @@ def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule):
     schedule.wait_for_silence()
 
 
-def _locks(held: ExitStack, store: Store) -> bool:
-    """Take the store's lock, unless a cycle holds it."""
-    try:
-        held.enter_context(store.lock())
-    except StoreBusyError:
-        return False
-    return True
+def _state(schedule: Schedule, run: str) -> str:
+    wanted = {"flow_runs": {"id": {"any_": [run]}}}
+    return str(schedule.ask("flow_runs/filter", **wanted)[0]["state_name"])
 
 
 def test_a_tethered_module_ends_with_whoever_started_it():

@@ -25,7 +25,7 @@ from flows.cli import app
 from flows.serving.app import make_app
 
 PATIENCE = 20
-MANY = 12
+LABELS = "abcdefghij" * 4
 
 
 def picture() -> bytes:
@@ -49,6 +49,15 @@ def text_bomb() -> bytes:
 CONTENTS = {"pixels": bomb(60_000), "a note": text_bomb(), "cut short": bomb(3_000)}
 
 
+WORDS = {
+    "pixels": "60000x60000 pixels are too many",
+    "a note": "not a readable picture",
+    "cut short": "not a readable picture",
+    "a pipe": "is no file",
+    "endless": "is no file",
+}
+
+
 def pipe(path: Path) -> None:
     os.mkfifo(path)
 
@@ -62,7 +71,7 @@ def content(name: str) -> Callable[[Path], object]:
 
 
 BAD = {**{name: content(name) for name in CONTENTS}, "a pipe": pipe, "endless": endless}
-each_bad = pytest.mark.parametrize("put", BAD.values(), ids=BAD)
+each_bad = pytest.mark.parametrize("name", BAD)
 
 
 @pytest.fixture(autouse=True)
@@ -98,51 +107,61 @@ def run_on(source: Path) -> str:
 
 
 @each_bad
-def test_a_run_on_a_folder_names_the_picture(tmp_path, put):
-    for label in ("a", "b", "c"):
-        (tmp_path / "items" / label).mkdir(parents=True)
-        for number in range(MANY // 3):
-            (tmp_path / "items" / label / f"{number}.png").write_bytes(picture())
-    bad = tmp_path / "items" / "b" / "2.png"
+def test_a_run_on_a_folder_names_the_picture(tmp_path, name):
+    for number, label in enumerate(LABELS):
+        (tmp_path / "items" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "items" / label / f"{number}.png").write_bytes(picture())
+    bad = tmp_path / "items" / "b" / "11.png"
     bad.unlink()
-    put(bad)
-    assert str(bad) in run_on(tmp_path / "items")
+    BAD[name](bad)
+    line = run_on(tmp_path / "items")
+    assert str(bad) in line
+    assert WORDS[name] in line
 
 
 @each_bad
-def test_a_run_on_a_table_of_paths_names_the_row(tmp_path, put):
-    for number in range(MANY):
+def test_a_run_on_a_table_of_paths_names_the_row(tmp_path, name):
+    for number in range(len(LABELS)):
         (tmp_path / f"{number}.png").write_bytes(picture())
     (tmp_path / "7.png").unlink()
-    put(tmp_path / "7.png")
-    paths = [str(tmp_path / f"{number}.png") for number in range(MANY)]
-    pq.write_table(pa.table({"path": paths, "label": list("abc") * 4}), tmp_path / "items.parquet")
+    BAD[name](tmp_path / "7.png")
+    paths = [str(tmp_path / f"{number}.png") for number in range(len(LABELS))]
+    pq.write_table(pa.table({"path": paths, "label": list(LABELS)}), tmp_path / "items.parquet")
     line = run_on(tmp_path / "items.parquet")
     assert "items.parquet: row 7: " in line
+    assert WORDS[name] in line
 
 
 @pytest.mark.parametrize("name", CONTENTS)
 def test_a_run_on_a_table_of_pictures_names_the_row(tmp_path, name):
-    pictures = [picture() for _ in range(MANY)]
+    pictures = [picture() for _ in LABELS]
     pictures[7] = CONTENTS[name]
-    table = pa.table({"image": pictures, "label": list("abc") * 4})
+    table = pa.table({"image": pictures, "label": list(LABELS)})
     pq.write_table(table, tmp_path / "items.parquet")
-    assert "items.parquet: row 7: " in run_on(tmp_path / "items.parquet")
+    assert f"items.parquet: row 7: {WORDS[name]}" in run_on(tmp_path / "items.parquet")
 
 
 @each_bad
-def test_a_search_refuses_it(cycled, tmp_path, put):
-    put(tmp_path / "asked.png")
+def test_a_search_refuses_it(cycled, tmp_path, name):
+    BAD[name](tmp_path / "asked.png")
     line = refused("search", "--image", tmp_path / "asked.png", "--store", cycled)
     assert line.startswith(f"--image {tmp_path / 'asked.png'}: ")
+    assert WORDS[name] in line
+
+
+def times(store: Path) -> dict[Path, int]:
+    """When each file was written, but for who reads."""
+    files = [path for path in store.rglob("*") if path.is_file() and "readers" not in path.parts]
+    return {path: path.stat().st_mtime_ns for path in files}
 
 
 @pytest.mark.parametrize("name", CONTENTS)
 def test_the_server_refuses_it_and_goes_on(cycled, name):
-    before = {path: path.stat().st_mtime_ns for path in cycled.rglob("*") if path.is_file()}
+    before = times(cycled)
     with TestClient(make_app(Store(cycled))) as client:
         answer = client.post("/search/image", files={"file": ("a.png", CONTENTS[name])})
-        assert 400 <= answer.status_code < 500, answer.text
+        assert answer.status_code == 422, answer.text
+        said = "at most 16000000" if name == "pixels" else WORDS[name]
+        assert said in answer.json()["detail"]
         assert client.get("/search", params={"id": 3, "k": 1}).status_code == 200
-    after = {path: path.stat().st_mtime_ns for path in cycled.rglob("*") if path.is_file()}
-    assert {p: t for p, t in after.items() if "readers" not in p.parts} == before
+    assert times(cycled) == before

@@ -143,7 +143,7 @@ def press_run(page: Any, override: str) -> None:
     page.get_by_role("button", name="Add item").click()
     page.locator("textarea").last.fill(override)
     page.get_by_role("button", name="Submit").click()
-    page.get_by_text("Flow run created").wait_for()
+    page.get_by_text("scheduled to start now").wait_for()
 
 
 def look_at(page: Any, schedule: Schedule, run: str) -> None:

@@ -22,10 +22,12 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.runner import Runner
@@ -186,6 +188,7 @@ def serve(
 
 async def _served(runner: Runner, config: str | None, overrides: list[str]) -> None:
     await mark_crashed(config, overrides)
+    await _catch_up_once(config)
     await _until_interrupted(runner)
 
 
@@ -217,6 +220,24 @@ async def _mark_crashed(config: str | None) -> int:
                 await client.set_flow_run_state(run.id, state, force=True)
                 marked += 1
     return marked
+
+
+async def _catch_up_once(config: str | None) -> None:
+    """Of the runs whose time passed while nothing served them, only the latest is made up for."""
+    missed = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+    )
+    named = FlowFilter(name=FlowFilterName(any_=[cycle.name]))
+    newest_first = FlowRunSort.EXPECTED_START_TIME_DESC
+    async with get_client() as client:
+        found = await client.read_flow_runs(
+            flow_filter=named, flow_run_filter=missed, sort=newest_first
+        )
+        ours = [r for r in found if r.auto_scheduled and r.parameters.get("config") == config]
+        for run in ours[1:]:
+            state: State[Any] = Cancelled(message="missed; a later one is made up for")
+            await client.set_flow_run_state(run.id, state, force=True)
 
 
 def _beginning(run: FlowRun) -> bool:

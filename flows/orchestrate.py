@@ -32,6 +32,7 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.runner import Runner
 from prefect.states import Cancelled, Crashed
+from prefect.types import DateTime
 from prefect.types.entrypoint import EntrypointType
 
 from data.errors import StoreBusyError, machine_line
@@ -226,7 +227,7 @@ async def _catch_up_once(config: str | None) -> None:
     """Of the runs whose time passed while nothing served them, only the latest is made up for."""
     missed = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=DateTime.now(UTC)),
     )
     named = FlowFilter(name=FlowFilterName(any_=[cycle.name]))
     newest_first = FlowRunSort.EXPECTED_START_TIME_DESC

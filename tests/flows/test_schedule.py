@@ -175,18 +175,19 @@ def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule, page)
     # Many were missed; one of them is made up for, and resumes what was killed.
     schedule.wait_for(lambda: schedule.states().get("Completed", 0) == 1)
     assert schedule.finished() == 1
-    assert schedule.states()["Crashed"] == 1  # the one of the kill
-    assert schedule.states()["Cancelled"] > 1
-    assert not {"Running", "Pending", "Late"} & set(schedule.states())
+    states = schedule.states()
+    assert states["Crashed"] > 0  # by the kill
+    assert states["Cancelled"] > 1
+    assert not {"Running", "Late"} & set(states)
     if page:
         press_run(page, "train.steps=7")
     else:
-        schedule.run(["train.steps=7"])
+        schedule.run(["run.rounds=1", "train.steps=7"])
     schedule.wait_for(lambda: schedule.states().get("Completed", 0) == 2)
     assert schedule.finished() == 2
     done = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     run = schedule.ask("flow_runs/filter", sort="END_TIME_DESC", **done)[0]
-    assert run["parameters"]["overrides"] == ["train.steps=7"]
+    assert run["parameters"]["overrides"][-1] == "train.steps=7"
     if page:
         look_at(page, schedule, run["id"])
     with Store(schedule.folder / "store").lock():

@@ -115,6 +115,7 @@ def schedule(config_file: Path) -> Iterator[Schedule]:
     yield schedule
     for process in schedule.started:
         process.kill()
+        process.wait()
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def look_at(page: Any, schedule: Schedule, run: str) -> None:
     page.get_by_role("columnheader", name="R@1 %").wait_for()
     assert page.get_by_role("row").count() == 3  # the names, before the round, after it
     page.goto(f"/v2/artifacts/artifact/{found['remine-report']['id']}")
-    page.get_by_text(str(schedule.folder / "store" / "views")).wait_for()
+    page.get_by_text(str(schedule.folder / "store" / "views")).first.wait_for()
 
 
 def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule, page):

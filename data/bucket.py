@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from data import disk
 from data.errors import InputError, StoreError, UnansweredError
 from data.folder import FOLDERS, clear
-from data.lease import Lease, ReaderLease, living
+from data.lease import Lease, ReaderLease, holder, living
 from data.place import Entry
 from data.records import FileRef, file_sha256
 
@@ -221,6 +221,10 @@ class Bucket:
                 yield
             finally:
                 self._lease = None
+
+    def holder(self) -> str | None:
+        """Who holds the lease, while it is good by this machine's clock."""
+        return holder(self)
 
     def check_lock(self) -> None:
         """StoreBusyError where the lease was lost meanwhile."""

@@ -82,6 +82,8 @@ class ImageTransform:
 def open_image(content: bytes | Path) -> Image.Image:
     """The decoded picture, upright, on white where it is transparent."""
     source = content if isinstance(content, Path) else io.BytesIO(content)
+    if isinstance(content, Path) and content.exists() and not content.is_file():
+        raise InputError(f"{content} is no file")  # a pipe would be waited for
     try:
         with Image.open(source) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -65,7 +65,7 @@ class Lease:
         if self.place.create(NAME, content) != content:
             self._take_over()
         else:
-            self.etag = self._seen()[1]
+            self.etag = _seen(self.place)[1]
             self.good_until = before + SECONDS
         self._thread.start()
         return self
@@ -85,7 +85,7 @@ class Lease:
             )
 
     def _take_over(self) -> None:
-        holder, etag = self._seen()
+        holder, etag = _seen(self.place)
         if holder["until"] > time.time():
             self._refuse(holder)
         if holder["until"] > 0:
@@ -94,7 +94,7 @@ class Lease:
         before, content = time.monotonic(), self._body(SECONDS)
         with suppress(Exception):  # whatever came of it is read back
             self.place.put(NAME, content, IfMatch=etag)
-        holder, self.etag = self._seen()
+        holder, self.etag = _seen(self.place)
         if holder["token"] != self.token:
             self._refuse(holder)
         self.good_until = before + SECONDS
@@ -104,26 +104,13 @@ class Lease:
             f"{self.place.address} is in use by {holder['holder']}: one cycle at a time"
         )
 
-    def _seen(self) -> tuple[dict[str, Any], str]:
-        content, etag = self.place.get(NAME)
-        try:
-            holder: dict[str, Any] = json.loads(content)
-            known = {
-                "holder": str(holder["holder"]),
-                "token": str(holder["token"]),
-                "until": float(holder["until"]),
-            }
-        except (ValueError, KeyError, TypeError):
-            raise StoreError(f"{self.place.address}/{NAME} is no lock; remove it") from None
-        return known, etag
-
     def _renew(self) -> None:
         while not self._stop.wait(SECONDS / 3):
             before = time.monotonic()
             with suppress(Exception):  # tried again before the lease runs out; check() knows
                 with suppress(Exception):
                     self.place.put(NAME, self._body(SECONDS), IfMatch=self.etag)
-                holder, etag = self._seen()
+                holder, etag = _seen(self.place)
                 if holder["token"] != self.token:
                     self.lost = True
                     return
@@ -134,6 +121,30 @@ class Lease:
         until = time.time() + seconds if seconds else 0
         holder = f"process {os.getpid()} on {socket.gethostname()}"
         return json.dumps({"holder": holder, "token": self.token, "until": until}).encode()
+
+
+def holder(place: Puts) -> str | None:
+    """Who holds the lock, while its time is not past by this machine's clock."""
+    try:
+        seen = _seen(place)[0]
+    except FileNotFoundError:
+        return None
+    return str(seen["holder"]) if seen["until"] > time.time() else None
+
+
+def _seen(place: Puts) -> tuple[dict[str, Any], str]:
+    """Who took the lock last, and the ETag of that."""
+    content, etag = place.get(NAME)
+    try:
+        lock: dict[str, Any] = json.loads(content)
+        known = {
+            "holder": str(lock["holder"]),
+            "token": str(lock["token"]),
+            "until": float(lock["until"]),
+        }
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"{place.address}/{NAME} is no lock; remove it") from None
+    return known, etag
 
 
 class ReaderLease:

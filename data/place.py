@@ -81,6 +81,9 @@ class Place(Protocol):
     def lock(self) -> AbstractContextManager[None]:
         """Hold the place for writing; StoreBusyError when another process holds it."""
 
+    def holder(self) -> str | None:
+        """Who holds the place for writing, of those that live; never takes the lock."""
+
     def check_lock(self) -> None:
         """StoreBusyError where the lock that this process took was lost meanwhile."""
 

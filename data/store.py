@@ -213,6 +213,10 @@ class Store:
         """Hold the store for writing; refuses at once when another process holds it."""
         return self.place.lock()
 
+    def holder(self) -> str | None:
+        """Who holds the store for writing now, for people; never takes the lock."""
+        return self.place.holder()
+
     def scratch(self, key: str) -> Path:
         """A folder for what the work `key` wants to find again if it is killed."""
         path = self.root / "work" / key

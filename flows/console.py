@@ -38,16 +38,21 @@ class Bar:
 
 @dataclass
 class Console:
-    """Prints stages; `quiet` prints nothing. `round` is put before each line."""
+    """Prints stages; `quiet` prints nothing. `round` is put before each line.
+
+    also: gets each line too, printed or not.
+    """
 
     quiet: bool = False
     round: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     finished: Callable[[str, Bar, float], None] = lambda _stage, _bar, _seconds: None
+    also: Callable[[str], None] = lambda _line: None
     out: RichConsole = field(default_factory=lambda: RichConsole(file=sys.stderr, highlight=False))
 
     def say(self, text: str) -> None:
         """Print a line."""
+        self.also(text)
         if not self.quiet:
             self.out.print(text, markup=False, soft_wrap=True)
 

@@ -16,38 +16,27 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from prefect import flow, get_client, runtime, task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.filters import (
-    FlowFilter,
-    FlowFilterName,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import State
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.runner import Runner
-from prefect.states import Cancelled, Crashed
+from prefect.states import Cancelled
 from prefect.types.entrypoint import EntrypointType
 
 from data.errors import StoreBusyError, machine_line
-from data.store import Artifact, Store, Version, digest, made
+from data.store import Artifact, digest
+from flows import left_runs
+from flows.artifacts import Artifacts
 from flows.config import Config, load_config
 from flows.console import Console
 from flows.cycle import prepared, run_cycle, unreported
 from flows.jobs import beam_execute
 from flows.refresh import decide, standing
 from flows.report import write_report
-from flows.table import round_rows
 from train.health import RoundStoppedError
 
 CHILD_SECONDS = 3
@@ -57,6 +46,13 @@ RETRY_SECONDS = [10.0, 60.0]
 """How long a scheduled stage waits before it is tried again after a fault of the machine."""
 
 STAGES_A_ROUND = 5
+NAMES = {"build": "index"}
+"""What the console calls a stage, where its function has another name."""
+
+ABOUT = """\
+One cycle of remine: embed, index and evaluate, then mine and train, round by round. A run that was
+killed is resumed by the next one; a run that is due while another works on the store is skipped.
+"""
 
 
 def _follow(parent: Any) -> None:
@@ -100,21 +96,22 @@ def stage_task(work: Callable[[], Artifact]) -> Artifact:
     return work()
 
 
-@flow(name="remine-cycle", log_prints=False, persist_result=False)
+@flow(name="remine-cycle", description=ABOUT, log_prints=False, persist_result=False)
 def cycle(config: str | None = None, overrides: list[str] | None = None) -> int | State[Any]:
     """Run one cycle; the number of the version that it ends with.
 
     Args:
         config: Path of the TOML file on the machine that runs the cycle; none for the embedded
             glyphs.
-        overrides: Settings that win over the file's, each `table.key=value`, such as
-            `train.steps=100`.
+        overrides: Settings that win over the file's, each table.key=value, such as
+            train.steps=100.
 
     """
     settings = load_config(Path(config) if config else None, overrides or ())
-    console = Console()
+    logger = get_run_logger()
+    console = Console(also=lambda line: logger.info(line.strip()))
     try:
-        return _cycle(settings, console)
+        return _cycle(settings, console, config)
     except StoreBusyError as error:
         if not runtime.deployment.id:
             raise
@@ -122,45 +119,32 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int 
         return Cancelled(message=f"skipped: {error}")
 
 
-def _cycle(settings: Config, console: Console) -> int:
+def _cycle(settings: Config, console: Console, config: str | None) -> int:
     decision = decide(settings) if settings.refresh.when == "needed" else None
     if decision and (served := standing(settings, decision)):
         console.say(f"nothing to do: {decision.why}")
         return served
     execute = beam_execute(settings.beam.runner, settings.beam.options)
     with prepared(settings, execute, console) as (run, items, inputs):
-        progress: Any = create_progress_artifact(0.0, "remine-progress", "stages of the cycle")
-        done = 0
+        if runtime.deployment.id:  # it may be that no schedule starts again here: a work pool
+            left_runs.mark_left(cycle.name, settings.store, UUID(runtime.flow_run.id))
+        shown, done = Artifacts(), 0
 
         def call(stage: Callable[..., Artifact], *args: Any) -> Artifact:
             nonlocal done
-            name = f"{console.round} {stage.__name__}"
+            name = f"{console.round} {NAMES.get(stage.__name__, stage.__name__)}"
             artifact = stage_task.with_options(task_run_name=name)(lambda: stage(*args))
             done += 1
-            share = min(99.0, 100 * done / (STAGES_A_ROUND * settings.run.rounds + 3))
-            update_progress_artifact(progress, share)
+            shown.progress(done, STAGES_A_ROUND * settings.run.rounds + 3)
             return artifact
 
-        def published(version: Version) -> None:
-            create_table_artifact(
-                key="remine-rounds",
-                table=round_rows(version),
-                description=f"cycle {version.cycle}, round by round",
-            )
-
         try:
-            version = unreported(run) or run_cycle(run, items, inputs, call, published, decision)
+            version = unreported(run) or run_cycle(run, items, inputs, call, shown.rounds, decision)
         except RoundStoppedError:
             if current := run.store.current():
                 write_report(run.store, current)
             raise
-        page = write_report(run.store, version)
-        update_progress_artifact(progress, 100.0)
-        create_markdown_artifact(
-            key="remine-report",
-            markdown=f"Version {version.number}. Report: [{page}]({page.as_uri()}), on the machine"
-            f" that ran the cycle; `remine report --version {version.number}` writes it again.",
-        )
+        shown.report(version, write_report(run.store, version), config)
         run.store.log("cycle", cycle=version.cycle, version=version.number)
     return version.number
 
@@ -199,46 +183,13 @@ def serve(
         cron=cron,
         interval=every,
         parameters={"config": config, "overrides": overrides},
+        tags=["remine"],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    asyncio.run(_served(runner, config, overrides))
+    left_runs.mark_crashed(cycle.name, settings.store)
+    left_runs.catch_up_once(cycle.name, settings.store)
+    asyncio.run(_until_interrupted(runner))
     raise KeyboardInterrupt
-
-
-async def _served(runner: Runner, config: str | None, overrides: list[str]) -> None:
-    await mark_crashed(config, overrides)
-    await _until_interrupted(runner)
-
-
-async def mark_crashed(config: str | None, overrides: list[str]) -> int:
-    """Mark the runs that still count as running although no process runs them; how many.
-
-    A killed machine leaves them so for ever. The store's lock tells: while it is free, no cycle
-    of this config is under way.
-    """
-    store = load_config(Path(config) if config else None, overrides).store
-    if made(store):
-        try:
-            with Store(store).lock():
-                return await _mark_crashed(config)
-        except StoreBusyError:
-            return 0
-    return await _mark_crashed(config)
-
-
-async def _mark_crashed(config: str | None) -> int:
-    running = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
-    )
-    named = FlowFilter(name=FlowFilterName(any_=[cycle.name]))
-    marked = 0
-    async with get_client() as client:
-        for run in await client.read_flow_runs(flow_filter=named, flow_run_filter=running):
-            if run.parameters.get("config") == config:
-                state: State[Any] = Crashed(message="its process is gone; the next run resumes")
-                await client.set_flow_run_state(run.id, state, force=True)
-                marked += 1
-    return marked
 
 
 class _Runner(Runner):

@@ -68,6 +68,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:  # a connection that nobody closes
         process.kill()
         process.wait()
+    if process.stdin:
+        process.stdin.close()
 
 
 def _free_port() -> int:

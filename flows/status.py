@@ -7,7 +7,6 @@ hashed.
 import statistics
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from data.changes import Change
@@ -30,7 +29,7 @@ def status(config: Config, now: float | None = None) -> dict[str, Any]:
         return {"store": root, "served": None, "next": {"what": CYCLE, "why": "no store yet"}}
     store = Store(config.store)
     newest, events = store.current(), store.events()
-    told: dict[str, Any] = {"store": root, "served": None, "lock": holder(store)}
+    told: dict[str, Any] = {"store": root, "served": None, "lock": store.holder()}
     now = now or time.time()
     if failure := last_failure(events):
         told["failed"] = {"why": failure["why"], "age_seconds": round(now - failure["time"], 1)}
@@ -45,21 +44,6 @@ def status(config: Config, now: float | None = None) -> dict[str, Any]:
     told["if_needed"] = decision.to_json()
     told["next"] = _next(config, newest, decision, events)
     return told
-
-
-def holder(store: Store) -> str | None:
-    """Who holds the store for writing, as Linux tells it; never takes the lock, even shortly."""
-    path = store.root / "lock"
-    try:
-        inode, said = str(path.stat().st_ino), path.read_text(errors="replace").strip()
-        locks = Path("/proc/locks").read_text()
-    except OSError:
-        return None
-    # The sixth word is the device and the inode of what is locked; an arrow marks who waits.
-    held = (line.split() for line in locks.splitlines() if " FLOCK " in line and "->" not in line)
-    if any(part[5].rsplit(":", 1)[-1] == inode for part in held):
-        return said or "another process"
-    return None
 
 
 def _served(store: Store, events: list[dict[str, Any]], now: float) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The store on an S3 server: the same promises, kept by conditional puts instead of renames."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -388,8 +389,22 @@ def test_of_two_that_take_over_one_gets_it(store, monkeypatch):
 
 def test_a_lock_that_is_none_is_named(store):
     remote(store, "lock", b"[]")
-    with pytest.raises(StoreError, match="/lock is no lock; remove it"):
-        take(store)
+    for look in (take, Store.holder):
+        with pytest.raises(StoreError, match="/lock is no lock; remove it"):
+            look(store)
+
+
+def test_who_holds_the_lock_is_told_and_nothing_is_taken(store):
+    other = Store(store.address)
+    assert other.holder() is None  # nobody ever has
+    with store.lock():
+        before = remote(store, "lock")
+        assert other.holder() == f"process {os.getpid()} on {socket.gethostname()}"
+        assert remote(store, "lock") == before
+    assert other.holder() is None
+    # A killed one, past its time.
+    remote(store, "lock", before.replace(b'"until": ', b'"until": 1.0, "until_then": '))
+    assert other.holder() is None
 
 
 # Collection -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -52,6 +53,9 @@ def test_a_cycle_its_search_its_server_and_its_keeping(on_s3, call, tmp_path, mo
     version = run(config, beam_execute("FnApiRunner", ()))
     store = Store(config.store)
     assert (version.number, version.finished) == (2, True)
+    assert "lock       free" in call("status")
+    with store.lock():
+        assert f"lock       held by process {os.getpid()} on" in call("status")
     assert (store.root / "latest/report.html").stat().st_size > 10_000
 
     # The same bytes as in a folder.

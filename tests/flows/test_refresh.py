@@ -22,7 +22,7 @@ from flows.pages import page_of
 from flows.refresh import CYCLE, INDEX, NOTHING, Decision, decide, standing
 from flows.refresh_config import RefreshConfig
 from flows.report import write_report
-from flows.status import holder, lines, status
+from flows.status import lines, status
 
 ONE = "run.rounds=1"
 
@@ -223,13 +223,13 @@ def test_status_knows_who_holds_the_lock(config_file):
     store = Store(config_file.parent / "store")
     if not Path("/proc/locks").exists():
         pytest.skip("Linux tells it in /proc/locks")
-    assert holder(store) is None
+    assert store.holder() is None
     with store.lock():
-        held = holder(store)
+        held = store.holder()
         if held is None and " FLOCK " not in Path("/proc/locks").read_text():
             pytest.skip("this kernel lists no locks")
         assert held == f"process {os.getpid()}"
-    assert holder(store) is None
+    assert store.holder() is None
 
 
 @pytest.mark.parametrize(

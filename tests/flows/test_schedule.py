@@ -1,24 +1,34 @@
-"""A schedule that really creates runs, and runs them, with a Prefect server of its own."""
+"""A schedule that really creates runs, and runs them, with a Prefect server of its own.
 
+The button Run and what a run leaves are looked at in Prefect's own page, where a Chromium is there.
+"""
+
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from data.errors import InputError, StoreBusyError
+from data.errors import InputError
 from data.store import Store
 from flows.cli import _interval
 from flows.config import load_config
 from flows.environment import set_environment
 
 LIMIT = 120
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+NEVER = ("--cron", "0 0 29 2 *")
 
 
 def test_intervals():
@@ -46,7 +56,7 @@ def test_every_store_has_a_deployment_of_its_own(config_file):
 
 
 class Schedule:
-    """`remine schedule` every 6 s, with a Prefect of its own that outlives it on disk."""
+    """`remine schedule`, with a Prefect of its own that outlives it on disk."""
 
     def __init__(self, config_file: Path) -> None:
         self.folder = config_file.parent
@@ -55,17 +65,17 @@ class Schedule:
             self.port = probe.getsockname()[1]
         self.out = self.folder / "out"
         self.started: list[subprocess.Popen[bytes]] = []
-        self.start()
 
-    def start(self) -> None:
+    def start(self, *when: str) -> None:
         environment = {
             **os.environ,
             "PREFECT_HOME": str(self.folder / "prefect"),
             "PREFECT_SERVER_API_PORT": str(self.port),
+            "PREFECT_RUNNER_POLL_FREQUENCY": "1",  # it looks for runs that are due every 10 s
         }
         environment.pop("PREFECT_API_URL", None)
         remine = Path(sys.executable).parent / "remine"
-        command = [remine, "schedule", "--every", "6s", "-c", self.folder / "remine.toml"]
+        command = [remine, "schedule", *when, "-c", self.folder / "remine.toml"]
         command += ["-s", "run.rounds=1", "-s", "train.steps=60"]
         with self.out.open("a") as out:
             process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
@@ -85,6 +95,26 @@ class Schedule:
             return 0
         return sum(version.finished for version in Store(root).versions())
 
+    def ask(self, path: str, **body: Any) -> Any:
+        """What Prefect's server answers."""
+        url, raw = f"http://127.0.0.1:{self.port}/api/{path}", json.dumps(body).encode()
+        asked = urllib.request.Request(url, raw, {"content-type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            return json.load(answer)
+
+    def states(self) -> Counter[str]:
+        """How many runs are in which state; nothing while no server answers."""
+        with suppress(OSError):
+            return Counter(run["state_name"] for run in self.ask("flow_runs/filter"))
+        return Counter()
+
+    def run(self, overrides: list[str]) -> str:
+        """Start a run as a program does; its id."""
+        deployment = self.ask("deployments/filter")[0]
+        parameters = {**deployment["parameters"], "overrides": overrides}
+        path = f"deployments/{deployment['id']}/create_flow_run"
+        return str(self.ask(path, parameters=parameters, state={"type": "SCHEDULED"})["id"])
+
     def wait_for_silence(self) -> None:
         """Until the server has gone."""
         deadline = time.monotonic() + 15
@@ -103,33 +133,93 @@ def schedule(config_file: Path) -> Iterator[Schedule]:
     yield schedule
     for process in schedule.started:
         process.kill()
+        process.wait()
 
 
-def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule):
+@pytest.fixture
+def page(schedule: Schedule) -> Iterator[Any]:
+    """A page of Prefect's, or None where there is no browser."""
+    if not CHROMIUM:
+        yield None
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        page = browser.new_page(base_url=f"http://127.0.0.1:{schedule.port}")
+        page.set_default_timeout(30_000)
+        yield page
+        browser.close()
+
+
+def press_run(page: Any, override: str) -> None:
+    """Start a run with other settings, from the page of the deployment."""
+    page.goto("/v2/deployments")
+    page.get_by_role("link", name="remine", exact=True).click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+    page.get_by_text("each table.key=value").wait_for()
+    page.get_by_role("button", name="Add item").click()
+    page.locator("textarea").last.fill(override)
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("scheduled to start now").wait_for()
+
+
+def look_at(page: Any, schedule: Schedule, run: str) -> None:
+    """What the run left in the page: its log, one artifact of each kind, the table in full."""
+    page.goto(f"/v2/runs/flow-run/{run}")
+    page.get_by_text("Beginning flow run").wait_for()
+    assert page.get_by_text("7 steps").count() == 1
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("remine-progress").wait_for()
+    of_run = {"artifacts": {"flow_run_id": {"any_": [run]}}}
+    found = {one["key"]: one for one in schedule.ask("artifacts/filter", **of_run)}
+    assert sorted(found) == ["remine-progress", "remine-report", "remine-rounds"]
+    assert found["remine-progress"]["data"] == 100
+    page.goto(f"/v2/artifacts/artifact/{found['remine-rounds']['id']}")
+    page.get_by_role("columnheader", name="R@1 %").wait_for()
+    assert page.get_by_role("row").count() == 3  # the names, before the round, after it
+    page.goto(f"/v2/artifacts/artifact/{found['remine-report']['id']}")
+    page.get_by_text(str(schedule.folder / "store" / "views")).first.wait_for()
+
+
+def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule, page):
+    schedule.start("--every", "3s")
     schedule.wait_for(lambda: " mine " in schedule.out.read_text())
     schedule.started[0].kill()  # in the middle of a cycle
     schedule.wait_for_silence()
-    before = schedule.finished()
-    schedule.start()
-    schedule.wait_for(lambda: schedule.finished() > before)
-    with ExitStack() as held:
-        schedule.wait_for(lambda: _locks(held, Store(schedule.folder / "store")))
-        schedule.wait_for(lambda: "skipped: " in schedule.out.read_text())
+    assert schedule.finished() == 0
+    schedule.start(*NEVER)
+    # Many were missed; one of them is made up for, and resumes what was killed.
+    schedule.wait_for(lambda: schedule.states().get("Completed", 0) == 1)
+    assert schedule.finished() == 1
+    states = schedule.states()
+    assert states["Crashed"] > 0  # by the kill
+    assert states["Cancelled"] > 1
+    assert not {"Running", "Late"} & set(states)
+    if page:
+        press_run(page, "train.steps=7")
+    else:
+        schedule.run(["run.rounds=1", "train.steps=7"])
+    schedule.wait_for(lambda: schedule.states().get("Completed", 0) == 2)
+    assert schedule.finished() == 2
+    done = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    run = schedule.ask("flow_runs/filter", sort="END_TIME_DESC", **done)[0]
+    assert run["parameters"]["overrides"][-1] == "train.steps=7"
+    if page:
+        look_at(page, schedule, run["id"])
+    with Store(schedule.folder / "store").lock():
+        before = schedule.states()["Cancelled"]
+        schedule.run([])
+        schedule.wait_for(lambda: schedule.states()["Cancelled"] == before + 1)
+        assert "skipped: " in schedule.out.read_text()
     schedule.started[1].send_signal(signal.SIGTERM)
     assert schedule.started[1].wait(20) == 130
     out = schedule.out.read_text()
     assert "Traceback" not in out, out
     assert out.splitlines()[-1] == "remine: interrupted; the same command resumes"
     schedule.wait_for_silence()
-
-
-def _locks(held: ExitStack, store: Store) -> bool:
-    """Take the store's lock, unless a cycle holds it."""
-    try:
-        held.enter_context(store.lock())
-    except StoreBusyError:
-        return False
-    return True
 
 
 def test_a_tethered_module_ends_with_whoever_started_it():

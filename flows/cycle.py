@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from data.errors import InputError
+from data.errors import InputError, StoreBusyError
 from data.store import Artifact, Store, Version, digest, made
 from data.views import lay_out, view
 from flows import stages
@@ -56,7 +56,15 @@ def prepared(
             stack.enter_context(Store(config.store).lock())
         early: list[tuple[str, Bar, float]] = []  # there may be no store yet to log it in
         console.finished = lambda *told: early.append(told)
-        store, items, inputs = prepare(config, console)
+        try:
+            store, items, inputs = prepare(config, console)
+        except FileNotFoundError:
+            if locked or not made(config.store):
+                raise
+            # Whoever made it cleared what lay half-done there, this run's too.
+            raise StoreBusyError(
+                f"{config.store} was made by another cycle meanwhile: one cycle at a time"
+            ) from None
         check_training(config, items)
         if not locked:
             stack.enter_context(store.lock())

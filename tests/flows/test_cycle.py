@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from data import schemas
+from data.errors import StoreBusyError
 from data.prepare import read_catalogue
 from data.store import Artifact, Store, Version
 from data.types import HARD, SEMI_HARD, SPLITS
+from flows import prepare_job
 from flows.config import load_config
 from flows.console import Console
 from flows.cycle import call_plain, prepared, run_cycle, unreported
@@ -207,6 +209,23 @@ def test_two_cycles_at_once_are_refused(config_file):
         )
     assert held.returncode == 1
     assert "one cycle at a time" in held.stderr.splitlines()[-1]
+
+
+def test_a_first_cycle_that_another_overtook_says_so(config_file, monkeypatch):
+    """In a folder that is there already both lay down their shards in its tmp."""
+    root = config_file.parent / "store"
+    root.mkdir()
+    real = prepare_job.stage
+
+    def overtaken(*args: Any) -> Any:
+        with Store(root, create=True).lock():
+            return real(*args)
+
+    monkeypatch.setattr(prepare_job, "stage", overtaken)
+    with pytest.raises(StoreBusyError, match="was made by another cycle meanwhile"):
+        cycle(config_file)
+    monkeypatch.undo()
+    assert cycle(config_file).finished
 
 
 def test_the_view_reads_with_pandas_and_duckdb(undisturbed):

@@ -100,11 +100,13 @@ def open_image(content: bytes | Path) -> Image.Image:
 
 
 def vector_transform(contents: Sequence[Any], where: Callable[[int], str]) -> np.ndarray:
-    """Check (rows, d) float32 vectors: finite, and long enough to have a direction."""
+    """Check (rows, d) float32 vectors: finite, of a length that float32 can square."""
     vectors = np.asarray(contents, dtype=np.float32)
+    largest = np.abs(vectors).max(axis=1, initial=0)
     for what, bad in (
         ("has a number that is not finite", ~np.isfinite(vectors).all(axis=1)),
-        ("is all zeros: it has no direction", np.abs(vectors).max(axis=1, initial=0) < 1e-12),
+        ("is all zeros: it has no direction", largest < 1e-12),
+        ("has a number beyond 1e18, whose square is none in float32: scale it", largest > 1e18),
     ):
         if bad.any():
             raise InputError(f"{where(int(bad.argmax()))}: the vector {what}")

@@ -210,6 +210,11 @@ def mined_rounds(version: Version) -> dict[int, Artifact]:
 def chosen_round(version: Version, number: int) -> int:
     """`number`, or the last round for -1; refuses a round without triplets."""
     mined = mined_rounds(version)
+    if not mined and not version.rounds:
+        raise InputError(
+            f"version {version.number} has no triplets: it only took up what changed in the items;"
+            " name one of a trained cycle (remine history) with --version"
+        )
     if not mined:
         raise InputError(
             f"version {version.number} has no triplets: none were mined yet, or its rounds trained"

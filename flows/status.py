@@ -32,7 +32,7 @@ def status(config: Config, now: float | None = None) -> dict[str, Any]:
     told: dict[str, Any] = {"store": root, "served": None, "lock": store.holder()}
     now = now or time.time()
     if failure := last_failure(events):
-        told["failed"] = {"why": failure["why"], "age_seconds": round(now - failure["time"], 1)}
+        told["failed"] = {"why": failure["why"], "age_seconds": _age(now, failure["time"])}
     if newest:
         told["served"] = _served(store, events, now)
         told["unfinished"] = None if newest.finished else _unfinished(store, newest)
@@ -63,7 +63,7 @@ def _served(store: Store, events: list[dict[str, Any]], now: float) -> dict[str,
         "rounds": version.rounds,
         "items": version.artifacts["items"].rows,
         "metrics": {k: metrics.card[k] for k in METRICS} if metrics else {},
-        "age_seconds": round(now - published[-1], 1) if published else None,
+        "age_seconds": _age(now, published[-1]) if published else None,
     }
 
 
@@ -97,6 +97,11 @@ def _next(
 
 Step = tuple[str, int, float]
 """A stage, its round, and its share of a whole stage over all items."""
+
+
+def _age(now: float, then: float) -> float:
+    """Seconds; none where the clock was set back since."""
+    return max(0.0, round(now - then, 1))
 
 
 def _steps(config: Config, newest: Version | None, decision: Decision, what: str) -> list[Step]:

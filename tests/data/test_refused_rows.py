@@ -146,6 +146,10 @@ VECTORS = [[1.0, 2.0]] * N
         ([1.0, None], "the vector has a number that is not finite"),
         ([0.0, -0.0], "the vector is all zeros: it has no direction"),
         ([1e-30, 0.0], "the vector is all zeros: it has no direction"),
+        (
+            [1e30, 0.0],
+            "the vector has a number beyond 1e18, whose square is none in float32: scale it",
+        ),
         (None, "vector is missing"),
         ([1.0], "the vector has 1 numbers, the first has 2"),
         ([1.0, 2.0, 3.0], "the vector has 3 numbers, the first has 2"),

@@ -18,6 +18,7 @@ from flows.config import load_config
 from flows.console import Console
 from flows.cycle import prepared, run_cycle
 from flows.jobs import run_plain
+from flows.mined import chosen_round
 from flows.pages import page_of
 from flows.refresh import CYCLE, INDEX, NOTHING, Decision, decide, standing
 from flows.refresh_config import RefreshConfig
@@ -102,6 +103,8 @@ def test_few_moved_items_are_embedded_and_published_without_training(config_file
     assert (version.cycle, version.round, version.rounds, version.finished) == (2, 0, 0, True)
     assert version.artifacts["decision"].card["what"] == INDEX
     assert not [name for name in version.artifacts if name.startswith(("triplets", "training"))]
+    with pytest.raises(InputError, match="only took up what changed.* with --version"):
+        chosen_round(version, -1)
     first = Store(config_file.parent / "store").version(3)
     assert version.artifacts["checkpoint"] == first.artifacts["checkpoint"]
     assert decide(config).what == NOTHING
@@ -198,6 +201,7 @@ def test_status_tells_and_touches_nothing(config_file):
     )
     assert 0 <= served["metrics"]["recall@1"] <= 1
     assert served["age_seconds"] > 0
+    assert status(load_config(config_file), 1.0)["served"]["age_seconds"] == 0  # the clock was set back
     assert (told["lock"], told["unfinished"]) == (None, None)
     assert told["stale"] == {"new": 0, "changed": 0, "deleted": 5, "same": n - 5}
     plan = told["next"]

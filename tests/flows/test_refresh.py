@@ -103,7 +103,7 @@ def test_few_moved_items_are_embedded_and_published_without_training(config_file
     assert (version.cycle, version.round, version.rounds, version.finished) == (2, 0, 0, True)
     assert version.artifacts["decision"].card["what"] == INDEX
     assert not [name for name in version.artifacts if name.startswith(("triplets", "training"))]
-    with pytest.raises(InputError, match="only took up what changed.* with --version"):
+    with pytest.raises(InputError, match=r"only took up what changed.* with --version"):
         chosen_round(version, -1)
     first = Store(config_file.parent / "store").version(3)
     assert version.artifacts["checkpoint"] == first.artifacts["checkpoint"]
@@ -201,7 +201,8 @@ def test_status_tells_and_touches_nothing(config_file):
     )
     assert 0 <= served["metrics"]["recall@1"] <= 1
     assert served["age_seconds"] > 0
-    assert status(load_config(config_file), 1.0)["served"]["age_seconds"] == 0  # the clock was set back
+    clock_set_back = status(load_config(config_file), 1.0)
+    assert clock_set_back["served"]["age_seconds"] == 0
     assert (told["lock"], told["unfinished"]) == (None, None)
     assert told["stale"] == {"new": 0, "changed": 0, "deleted": 5, "same": n - 5}
     plan = told["next"]

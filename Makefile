@@ -37,11 +37,12 @@ bench: .venv/bench
 torture: .venv/dev
 	$(BIN)/python -m benchmarks.torture
 
-# pip-audit asks an advisory service; where none can be reached, run the line printed elsewhere.
+# Strict: where the advisory service knows no package (a mirror), that is a failure, not a pass.
+AUDIT := pip-audit --strict -r constraints.txt --no-deps --disable-pip
 audit: .venv/dev
 	$(PIP) pip-audit
-	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip || \
-	  { echo "audit: failed, or no advisory service; elsewhere: pip-audit -r constraints.txt --no-deps --disable-pip"; exit 1; }
+	$(BIN)/$(AUDIT) || \
+	  { echo "audit: failed, or no advisory service; elsewhere: $(AUDIT)"; exit 1; }
 
 clean:
 	rm -rf .venv runs

@@ -4,13 +4,10 @@ Everything is checked before anything is stored: shards are staged in a temporar
 into the store only when the last row was sound.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,10 +19,10 @@ import pyarrow.compute as pc
 
 from data import schemas
 from data.config import DataConfig
-from data.errors import InputError, StoreBusyError
+from data.errors import InputError
 from data.inputs import Transform
 from data.sources import Source
-from data.store import Artifact, FileRef, Store, digest
+from data.store import Artifact, FileRef, Store
 from data.types import SPLITS, Int8, Int32, Int64
 
 Progress = Callable[[int, int], None]
@@ -158,46 +155,6 @@ def _kept(store: Store, file: Path | FileRef, name: str, rows: int) -> FileRef:
 
 def _where(source: Source, start: int, row: int) -> str:
     return source.where(start + row)
-
-
-@contextmanager
-def staging_folder(place: Path) -> Iterator[Path]:
-    """An empty folder in `place`, or for it in the nearest folder above it that exists.
-
-    Its name follows from `place`, so that the next run finds and empties what a kill left.
-    """
-    place = place.absolute()
-    near = next(p for p in (place, *place.parents) if p.is_dir())
-    folder = near / f".remine-{place.name}-{digest(str(place))[:8]}"
-    with _held(folder):
-        for left in folder.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """The folder, made if need be, in the hands of this process alone."""
-    folder.mkdir(exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        if not _locked(handle, folder):
-            raise StoreBusyError(f"{folder} is in use: another run checks the same data")
-        yield
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int, folder: Path) -> bool:
-    """Whether the opened folder is ours now, and is still the one under its name."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(handle), folder.stat())
-    except (BlockingIOError, FileNotFoundError):
-        return False
 
 
 def read_catalogue(store: Store, items: Artifact) -> Catalogue:

@@ -166,11 +166,12 @@ def schedule(
 
     from flows.server import server
 
-    with server() as url:
-        typer.echo(f"Prefect: {url.removesuffix('/api')}")
+    with server() as lent:
+        typer.echo(f"Prefect: {lent.url.removesuffix('/api')}")
         from flows.orchestrate import serve
 
-        serve(str(path.absolute()) if path else None, overrides or [], cron=cron, every=interval)
+        file = str(path.absolute()) if path else None
+        serve(file, overrides or [], lent, cron=cron, every=interval)
 
 
 @app.command()

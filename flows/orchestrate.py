@@ -27,7 +27,7 @@ from prefect.runner import Runner
 from prefect.states import Cancelled
 from prefect.types.entrypoint import EntrypointType
 
-from data.errors import StoreBusyError, machine_line
+from data.errors import StoreBusyError, StoreError, machine_line
 from data.store import Artifact, digest
 from flows import left_runs
 from flows.artifacts import Artifacts
@@ -37,6 +37,7 @@ from flows.cycle import prepared, run_cycle, unreported
 from flows.jobs import beam_execute
 from flows.refresh import decide, standing
 from flows.report import write_report
+from flows.server import Server
 from train.health import RoundStoppedError
 
 CHILD_SECONDS = 3
@@ -44,6 +45,9 @@ CHILD_SECONDS = 3
 
 RETRY_SECONDS = [10.0, 60.0]
 """How long a scheduled stage waits before it is tried again after a fault of the machine."""
+
+GONE_EVERY, GONE_ASKED = 5.0, 6
+"""Seconds between two looks whether the server is there, and how many may find nothing."""
 
 STAGES_A_ROUND = 5
 NAMES = {"build": "index"}
@@ -169,9 +173,17 @@ def deployment_name(config: Config) -> str:
 
 
 def serve(
-    config: str | None, overrides: list[str], *, cron: str | None, every: timedelta | None
+    config: str | None,
+    overrides: list[str],
+    server: Server,
+    *,
+    cron: str | None,
+    every: timedelta | None,
 ) -> None:
-    """Serve the cycle on a schedule until SIGINT or SIGTERM; ends with KeyboardInterrupt."""
+    """Serve the cycle on a schedule until SIGINT or SIGTERM; ends with KeyboardInterrupt.
+
+    StoreError where a `server` that passes has gone: nothing would ever run again.
+    """
     # Two, so that a run that falls due during a cycle starts, meets the store's lock and is
     # skipped; with one they would wait in line. Never Prefect's own limit for all: a killed
     # schedule does not give its lease back, and no run would ever start again.
@@ -188,7 +200,7 @@ def serve(
     )
     left_runs.mark_crashed(cycle.name, settings.store)
     left_runs.catch_up_once(cycle.name, settings.store)
-    asyncio.run(_until_interrupted(runner))
+    asyncio.run(_until_interrupted(runner, server))
     raise KeyboardInterrupt
 
 
@@ -199,7 +211,7 @@ class _Runner(Runner):
         signal.raise_signal(signal.SIGINT)
 
 
-async def _until_interrupted(runner: Runner) -> None:
+async def _until_interrupted(runner: Runner, server: Server) -> None:
     serving = asyncio.create_task(runner.start(webserver=False))
     loop = asyncio.get_running_loop()
 
@@ -208,8 +220,26 @@ async def _until_interrupted(runner: Runner) -> None:
         threading.Thread(target=_stop_children, daemon=True).start()
 
     signal.signal(signal.SIGINT, stop)
+    watching = asyncio.create_task(_until_gone(server))
+    await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
+    if gone := watching.done():
+        stop()
+    watching.cancel()
     with suppress(asyncio.CancelledError):
         await serving
+    if gone:
+        raise StoreError(
+            f"Prefect's server at {server.url} has gone, with the schedule that it was started"
+            " for: start this one again, or keep a server for all and set PREFECT_API_URL"
+        )
+
+
+async def _until_gone(server: Server) -> None:
+    """Until `server` has not answered for half a minute."""
+    missed = 0
+    while missed < GONE_ASKED:
+        await asyncio.sleep(GONE_EVERY)
+        missed = 0 if await asyncio.to_thread(server.answers) else missed + 1
 
 
 def _stop_children() -> None:

@@ -15,8 +15,9 @@ from data.changes import Earlier, compare, content_hashes, source_key
 from data.errors import InputError, StoreError
 from data.growth import Grown, Numbered, by_content, recoded
 from data.inputs import ImageTransform, Transform, vector_transform
-from data.prepare import Catalogue, Staged, catalogue, stage, staging_folder
+from data.prepare import Catalogue, Staged, catalogue, stage
 from data.sources import Source, open_source
+from data.staging import clear_beside, staging_folder
 from data.store import Artifact, Store, digest, place_of
 from flows.config import Config
 from flows.console import Bar, Console
@@ -185,6 +186,7 @@ def _staging(root: Path) -> Iterator[Path]:
         with staging_folder(root) as folder:
             yield folder
         return
+    clear_beside(root)
     (root / "tmp").mkdir(exist_ok=True)
     try:
         with staging_folder(root / "tmp") as folder:

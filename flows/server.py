@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from data.errors import StoreError
 
@@ -20,23 +21,35 @@ START_SECONDS = 180
 STOP_SECONDS = 5
 
 
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A Prefect server. passing: whether it ends with some command, this one or another."""
+
+    url: str
+    passing: bool
+
+    def answers(self) -> bool:
+        """Whether it does now."""
+        return not self.passing or _healthy(int(self.url.split(":")[2].split("/")[0]))
+
+
 @contextmanager
-def server(*, schedules: bool = True) -> Iterator[str]:
-    """The address of the configured Prefect API, or of a server that lives as long as this.
+def server(*, schedules: bool = True) -> Iterator[Server]:
+    """The configured Prefect API, or a server that lives as long as this or another command.
 
     schedules: whether it must create runs, and show its pages; else it is a bare one for one run.
     """
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
 
     if configured := PREFECT_API_URL.value():
-        yield configured
+        yield Server(url=configured, passing=False)
         return
     port = PREFECT_SERVER_API_PORT.value() if schedules else _free_port()
     url = f"http://{HOST}:{port}/api"
     os.environ["PREFECT_API_URL"] = url  # for the processes that run the cycles
     options = [] if schedules else ["--no-services", "--no-ui"]
     with _started(port, options), temporary_settings({PREFECT_API_URL: url}):
-        yield url
+        yield Server(url=url, passing=True)
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from data import schemas
 from data.config import DataConfig
 from data.errors import InputError
 from data.inputs import ImageTransform, Inputs, Transform, vector_transform
-from data.prepare import Catalogue, catalogue, read_catalogue, stage, staging_folder
+from data.prepare import Catalogue, catalogue, read_catalogue, stage
 from data.sources import open_source
+from data.staging import staging_folder
 from data.store import Artifact, Store, Version
 
 # Twelve classes of two items, more than one shard of 16 rows. Their hashes fill all three splits.

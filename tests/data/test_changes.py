@@ -16,8 +16,9 @@ from data.config import DataConfig
 from data.errors import InputError
 from data.growth import Grown, by_content, recoded, regrouped
 from data.inputs import ImageTransform, vector_transform
-from data.prepare import Catalogue, catalogue, content_hash, staging_folder
+from data.prepare import Catalogue, catalogue, content_hash
 from data.sources import open_source
+from data.staging import staging_folder
 from data.store import Artifact
 
 SIZE = 16

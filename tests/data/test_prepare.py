@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from data.config import DataConfig
 from data.errors import InputError, StoreBusyError
-from data.prepare import catalogue, stage, staging_folder
+from data.prepare import catalogue, stage
 from data.sources import open_source
+from data.staging import staging_folder
 from data.store import Store
 from data.types import SPLITS
 

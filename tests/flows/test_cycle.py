@@ -198,6 +198,24 @@ def test_kill_nine_and_again_gives_the_same_bits(config_file, undisturbed, secon
         store.paths(artifact)
 
 
+KILLED_WHEN_MADE = """
+import os
+from data import prepare
+prepare.Staged.commit = lambda *_: os._exit(9)
+"""
+
+
+def test_a_kill_when_the_store_is_just_made_leaves_nothing_beside_it(config_file):
+    """The shards were laid down beside it, where no later run lays any."""
+    folder = config_file.parent
+    code = [sys.executable, "-c", KILLED_WHEN_MADE + ALONE, str(config_file)]
+    assert subprocess.run(code, check=False).returncode == 9
+    assert list(folder.glob(".remine-*/*.npy"))
+    assert (folder / "store" / "FORMAT").exists()
+    assert cycle(config_file).finished
+    assert not list(folder.glob(".remine-*"))
+
+
 def test_two_cycles_at_once_are_refused(config_file):
     config = load_config(config_file)
     with prepared(config, run_plain, Console(quiet=True)):

@@ -9,6 +9,7 @@ import multiprocessing.connection
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from prefect.runner import Runner
 from prefect.states import Cancelled
 from prefect.types.entrypoint import EntrypointType
 
-from data.errors import StoreBusyError, StoreError, machine_line
+from data.errors import StoreBusyError, machine_line
 from data.store import Artifact, digest
 from flows import left_runs
 from flows.artifacts import Artifacts
@@ -182,7 +183,8 @@ def serve(
 ) -> None:
     """Serve the cycle on a schedule until SIGINT or SIGTERM; ends with KeyboardInterrupt.
 
-    StoreError where a `server` that passes has gone: nothing would ever run again.
+    The process ends with exit code 1 where a `server` that passes has gone: nothing would ever run
+    again.
     """
     # Two, so that a run that falls due during a cycle starts, meets the store's lock and is
     # skipped; with one they would wait in line. Never Prefect's own limit for all: a killed
@@ -222,16 +224,18 @@ async def _until_interrupted(runner: Runner, server: Server) -> None:
     signal.signal(signal.SIGINT, stop)
     watching = asyncio.create_task(_until_gone(server))
     await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
-    if gone := watching.done():
-        stop()
+    if watching.done():
+        _stop_children()
+        sys.stderr.write(
+            f"remine: Prefect's server at {server.url} has gone, with the schedule that it was"
+            " started for: start this one again, or keep a server for all and set"
+            " PREFECT_API_URL\n"
+        )
+        sys.stderr.flush()
+        os._exit(1)  # the runner would ask that server for minutes how to end
     watching.cancel()
     with suppress(asyncio.CancelledError):
         await serving
-    if gone:
-        raise StoreError(
-            f"Prefect's server at {server.url} has gone, with the schedule that it was started"
-            " for: start this one again, or keep a server for all and set PREFECT_API_URL"
-        )
 
 
 async def _until_gone(server: Server) -> None:

@@ -16,7 +16,7 @@ from data.errors import InputError
 from data.store import Store
 from flows.config import load_config
 from flows.environment import set_environment
-from flows.server import server
+from flows.server import Server, server
 
 QUICK = ["run.rounds=1", "train.steps=2"]
 
@@ -194,3 +194,19 @@ def test_a_cycle_marks_those_before_it(prefect, deployment, config_file, monkeyp
     left = begun(prefect, config_file, Running())
     assert run_scheduled(prefect, deployment, config_file).is_completed()
     assert states(left) == [name]
+
+
+@pytest.mark.parametrize("passing", [True, False])
+def test_a_server_that_another_command_took_along_is_missed(prefect, monkeypatch, passing):
+    """One that is configured is waited for: it restarts."""
+    monkeypatch.setattr(prefect, "GONE_EVERY", 0.01)
+    nobody = Server(url="http://127.0.0.1:9/api", passing=passing)
+
+    async def missed() -> None:
+        await asyncio.wait_for(prefect._until_gone(nobody), timeout=1)
+
+    if passing:
+        asyncio.run(missed())
+    else:
+        with pytest.raises(TimeoutError):
+            asyncio.run(missed())

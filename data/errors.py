@@ -44,3 +44,8 @@ def machine_line(error: OSError) -> str | None:
         return None
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{os.strerror(error.errno).lower()}; {ADVICE[error.errno]}"
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

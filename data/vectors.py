@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from data.errors import InputError
-from data.sources import first_line, load_npy, read_lines, vector_rows
+from data.array_source import load_npy, read_lines, vector_rows
+from data.errors import InputError, first_line
 from data.types import Float32, Int64, unit
 
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from data.errors import InputError
+from data.array_source import load_npy, vector_rows
+from data.errors import InputError, first_line
 from data.inputs import vector_transform
-from data.sources import first_line, load_npy, vector_rows
 from data.types import unit
 from flows.snapshot import Queries, Snapshot
 

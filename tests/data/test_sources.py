@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data import sources
+from data import table_source
 from data.config import DataConfig
 from data.sources import open_source
 
@@ -239,6 +239,6 @@ def test_blocks_are_as_long_as_asked_for(table, tmp_path):
 
 
 def test_too_large_to_sort(table, labels, refused, monkeypatch):
-    monkeypatch.setattr(sources, "SORT_LIMIT", 10)
+    monkeypatch.setattr(table_source, "SORT_LIMIT", 10)
     message = refused(table(id=range(N, 0, -1), text=labels))
     assert "items.parquet is not sorted by id" in message

@@ -240,6 +240,8 @@ def test_items_without_ids_are_known_by_content(config_file, items, decoded, enc
     vectors = [[f.sha256 for f in v.artifacts["embeddings"].files] for v in (first, begun)]
     assert vectors[0][:-1] == vectors[1][:-1]
     assert vectors[0][-1] != vectors[1][-1]
+    update = begun.artifacts["index"].card["update"]
+    assert (update["added"], update["removed"]) == (1, 1)
     after = named(store, second)
     fresh = len(bare)
     assert after.pop(fresh)[0] == new["image"]

@@ -52,7 +52,7 @@ class FolderSource:
         self.splits += [split] * len(found)
 
     def fingerprint(self) -> object:
-        """Each picture's place, size and time."""
+        """Each picture's place, size and times."""
         return ["folder", [[str(p.relative_to(self.root)), stamp(p)] for p in self.paths]]
 
     def where(self, row: int) -> str:
@@ -94,8 +94,11 @@ def _check_utf8(path: Path) -> None:
 
 
 def stamp(path: Path) -> list[int]:
-    """Size and time of a file, zeros when it is not there (data.prepare says so, with the row)."""
+    """Size and times of a file, zeros when it is not there (data.prepare says so, with the row).
+
+    A copy may keep size and time of modification; the kernel's own time it cannot keep.
+    """
     if not path.exists():
-        return [0, 0]
+        return [0, 0, 0]
     stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

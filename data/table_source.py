@@ -76,7 +76,7 @@ class TableSource:
         return columns
 
     def fingerprint(self) -> object:
-        """The files' hashes; for image paths also each picture's size and time."""
+        """The files' hashes; for image paths also each picture's size and times."""
         files: list[object] = [file_sha256(file) for file in self.files]
         if self.content == "path":
             for block in self.blocks(65_536):

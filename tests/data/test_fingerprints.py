@@ -39,6 +39,13 @@ def change_a_size(root):
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
+def change_bytes_only(root):
+    path = root / "pictures/03.png"
+    stat = path.stat()
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
 def rename_a_picture(root):
     (root / "pictures/03.png").rename(root / "pictures/03b.png")
 
@@ -52,6 +59,7 @@ def test_fingerprint_of_pictures(tmp_path, table, paths, source):
         change_a_picture,
         change_a_time,
         change_a_size,
+        change_bytes_only,
         rename_a_picture,
     ):
         change(tmp_path)

@@ -1,0 +1,45 @@
+"""One store, and a server over it, for the tests that change nothing."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from starlette.testclient import TestClient
+
+from data.store import Store
+from flows.serving.app import make_app
+from flows.snapshot import Snapshot, Wish
+
+
+@pytest.fixture(scope="module")
+def store(cycled):
+    return Store(cycled)
+
+
+@pytest.fixture(scope="module")
+def snapshot(store):
+    return Snapshot(store, store.current())
+
+
+@pytest.fixture(scope="module")
+def client(store):
+    with TestClient(make_app(store)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def pictures(glyphs):
+    return pq.read_table(glyphs)["image"].to_pylist()
+
+
+@pytest.fixture(scope="session")
+def wanted():
+    """(id, distance) of an item's neighbours, from the snapshot itself."""
+
+    def asked(snapshot, item, **wish):
+        answers = snapshot.ask(snapshot.by_id(np.array([item])), Wish(**wish))
+        rows = answers.rows[0][answers.rows[0] >= 0]
+        return list(
+            zip(snapshot.known.ids[rows].tolist(), answers.distances[0].tolist(), strict=False)
+        )
+
+    return asked

@@ -1,0 +1,296 @@
+"""The HTTP server's answers, beside those of the snapshot and of the commands."""
+
+import csv
+import dataclasses
+import io
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from data.types import SPLITS
+from flows.mined import Mined, TripletQuery
+from flows.serving.app import make_app
+from flows.snapshot import Filter
+from flows.suspects import find_suspects
+from mining.suspects import SuspectConfig
+
+
+def good(answer):
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def pairs(found):
+    return [(one["id"], one["distance"]) for one in found["neighbours"]]
+
+
+def test_search_by_id_by_address_and_body(client, snapshot, wanted):
+    for found in (
+        good(client.get("/search", params={"id": 3, "k": 4})),
+        good(client.post("/search", json={"id": 3, "k": 4})),
+    ):
+        assert pairs(found) == wanted(snapshot, 3, k=4)
+        assert found["version"] == 3
+        assert found["index"] == snapshot.version.artifacts["index"].digest
+        assert found["query"]["id"] == 3
+        for one in found["neighbours"]:
+            row = int(np.searchsorted(snapshot.known.ids, one["id"]))
+            assert one["label"] == snapshot.label_of(row)
+            assert one["split"] == SPLITS[snapshot.known.splits[row]]
+            assert one["group"] == snapshot.group_of(row)
+
+
+def test_filters_itself_distinct_and_explain(client, snapshot, wanted):
+    among = Filter(splits=("test",))
+    found = good(client.post("/search", json={"id": 3, "k": 5, "splits": ["test"]}))
+    assert pairs(found) == wanted(snapshot, 3, k=5, among=among)
+    again = client.get("/search", params={"id": 3, "k": 5, "split": "test", "explain": True})
+    assert pairs(good(again)) == pairs(found)
+    assert good(again)["explain"]["kept"] == (snapshot.known.splits == 2).sum()
+    itself = good(client.get("/search", params={"id": 3, "k": 2, "itself": True}))
+    assert itself["neighbours"][0]["id"] == 3
+    distinct = good(client.post("/search", json={"id": 3, "k": 30, "distinct": True}))
+    assert pairs(distinct) == wanted(snapshot, 3, k=30, distinct=True)
+
+
+def test_vectors_pictures_and_batches_agree(client, snapshot, pictures):
+    ids = [3, 500, 41]
+    vectors = snapshot.searcher.vectors(np.array(ids))
+    buffer = io.BytesIO()
+    np.save(buffer, vectors)
+    batch = good(client.post("/search/batch", json={"vectors": vectors.tolist(), "k": 3}))
+    npy = good(client.post("/search/npy", params={"k": 3}, content=buffer.getvalue()))
+    assert npy["ids"] == batch["ids"]
+    assert [row[0] for row in batch["ids"]] == ids
+    by_id = good(client.post("/search/batch", json={"ids": ids, "k": 2}))
+    assert by_id["ids"] == [
+        [i for i in row if i != q] for row, q in zip(batch["ids"], ids, strict=True)
+    ]
+    for place, item in enumerate(ids):
+        one = good(client.post("/search", json={"vector": vectors[place].tolist(), "k": 3}))
+        assert [i for i, _ in pairs(one)] == batch["ids"][place]
+        file = {"file": ("a.png", pictures[item], "image/png")}
+        shown = good(client.post("/search/image", params={"k": 1}, files=file))
+        assert shown["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-5)
+
+
+def test_fewer_neighbours_than_wished(client, snapshot):
+    label = snapshot.label_of(100)
+    body = {"ids": [3, int(snapshot.known.ids[100])], "k": 500, "labels": [label]}
+    found = good(client.post("/search/batch", json=body))
+    count = int((snapshot.known.label_codes == snapshot.known.label_codes[100]).sum())
+    same = snapshot.known.label_codes[3] == snapshot.known.label_codes[100]
+    assert [len(row) for row in found["ids"]] == [count - int(same), count - 1]
+    assert [len(row) for row in found["distances"]] == [len(row) for row in found["ids"]]
+
+
+def test_items_labels_and_thumbnails(client, snapshot):
+    known = snapshot.known
+    page = good(client.get("/items", params={"split": "test", "offset": 3, "limit": 4}))
+    rows = np.flatnonzero(known.splits == 2)
+    assert page["total"] == len(rows)
+    assert [one["id"] for one in page["items"]] == known.ids[rows[3:7]].tolist()
+    mixed = [
+        good(client.get("/items", params={"seed": 1, "offset": o, "limit": 500}))["items"]
+        for o in (0, 500)
+    ]
+    assert sorted(one["id"] for part in mixed for one in part) == known.ids.tolist()
+    assert [one["id"] for one in mixed[0][:50]] != known.ids[:50].tolist()
+    labels = good(client.get("/labels", params={"contains": "greek small"}))
+    fits = [label for label in known.labels if "GREEK SMALL" in label]
+    assert [one["label"] for one in labels["labels"]] == fits[:50]
+    code = known.labels.index(fits[0])
+    assert labels["labels"][0]["items"] == (known.label_codes == code).sum()
+    answer = client.get("/items/5/thumbnail")
+    pixels = np.asarray(Image.open(io.BytesIO(answer.content)))
+    np.testing.assert_array_equal(pixels, snapshot.inputs[np.array([5])][0, 0])
+    tag = answer.headers["etag"]
+    assert client.get("/items/5/thumbnail", headers={"if-none-match": tag}).status_code == 304
+    one = good(client.get("/items/5"))
+    assert one["item"]["label"] == snapshot.label_of(5)
+    assert one["roles"]["anchor"] > 0
+
+
+def test_triplets_and_rounds(client, store):
+    mined = Mined(store, store.current())
+    query = {"round": 0, "kind": ["hard"], "d_an_max": 0.05, "sort": "margin", "limit": 7}
+    found = good(client.get("/triplets", params={**query, "offset": 7}))
+    own = TripletQuery(
+        round=0,
+        kinds=("hard",),
+        d_an=dataclasses.replace(TripletQuery().d_an, high=0.05),
+        sort="margin",
+        offset=7,
+        limit=7,
+    )
+    assert found["triplets"] == mined.page(own)
+    assert found["total"] == mined.count(own)
+    last = good(client.get("/triplets"))
+    assert (last["round"], last["total"]) == (1, mined.count(TripletQuery()))
+    rounds = good(client.get("/rounds"))["rounds"]
+    assert [row["round"] for row in rounds] == [0, 1, 2]
+    assert rounds[1]["mined"]["triplets"] == last["total"]
+    assert rounds[2]["mined"] is None
+    one = good(client.get("/rounds/1"))
+    assert one["rows"] == last["total"]
+    hard = one["histograms"]["d_an"]["counts"]["hard"]
+    assert sum(hard) == one["kinds"]["hard"]["rows"]
+    both = good(client.get("/compare", params={"first": 0, "second": 1}))
+    assert both["kinds"]["hard"]["second"] == one["kinds"]["hard"]["rows"]
+
+
+def test_the_map_keeps_the_widest_directions(client, snapshot):
+    found = good(client.get("/map", params={"items": 400}))
+    assert len(found["ids"]) == len(set(found["ids"])) == 400
+    whole = good(client.get("/map", params={"items": 5000}))
+    assert len(whole["ids"]) == len(snapshot.known.ids)
+    vectors = snapshot.searcher.vectors(np.array(whole["ids"])).astype(np.float64)
+    values = np.linalg.eigvalsh(np.cov(vectors.T))[::-1]
+    assert whole["explained"] == pytest.approx(values[:2].sum() / values.sum())
+    points = np.stack([whole["x"], whole["y"]])
+    spread = np.var(points, axis=1)
+    assert spread[0] / spread[1] == pytest.approx(values[0] / values[1], rel=1e-3)
+    labels = [whole["labels"][place] for place in whole["label"]]
+    rows = np.searchsorted(snapshot.known.ids, whole["ids"])
+    assert labels == [snapshot.label_of(row) for row in rows]
+
+
+def test_what_a_round_is_made_of_is_computed_once(store, monkeypatch):
+    import flows.serving.triplet_routes as routes
+
+    calls = []
+    for name in ("stats", "_plane"):
+        made = getattr(routes, name)
+        monkeypatch.setattr(
+            routes, name, lambda *a, made=made, name=name: calls.append(name) or made(*a)
+        )
+    with TestClient(make_app(store)) as client:
+        for _ in range(3):
+            good(client.get("/rounds/0"))
+            good(client.get("/map"))
+    assert sorted(calls) == ["_plane", "stats"]
+
+
+def test_state(client, store):
+    index = good(client.get("/index"))
+    card = store.current().artifacts["index"].card
+    assert {key: index[key] for key in ("factory", "recall", "curve")} == {
+        key: card[key] for key in ("factory", "recall", "curve")
+    }
+    versions = good(client.get("/versions"))
+    assert [row["version"] for row in versions["versions"]] == [3, 2, 1]
+    assert good(client.get("/health")) == {"status": "ok", "version": 3, "detail": ""}
+    text = client.get("/metrics").text
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    values = dict(line.rsplit(" ", 1) for line in lines)
+    assert values["remine_version"] == "3"
+    buckets = [int(v) for k, v in values.items() if k.startswith("remine_search_queries_bucket")]
+    assert buckets == sorted(buckets)
+    assert str(buckets[-1]) == values["remine_search_queries_count"]
+
+
+def test_nothing_is_loaded_from_elsewhere(client):
+    for path in ("/docs", "/redoc"):
+        assert client.get(path).status_code == 404
+    assert "http" not in json.dumps(client.get("/openapi.json").json()).replace("HTTP", "")
+    assert "default-src 'self'" in client.get("/health").headers["content-security-policy"]
+
+
+def test_items_by_id(client, snapshot):
+    found = good(client.get("/items", params={"id": [500, 3, 10**9, 3]}))
+    assert [one["id"] for one in found["items"]] == [3, 500]
+    split = SPLITS[snapshot.known.splits[np.searchsorted(snapshot.known.ids, 3)]]
+    other = next(name for name in SPLITS if name != split)
+    assert good(client.get("/items", params={"id": 3, "split": other}))["total"] == 0
+
+
+def suspects(client, **params):
+    until = time.monotonic() + 30
+    while (found := good(client.get("/suspects", params=params)))["state"] == "working":
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return found
+
+
+def test_suspects_are_those_of_the_command(client, snapshot):
+    wanted = find_suspects(snapshot, SuspectConfig(margin=0.1), lambda *_: None).suspects
+    found = suspects(client, margin=0.1, limit=100)
+    assert found["total"] == len(wanted) > 0
+    rows = list(wanted.head(100).itertuples(index=False))
+    assert [one["item"]["id"] for one in found["suspects"]] == [row.id for row in rows]
+    assert [one["suspected_label"] for one in found["suspects"]] == [
+        row.suspected_label for row in rows
+    ]
+    assert sum(found["counts"].values()) == found["total"]
+    page = suspects(client, margin=0.1, offset=2, limit=3)
+    assert page["suspects"] == found["suspects"][2:5]
+    label = rows[0].label
+    fits = (wanted["label"] == label) | (wanted["suspected_label"] == label)
+    assert suspects(client, margin=0.1, label=label)["total"] == fits.sum()
+    assert suspects(client, margin=4, reason="mislabelled")["total"] == 0
+
+
+def test_a_search_for_suspects_holds_nothing_up_and_ends_with_the_server(store, monkeypatch):
+    import flows.serving.suspect_routes as routes
+
+    calls, seen = [], threading.Event()
+
+    def endless(snapshot, _config, told):
+        calls.append(snapshot)
+        while True:
+            told(1, 2)
+            seen.set()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(routes, "find_suspects", endless)
+    with TestClient(make_app(store)) as client:
+        assert good(client.get("/suspects"))["state"] == "working"
+        assert seen.wait(10)
+        assert good(client.get("/suspects"))["done"] == 1
+        good(client.get("/search", params={"id": 3}))
+    assert len(calls) == 1
+
+
+def test_a_failed_search_for_suspects_is_told_and_tried_again(store, monkeypatch, capsys):
+    import flows.serving.suspect_routes as routes
+
+    def broken(*_):
+        raise ValueError("no")
+
+    monkeypatch.setattr(routes, "find_suspects", broken)
+    with TestClient(make_app(store)) as client:
+        until = time.monotonic() + 10
+        while (answer := client.get("/suspects")).status_code == 200:
+            assert time.monotonic() < until
+        assert answer.status_code == 503
+        monkeypatch.undo()
+        client.get("/suspects")  # one that failed before it was asked for again is told twice
+        assert suspects(client)["state"] == "done"
+    assert "ValueError: no" in capsys.readouterr().err
+
+
+def test_more_items_than_may_be_are_not_searched_for_suspects(client, monkeypatch):
+    import flows.serving.suspect_routes as routes
+
+    monkeypatch.setattr(routes, "MOST", 10)
+    assert client.get("/suspects").status_code == 422
+
+
+def test_triplets_as_csv(client, store, monkeypatch):
+    import flows.serving.triplet_routes as routes
+
+    mined = Mined(store, store.current())
+    query = TripletQuery(round=0, kinds=("hard",), sort="d_an", limit=700)
+    wanted = mined.page(query)
+    monkeypatch.setattr(routes, "MAX_LIMIT", 300)
+    monkeypatch.setattr(routes, "EXPORTED", 600)
+    answer = client.get("/triplets.csv", params={"round": 0, "kind": "hard", "sort": "d_an"})
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(rows) == 600
+    assert [int(row["negative_id"]) for row in rows] == [row["negative_id"] for row in wanted[:600]]
+    assert [row["anchor_label"] for row in rows] == [row["anchor_label"] for row in wanted[:600]]

@@ -85,11 +85,17 @@ async def _all(root: Path, direct: int, raw: int, seed: int) -> dict[str, Counte
     return counts
 
 
-def _paths(app: Any) -> list[str]:
-    return [*sorted(app.openapi()["paths"]), "/", "/openapi.json", "/metrics", "/static/app.js"]
+Known = list[tuple[str, list[str]]]
+"""Paths, each with its methods."""
 
 
-async def _direct(app: Any, paths: list[str], count: int, seed: int) -> Counter[str]:
+def _paths(app: Any) -> Known:
+    told = sorted(app.openapi()["paths"].items())
+    known = [(path, [method.upper() for method in methods]) for path, methods in told]
+    return known + [(path, ["GET"]) for path in ("/", "/openapi.json", "/metrics", "/page/main.js")]
+
+
+async def _direct(app: Any, paths: Known, count: int, seed: int) -> Counter[str]:
     answers: Counter[str] = Counter()
     for case in range(count):
         draw = random.Random(seed * 1_000_003 + case)  # noqa: S311 - no secret
@@ -131,8 +137,9 @@ async def _ask(
     return status
 
 
-def _request(paths: list[str], draw: random.Random) -> tuple[dict[str, Any], bytes]:
-    path = draw.choice(paths)
+def _request(paths: Known, draw: random.Random) -> tuple[dict[str, Any], bytes]:
+    path, methods = draw.choice(paths)
+    method = draw.choice(METHODS if draw.random() < 0.2 else methods)
     while "{" in path:
         before, _, rest = path.partition("{")
         path = before + _text(draw.choice(WILD))[:200] + rest.partition("}")[2]
@@ -165,7 +172,7 @@ def _request(paths: list[str], draw: random.Random) -> tuple[dict[str, Any], byt
         )
     scope = {
         "type": "http", "http_version": "1.1", "asgi": {"version": "3.0"}, "scheme": "http",
-        "method": draw.choice(METHODS), "path": path, "raw_path": path.encode("utf-8", "replace"),
+        "method": method, "path": path, "raw_path": path.encode("utf-8", "replace"),
         "query_string": "&".join(pairs).encode("utf-8", "replace"), "root_path": "",
         "headers": headers, "client": ("127.0.0.1", 1), "server": ("localhost", 8080),
     }  # fmt: skip
@@ -216,7 +223,7 @@ def _body(draw: random.Random) -> tuple[bytes, bytes]:
     return draw.choice([b"text/plain", b"", b"\xff/\xfe"]), draw.randbytes(draw.randint(0, 200))
 
 
-def _socket(store: Any, paths: list[str], count: int, seed: int) -> Counter[str]:
+def _socket(store: Any, paths: Known, count: int, seed: int) -> Counter[str]:
     """Raw bytes to a listening server; it must answer a sound request at the end."""
     import uvicorn
 
@@ -248,7 +255,7 @@ def _socket(store: Any, paths: list[str], count: int, seed: int) -> Counter[str]
     return answers
 
 
-def _raw(paths: list[str], draw: random.Random) -> bytes:
+def _raw(paths: Known, draw: random.Random) -> bytes:
     scope, body = _request(paths, draw)
     path = scope["path"].encode("utf-8", "replace").replace(b" ", b"%20")
     line = b" ".join([scope["method"].encode(), path + b"?" + scope["query_string"], b"HTTP/1.1"])

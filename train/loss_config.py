@@ -95,7 +95,9 @@ class AngularConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.degrees < 90:
-            raise InputError(f"train.losses.angular.degrees is {self.degrees}; it must be 0 to 90")
+            raise InputError(
+                f"train.losses.angular.degrees is {self.degrees}; it must be above 0 and below 90"
+            )
         check_weight("losses.angular.weight", self.weight)
 
 

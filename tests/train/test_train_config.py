@@ -62,7 +62,7 @@ def test_contradictions(settings, message):
         (TripletConfig, {"form": "softer"}, "known: hinge, soft"),
         (NPairConfig, {"l2": -1.0}, "it must be 0 or more"),
         (NPairConfig, {"l2": float("nan")}, "it must be 0 or more"),
-        (AngularConfig, {"degrees": 90.0}, "it must be 0 to 90"),
+        (AngularConfig, {"degrees": 90.0}, "it must be above 0 and below 90"),
         (MarginConfig, {"alpha": 0.3, "beta": 0.2}, "must be above 0 and beta + alpha at most 2"),
         (MarginConfig, {"alpha": 0.3, "beta": 1.9}, "since both are an unsquared distance"),
         (L2SoftmaxConfig, {"probability": 1.0}, "it must be 0 to 1"),

@@ -227,7 +227,7 @@ class Bucket:
         return holder(self)
 
     def check_lock(self) -> None:
-        """StoreBusyError where the lease was lost meanwhile."""
+        """LostLockError where the lease was lost meanwhile."""
         if self._lease:
             self._lease.check()
 

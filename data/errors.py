@@ -20,6 +20,10 @@ class StoreBusyError(StoreError):
     """Another process holds the store for writing."""
 
 
+class LostLockError(StoreError):
+    """Another process took the store over while this one could not renew its lock."""
+
+
 ADVICE = {
     errno.ENOSPC: "free space there, then run the same command again: it resumes",
     errno.EDQUOT: "the quota is used up: free space, then run the same command again: it resumes",

@@ -98,7 +98,8 @@ def stamp(path: Path) -> list[int]:
 
     A copy may keep size and time of modification; the kernel's own time it cannot keep.
     """
-    if not path.exists():
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):  # a path that is none, such as a long text
         return [0, 0, 0]
-    stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

@@ -82,9 +82,9 @@ class ImageTransform:
 def open_image(content: bytes | Path) -> Image.Image:
     """The decoded picture, upright, on white where it is transparent."""
     source = content if isinstance(content, Path) else io.BytesIO(content)
-    if isinstance(content, Path) and content.exists() and not content.is_file():
-        raise InputError(f"{content} is no file")  # a pipe would be waited for
     try:
+        if isinstance(content, Path) and content.exists() and not content.is_file():
+            raise InputError(f"{content} is no file")  # a pipe would be waited for
         with Image.open(source) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{image.width}x{image.height} pixels are too many")
@@ -102,11 +102,11 @@ def open_image(content: bytes | Path) -> Image.Image:
 def vector_transform(contents: Sequence[Any], where: Callable[[int], str]) -> np.ndarray:
     """Check (rows, d) float32 vectors: finite, of a length that float32 can square."""
     vectors = np.asarray(contents, dtype=np.float32)
-    largest = np.abs(vectors).max(axis=1, initial=0)
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     for what, bad in (
         ("has a number that is not finite", ~np.isfinite(vectors).all(axis=1)),
-        ("is all zeros: it has no direction", largest < 1e-12),
-        ("has a number beyond 1e18, whose square is none in float32: scale it", largest > 1e18),
+        ("is all zeros: it has no direction", lengths < 1e-12),
+        ("is longer than 1e18, whose square is none in float32: scale it", lengths > 1e18),
     ):
         if bad.any():
             raise InputError(f"{where(int(bad.argmax()))}: the vector {what}")

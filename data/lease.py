@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol, Self
 
-from data.errors import StoreBusyError, StoreError
+from data.errors import LostLockError, StoreBusyError, StoreError
 from data.place import Entry
 
 SECONDS = 60.0
@@ -77,9 +77,9 @@ class Lease:
             self.place.put(NAME, self._body(0), IfMatch=self.etag)
 
     def check(self) -> None:
-        """StoreBusyError where somebody else may hold the lock by now."""
+        """LostLockError where somebody else may hold the lock by now."""
         if self.lost or time.monotonic() > self.good_until:
-            raise StoreBusyError(
+            raise LostLockError(
                 f"{self.place.address} was taken over by another run while this one could not"
                 " renew its lock"
             )

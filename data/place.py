@@ -85,7 +85,7 @@ class Place(Protocol):
         """Who holds the place for writing, of those that live; never takes the lock."""
 
     def check_lock(self) -> None:
-        """StoreBusyError where the lock that this process took was lost meanwhile."""
+        """LostLockError where the lock that this process took was lost meanwhile."""
 
     def hold(self, number: int) -> Callable[[], None]:
         """Tell that version `number` is being read; until the function is called, or a kill."""

@@ -20,13 +20,14 @@ def staging_folder(place: Path) -> Iterator[Path]:
     place = place.absolute()
     near = next(p for p in (place, *place.parents) if p.is_dir())
     folder = near / _name(place)
-    with _held(folder):
+    with _held(folder) as handle:
         for left in folder.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if _is(handle, folder):  # another may have cleared it, and laid its own
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def clear_beside(place: Path) -> None:
@@ -35,7 +36,7 @@ def clear_beside(place: Path) -> None:
     for above in place.parents:
         folder = above / _name(place)
         if folder.is_dir():
-            with suppress(StoreBusyError), _held(folder):
+            with suppress(StoreBusyError, OSError), _held(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -44,14 +45,14 @@ def _name(place: Path) -> str:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """The folder, made if need be, in the hands of this process alone."""
+def _held(folder: Path) -> Iterator[int]:
+    """A handle of the folder, made if need be, in the hands of this process alone."""
     folder.mkdir(exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
         if not _locked(handle, folder):
             raise StoreBusyError(f"{folder} is in use: another run checks the same data")
-        yield
+        yield handle
     finally:
         os.close(handle)
 
@@ -60,6 +61,14 @@ def _locked(handle: int, folder: Path) -> bool:
     """Whether the opened folder is ours now, and is still the one under its name."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return _is(handle, folder)
+
+
+def _is(handle: int, folder: Path) -> bool:
+    """Whether what stands under the name is what was opened."""
+    try:
         return os.path.samestat(os.fstat(handle), folder.stat())
-    except (BlockingIOError, FileNotFoundError):
+    except FileNotFoundError:
         return False

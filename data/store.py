@@ -77,7 +77,7 @@ class Store:
         """Open the store at `address`; with `create`, make it when it is not there."""
         self.place = place_of(address)
         self.address, self.root = self.place.address, self.place.local
-        self._verified: set[tuple[str, int, int]] = set()
+        self._verified: set[tuple[str, int, int, int]] = set()
         if create and not self.place.made():
             self.place.make(f"{FORMAT}\n".encode())
         try:
@@ -242,6 +242,6 @@ class Store:
         return [event for event in found if isinstance(event, dict)]
 
 
-def _seen(ref: FileRef, status: os.stat_result) -> tuple[str, int, int]:
+def _seen(ref: FileRef, status: os.stat_result) -> tuple[str, int, int, int]:
     """What tells a file that was looked at from one that came since."""
-    return ref.object, status.st_mtime_ns, status.st_ino
+    return ref.object, status.st_size, status.st_mtime_ns, status.st_ino

@@ -4,7 +4,9 @@ A run has one artifact of each kind; the progress and the table grow with it.
 """
 
 import json
+import shlex
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +60,18 @@ class Artifacts:
             update = ArtifactUpdate(data=json.dumps(table), description=said)
             client.update_artifact(self._table, update)
 
-    def report(self, version: Version, page: Path, config: str | None) -> None:
+    def report(
+        self, version: Version, page: Path, config: str | None, overrides: Sequence[str]
+    ) -> None:
         """Where the finished cycle's page lies: browsers open no file from a page of a server."""
-        named = f" --config {config}" if config else ""
+        named = ["--config", config] if config else []
+        for one in overrides:
+            named += ["--set", one]
         create_markdown_artifact(
             key="remine-report",
             description=f"Cycle {version.cycle}, version {version.number}: where its report is.",
             markdown=f"Version {version.number}. On {socket.gethostname()}, open\n\n"
             f"    {page}\n\nand to write it again:\n\n"
-            f"    remine report{named} --version {version.number}\n",
+            f"    {shlex.join(['remine', 'report', *named])} --version {version.number}\n",
         )
         update_progress_artifact(self._progress, 100.0)

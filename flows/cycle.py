@@ -48,9 +48,9 @@ def prepared(
     config: Config, execute: Execute, console: Console
 ) -> Iterator[tuple[Run, Artifact, Artifact]]:
     """The locked store with checked data in it: the run, the items and the inputs."""
-    config.check_cycle()
     with ExitStack() as stack:
         stack.enter_context(failures_noted(config))
+        config.check_cycle()
         locked = made(config.store)
         if locked:
             stack.enter_context(Store(config.store).lock())
@@ -59,7 +59,7 @@ def prepared(
         try:
             store, items, inputs = prepare(config, console)
         except FileNotFoundError:
-            if locked or not made(config.store):
+            if locked or not _others(config):
                 raise
             # Whoever made it cleared what lay half-done there, this run's too.
             raise StoreBusyError(
@@ -72,6 +72,14 @@ def prepared(
         for told in early:
             console.finished(*told)
         yield Run(config=config, store=store, execute=execute, console=console), items, inputs
+
+
+def _others(config: Config) -> bool:
+    """Whether somebody works on a store that this run did not find made, or has."""
+    if not made(config.store):
+        return False
+    store = Store(config.store)
+    return bool(store.holder() or store.numbers())
 
 
 def _note(store: Store, console: Console, stage: str, bar: Bar, seconds: float) -> None:

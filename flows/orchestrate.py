@@ -9,6 +9,7 @@ import multiprocessing.connection
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import flow, get_run_logger, runtime, task
@@ -35,6 +36,7 @@ from flows.artifacts import Artifacts
 from flows.config import Config, load_config
 from flows.console import Console
 from flows.cycle import prepared, run_cycle, unreported
+from flows.failures import failures_noted
 from flows.jobs import beam_execute
 from flows.refresh import decide, standing
 from flows.report import write_report
@@ -116,7 +118,7 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int 
     logger = get_run_logger()
     console = Console(also=lambda line: logger.info(line.strip()))
     try:
-        return _cycle(settings, console, config)
+        return _cycle(settings, console, config, overrides or [])
     except StoreBusyError as error:
         if not runtime.deployment.id:
             raise
@@ -124,15 +126,18 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int 
         return Cancelled(message=f"skipped: {error}")
 
 
-def _cycle(settings: Config, console: Console, config: str | None) -> int:
+def _cycle(settings: Config, console: Console, config: str | None, overrides: list[str]) -> int:
     decision = decide(settings) if settings.refresh.when == "needed" else None
     if decision and (served := standing(settings, decision)):
         console.say(f"nothing to do: {decision.why}")
         return served
-    execute = beam_execute(settings.beam.runner, settings.beam.options)
+    with failures_noted(settings):
+        execute = beam_execute(settings.beam.runner, settings.beam.options)
     with prepared(settings, execute, console) as (run, items, inputs):
         if runtime.deployment.id:  # it may be that no schedule starts again here: a work pool
-            left_runs.mark_left(cycle.name, settings.store, UUID(runtime.flow_run.id))
+            with suppress(Exception):  # how it looks in a page must not end a cycle
+                own, here = UUID(runtime.flow_run.id), UUID(runtime.deployment.id)
+                left_runs.mark_left(here, settings.store, own)
         shown, done = Artifacts(), 0
 
         def call(stage: Callable[..., Artifact], *args: Any) -> Artifact:
@@ -149,7 +154,7 @@ def _cycle(settings: Config, console: Console, config: str | None) -> int:
             if current := run.store.current():
                 write_report(run.store, current)
             raise
-        shown.report(version, write_report(run.store, version), config)
+        shown.report(version, write_report(run.store, version), config, overrides)
         run.store.log("cycle", cycle=version.cycle, version=version.number)
     return version.number
 
@@ -168,9 +173,12 @@ def deployment_name(config: Config) -> str:
 
     Under one name the later would take the earlier's place, whose store no run would reach again.
     """
-    address = str(config.store)
+    store = config.store
+    address, host = str(store), ""
+    if isinstance(store, Path):  # which another machine may have under the same path
+        address, host = str(store.resolve()), socket.gethostname()
     plain = re.sub(r"[^\w.-]", "-", address.rstrip("/").rpartition("/")[2])
-    return f"{plain}-{digest(address)[:6]}"
+    return f"{plain}-{digest([host, address])[:6]}"
 
 
 def serve(
@@ -191,7 +199,7 @@ def serve(
     # schedule does not give its lease back, and no run would ever start again.
     runner = _Runner(name="remine", limit=2)
     settings = load_config(Path(config) if config else None, overrides)
-    runner.add_flow(
+    added = runner.add_flow(
         cycle,
         name=deployment_name(settings),
         cron=cron,
@@ -200,8 +208,9 @@ def serve(
         tags=["remine"],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    left_runs.mark_crashed(cycle.name, settings.store)
-    left_runs.catch_up_once(cycle.name, settings.store)
+    deployment = cast("UUID", added)  # it says Coroutine for those who call from one
+    left_runs.mark_crashed(deployment, settings.store)
+    left_runs.catch_up_once(deployment)
     asyncio.run(_until_interrupted(runner, server))
     raise KeyboardInterrupt
 
@@ -239,7 +248,7 @@ async def _until_interrupted(runner: Runner, server: Server) -> None:
 
 
 async def _until_gone(server: Server) -> None:
-    """Until `server` has not answered for half a minute."""
+    """Until `server` did not answer so many times in a row."""
     missed = 0
     while missed < GONE_ASKED:
         await asyncio.sleep(GONE_EVERY)

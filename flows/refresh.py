@@ -51,16 +51,18 @@ def decide(config: Config) -> Decision:
         return Decision(what=CYCLE, why="there is no store yet")
     store = Store(config.store)
     with failures_noted(config):
-        decision = decision_of(config, store, store.current())
+        decision = decision_of(config, store, store.current(), remember=True)
     store.log("decision", **decision.to_json())
     return decision
 
 
-def decision_of(config: Config, store: Store, newest: Version | None) -> Decision:
-    """As `decide`, for a store whose newest version is `newest`; writes nothing."""
+def decision_of(
+    config: Config, store: Store, newest: Version | None, *, remember: bool = False
+) -> Decision:
+    """As `decide`, for a store whose newest version is `newest`; logs nothing."""
     if newest is None:
         return Decision(what=CYCLE, why="nothing is published yet")
-    change = change_since(config, store, newest)
+    change = change_since(config, store, newest, remember=remember)
     if not newest.finished or not page_of(store, newest).exists():
         return _unfinished(config, store, newest, change)
     others = _other_tables(newest.config, config)
@@ -124,16 +126,23 @@ def plain(value: Any) -> Any:
     return [plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def change_since(config: Config, store: Store, version: Version) -> Change | None:
+def change_since(
+    config: Config, store: Store, version: Version, *, remember: bool = False
+) -> Change | None:
     """The source against a version's items; None where its fingerprint says that they are those.
 
-    Contents are hashed, none is decoded, nothing is stored.
+    Contents are hashed, none is decoded. remember: note where all were the same, so that files
+    that were copied, or written again, are not hashed the next time.
     """
     source = open_source(config.data, config.base)
     items = version.artifacts["items"]
-    if store.done(source_key(source.fingerprint(), config.data, items)):
+    key = source_key(source.fingerprint(), config.data, items)  # before contents are looked at
+    if store.done(key):
         return None
-    return _change(config, source, store, version)
+    change = _change(config, source, store, version)
+    if remember and change.none:
+        store.remember(key, items)
+    return change
 
 
 def _change(config: Config, source: Source, store: Store, version: Version) -> Change:

@@ -110,7 +110,7 @@ def _healthy(port: int) -> bool:
     try:
         connection.request("GET", "/api/health")
         return connection.getresponse().read() == b"true"
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()

@@ -11,7 +11,13 @@ import pytest
 
 from data import bucket, lease
 from data.bucket import Bucket, TakenError, evict
-from data.errors import InputError, StoreBusyError, StoreError, UnansweredError
+from data.errors import (
+    InputError,
+    LostLockError,
+    StoreBusyError,
+    StoreError,
+    UnansweredError,
+)
 from data.gc import Keeping, collect, plan
 from data.history import history
 from data.pins import pin, served, unpin
@@ -361,7 +367,7 @@ def test_a_holder_that_slept_through_its_lease_publishes_nothing(store, make_ver
         monkeypatch.setattr(held, "_body", lambda _seconds: 1 / 0)  # it cannot renew
         time.sleep(0.8)
         with Store(store.address).lock():
-            with pytest.raises(StoreBusyError, match="taken over by another run"):
+            with pytest.raises(LostLockError, match="taken over by another run"):
                 frozen.publish(version)
             with pytest.raises(StoreBusyError):
                 take(Store(store.address))

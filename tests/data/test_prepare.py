@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from data.config import DataConfig
 from data.errors import InputError, StoreBusyError
 from data.prepare import catalogue, stage
 from data.sources import open_source
-from data.staging import staging_folder
+from data.staging import clear_beside, staging_folder
 from data.store import Store
 from data.types import SPLITS
 
@@ -256,3 +257,14 @@ def test_staging_goes_when_work_fails(tmp_path):
     with pytest.raises(InputError, match="a row is wrong"):
         fail()
     assert not list(tmp_path.iterdir())
+
+
+def test_staging_that_another_laid_meanwhile_stays(tmp_path):
+    root = tmp_path / "store"
+    with staging_folder(root) as folder:
+        shutil.rmtree(folder)  # as who takes the store's lock does
+        folder.mkdir()
+        (folder / "shard").touch()
+    assert (folder / "shard").exists()
+    clear_beside(root)
+    assert not folder.exists()

@@ -106,6 +106,25 @@ def test_put_moves_a_finished_file(store):
     assert store.path(file).read_bytes() == b"numbers"
 
 
+def test_what_was_put_is_not_hashed_again_until_it_changes(store, monkeypatch):
+    hashed = []
+
+    def counted(path):
+        hashed.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr("data.store.file_sha256", counted)
+    ref = store.put_bytes(b"content", name="a")
+    path = store.path(ref)
+    assert len(hashed) == 1
+    Store(store.root).path(ref)  # another process trusts nothing
+    assert len(hashed) == 2
+    path.chmod(0o644)
+    path.write_bytes(b"damaged content")
+    with pytest.raises(StoreError, match="is corrupt"):
+        store.path(ref)
+
+
 def test_temporary_files_go(store):
     with store.temporary(".npy") as temp:
         temp.write_bytes(b"half")

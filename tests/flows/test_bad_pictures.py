@@ -101,8 +101,8 @@ def run_on(source: Path) -> str:
     store = source.parent / "store"
     settings = (f'run.store="{store}"', f'data.source="{source}"', "data.image_size=16")
     line = refused("run", *(part for one in settings for part in ("--set", one)))
-    left = [path for path in store.rglob("*") if path.is_file() and path.name != "FORMAT"]
-    assert [p.name for p in left if p.name not in ("lock", "log.jsonl")] == []
+    assert not store.exists()
+    assert not list(source.parent.glob(".remine-*"))
     return line
 
 

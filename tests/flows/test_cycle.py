@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -235,15 +236,30 @@ def test_a_first_cycle_that_another_overtook_says_so(config_file, monkeypatch):
     root.mkdir()
     real = prepare_job.stage
 
-    def overtaken(*args: Any) -> Any:
-        with Store(root, create=True).lock():
+    with ExitStack() as other:
+
+        def overtaken(*args: Any) -> Any:
+            other.enter_context(Store(root, create=True).lock())
             return real(*args)
 
-    monkeypatch.setattr(prepare_job, "stage", overtaken)
-    with pytest.raises(StoreBusyError, match="was made by another cycle meanwhile"):
-        cycle(config_file)
+        monkeypatch.setattr(prepare_job, "stage", overtaken)
+        with pytest.raises(StoreBusyError, match="was made by another cycle meanwhile"):
+            cycle(config_file)
     monkeypatch.undo()
     assert cycle(config_file).finished
+
+
+def test_a_file_that_is_missing_is_told_as_such(config_file, monkeypatch):
+    """No other cycle is there, so none overtook."""
+    (config_file.parent / "store").mkdir()
+
+    def cleaned(*_: Any) -> Any:
+        Store(config_file.parent / "store", create=True)
+        raise FileNotFoundError("somebody cleaned tmp")
+
+    monkeypatch.setattr(prepare_job, "stage", cleaned)
+    with pytest.raises(FileNotFoundError, match="cleaned"):
+        cycle(config_file)
 
 
 def test_the_view_reads_with_pandas_and_duckdb(undisturbed):

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -130,59 +130,102 @@ def test_a_run_by_hand_fails_at_once(prefect, config_file, monkeypatch):
     assert fault.tried == 1
 
 
-def begun(prefect: Any, config: Path, state: Any, *overrides: str) -> UUID:
+def begun(deployment: UUID, config: Path, state: Any, *overrides: str) -> UUID:
     """A run that Prefect believes to be in `state`, and that no process runs."""
     given = {"config": str(config), "overrides": list(overrides)}
-    return ask("create_flow_run", prefect.cycle, parameters=given, state=state).id
+    call = "create_flow_run_from_deployment"
+    return ask(call, deployment, parameters=given, state=state).id
 
 
-def marked(prefect: Any, config: Path) -> int:
-    return prefect.left_runs.mark_crashed(prefect.cycle.name, load_config(config, ()).store)
+def marked(prefect: Any, deployment: UUID, config: Path) -> int:
+    return prefect.left_runs.mark_crashed(deployment, load_config(config, ()).store)
 
 
 def states(*runs: UUID) -> list[str]:
     return [ask("read_flow_run", run).state.name for run in runs]
 
 
-def test_runs_that_a_killed_machine_left_are_marked(prefect, config_file):
-    from prefect import flow
+@pytest.fixture
+def own_store(config_file: Path) -> Store:
+    return Store(config_file.parent / "store", create=True)
+
+
+@pytest.mark.usefixtures("own_store")
+def test_runs_that_a_killed_machine_left_are_marked(prefect, deployment, config_file):
     from prefect.states import Cancelling, Completed, Pending, Running, Scheduled
 
-    left = [begun(prefect, config_file, state) for state in (Running(), Cancelling())]
-    # Done, waiting for their time, just starting, of another config, of another flow.
-    others = [begun(prefect, config_file, state) for state in (Completed(), Scheduled(), Pending())]
-    others.append(begun(prefect, config_file.parent / "other.toml", Running()))
-    others.append(begun(prefect, config_file, Running(), 'run.store="another"'))
-    foreign = flow(lambda config: config, name="another")
-    given = {"config": str(config_file)}
-    others.append(ask("create_flow_run", foreign, parameters=given, state=Running()).id)
+    left = [begun(deployment, config_file, state) for state in (Running(), Cancelling())]
+    # Done, waiting for their time, just starting, of another store, of a form wrongly filled in.
+    others = [begun(deployment, config_file, s) for s in (Completed(), Scheduled(), Pending())]
+    others.append(begun(deployment, config_file.parent / "other.toml", Running()))
+    others.append(begun(deployment, config_file, Running(), 'run.store="another"'))
+    others.append(begun(deployment, config_file.parent / "a\0b", Running()))
+    # The same words in another deployment may mean another machine's store.
+    elsewhere = ask("create_deployment", ask("create_flow", prefect.cycle), name="elsewhere")
+    others.append(begun(elsewhere, config_file, Running()))
     before = states(*others)
-    assert marked(prefect, config_file) == len(left)
+    assert marked(prefect, deployment, config_file) == len(left)
     assert states(*left) == ["Crashed"] * len(left)
     assert states(*others) == before
-    assert marked(prefect, config_file) == 0
+    assert marked(prefect, deployment, config_file) == 0
 
 
-def test_a_run_that_was_killed_while_it_started_is_marked(prefect, config_file, monkeypatch):
-    from prefect.states import Pending
-
-    run = begun(prefect, config_file, Pending())
-    assert marked(prefect, config_file) == 0  # it may begin yet
-    monkeypatch.setattr(prefect.left_runs, "BEGINS_WITHIN", timedelta(0))
-    assert marked(prefect, config_file) == 1
-    assert states(run) == ["Crashed"]
-
-
-def test_while_a_cycle_works_nothing_is_marked(prefect, config_file):
+def test_without_a_store_a_first_run_may_be_checking_its_data(prefect, deployment, config_file):
     from prefect.states import Running
 
-    store = Store(config_file.parent / "store", create=True)
-    run = begun(prefect, config_file, Running())
-    with store.lock():
-        assert marked(prefect, config_file) == 0
+    run = begun(deployment, config_file, Running())
+    assert marked(prefect, deployment, config_file) == 0
     assert states(run) == ["Running"]
-    assert marked(prefect, config_file) == 1
+
+
+@pytest.mark.usefixtures("own_store")
+def test_a_run_that_was_killed_while_it_started_is_marked(
+    prefect, deployment, config_file, monkeypatch
+):
+    from prefect.states import Pending
+
+    run = begun(deployment, config_file, Pending())
+    assert marked(prefect, deployment, config_file) == 0  # it may begin yet
+    monkeypatch.setattr(prefect.left_runs, "BEGINS_WITHIN", timedelta(0))
+    assert marked(prefect, deployment, config_file) == 1
     assert states(run) == ["Crashed"]
+
+
+def test_while_a_cycle_works_nothing_is_marked(prefect, deployment, config_file, own_store):
+    from prefect.states import Running
+
+    run = begun(deployment, config_file, Running())
+    with own_store.lock():
+        assert marked(prefect, deployment, config_file) == 0
+    assert states(run) == ["Running"]
+    assert marked(prefect, deployment, config_file) == 1
+    assert states(run) == ["Crashed"]
+
+
+def test_of_missed_runs_only_the_latest_of_the_own_is_made_up_for(prefect, monkeypatch):
+    from prefect.states import Scheduled
+
+    mine, foreign = (
+        ask("create_deployment", ask("create_flow", prefect.cycle), name=name)
+        for name in ("mine", "foreign")
+    )
+    monkeypatch.setattr(prefect.left_runs, "PAGE", 2)
+    now = datetime.now(UTC)
+    whens = [now - timedelta(minutes=m) for m in (5, 4, 3, 2, 1)] + [now + timedelta(hours=1)]
+    runs = [late(mine, when) for when in whens]
+    newest = late(foreign, now)
+    by_hand = ask("create_flow_run_from_deployment", mine, state=Scheduled(scheduled_time=now)).id
+    prefect.left_runs.catch_up_once(mine)
+    assert states(*runs) == ["Cancelled"] * 4 + ["Scheduled"] * 2
+    assert states(newest, by_hand) == ["Scheduled"] * 2
+
+
+def late(deployment: UUID, when: datetime) -> UUID:
+    """A run as the server's scheduler makes it."""
+    from prefect.states import Scheduled
+
+    state, call = Scheduled(scheduled_time=when), "create_flow_run_from_deployment"
+    return ask(call, deployment, state=state, tags=["auto-scheduled"]).id
 
 
 @pytest.mark.parametrize(("within", "name"), [(0, "Crashed"), (5, "Running")])
@@ -191,7 +234,7 @@ def test_a_cycle_marks_those_before_it(prefect, deployment, config_file, monkeyp
     from prefect.states import Running
 
     monkeypatch.setattr(prefect.left_runs, "BEGINS_WITHIN", timedelta(minutes=within))
-    left = begun(prefect, config_file, Running())
+    left = begun(deployment, config_file, Running())
     assert run_scheduled(prefect, deployment, config_file).is_completed()
     assert states(left) == [name]
 

@@ -13,7 +13,7 @@ import pytest
 from data.errors import InputError, StoreBusyError
 from data.pins import pin
 from data.store import Store, Version
-from flows import prepare_job
+from flows import prepare_job, refresh
 from flows.config import load_config
 from flows.console import Console
 from flows.cycle import prepared, run_cycle
@@ -75,6 +75,22 @@ def test_nothing_to_do_for_the_same_source_and_settings(config_file, monkeypatch
     assert changed == {"log.jsonl"}
     logged = Store(config_file.parent / "store").events()[-1]
     assert (logged["event"], logged["what"]) == ("decision", NOTHING)
+
+
+def test_a_source_written_again_with_the_same_items_is_hashed_once(config_file, monkeypatch):
+    path = config_file.parent / "items.parquet"
+    pq.write_table(pq.read_table(path), path, compression="none")
+    config = load_config(config_file)
+    looked, real = [], refresh._change
+
+    def counted(*given: Any) -> Any:
+        looked.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(refresh, "_change", counted)
+    status(config)  # which writes nothing
+    assert (decide(config).what, len(looked)) == (NOTHING, 2)
+    assert (decide(config).what, len(looked)) == (NOTHING, 2)
 
 
 @pytest.mark.parametrize(

@@ -40,3 +40,15 @@ def last_failure(events: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         if kind in ("cycle", "publish") or (kind == "decision" and event["what"] == "nothing"):
             return None
     return None
+
+
+def last_well(events: Sequence[dict[str, Any]]) -> float | None:
+    """When a run last ended as it should, with a cycle or with nothing to do; seconds since 1970.
+
+    A run that is killed each time fails without a word: this gets old.
+    """
+    for event in reversed(events):
+        nothing = event.get("event") == "decision" and event["what"] == "nothing"
+        if event.get("event") == "cycle" or nothing:
+            return float(event["time"])
+    return None

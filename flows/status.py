@@ -14,7 +14,7 @@ from data.errors import InputError
 from data.pins import pinned, served
 from data.store import Store, Version, made
 from flows.config import Config
-from flows.failures import last_failure
+from flows.failures import last_failure, last_well
 from flows.refresh import CYCLE, INDEX, Decision, decision_of
 from flows.stops import stop_of
 
@@ -33,6 +33,8 @@ def status(config: Config, now: float | None = None) -> dict[str, Any]:
     now = now or time.time()
     if failure := last_failure(events):
         told["failed"] = {"why": failure["why"], "age_seconds": _age(now, failure["time"])}
+    well = last_well(events)
+    told["well_seconds"] = None if well is None else _age(now, well)
     if newest:
         told["served"] = _served(store, events, now)
         told["unfinished"] = None if newest.finished else _unfinished(store, newest)
@@ -169,8 +171,10 @@ def lines(told: Mapping[str, Any]) -> list[str]:
         return [f"no store at {told['store']}: `remine run` makes one"]
     said = [f"store      {told['store']}", f"served     {_served_line(told['served'])}"]
     said.append(f"lock       {'held by ' + told['lock'] if told['lock'] else 'free'}")
+    if (well := told["well_seconds"]) is not None:
+        said.append(f"last run   ended well {_duration(well)} ago")
     if failed := told.get("failed"):
-        said.append(f"last run   failed {_duration(failed['age_seconds'])} ago: {failed['why']}")
+        said.append(f"           failed {_duration(failed['age_seconds'])} ago: {failed['why']}")
     if left := told.get("unfinished"):
         why = f", stopped at {left['stopped']}" if left["stopped"] else ", the next run resumes it"
         said.append(

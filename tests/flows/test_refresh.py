@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -315,8 +316,11 @@ def test_a_run_that_failed_is_told_until_one_did_not(config_file):
     assert told["failed"]["why"] == str(refused.value)
     assert f"ago: {refused.value}" in "\n".join(lines(told))
     source.write_bytes(good)
+    assert status(config)["well_seconds"] is None
     assert decide(config).what == NOTHING
     assert "failed" not in status(config)
+    assert status(config, time.time() + 100)["well_seconds"] >= 100
+    assert "ended well" in "\n".join(lines(status(config)))
 
 
 def test_a_fault_in_the_middle_of_a_cycle_is_told_and_a_busy_store_is_none(config_file):

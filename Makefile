@@ -14,7 +14,7 @@ help:
 	@echo "make test   all tests"
 	@echo "make check  format, lint, types, layers"
 	@echo "make bench  the benchmarks behind every number in the README"
-	@echo "make torture  kills, damage, full disks, fuzzing, a schedule left alone (an hour or more)"
+	@echo "make torture  kills, damage, full disks, fuzzing, a schedule left alone (half an hour)"
 	@echo "make audit  known vulnerabilities of the pinned dependencies"
 	@echo "make clean  remove .venv and the demo's run"
 

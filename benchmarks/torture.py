@@ -1,6 +1,6 @@
 """Everything that breaks things, one after the other, with the counts printed.
 
-make torture        hours; TORTURE_KILLS, TORTURE_DAMAGES, TORTURE_FAULTS, TORTURE_FILES,
+make torture        half an hour; TORTURE_KILLS, TORTURE_DAMAGES, TORTURE_FAULTS, TORTURE_FILES,
                     TORTURE_REQUESTS, TORTURE_INTERVALS, TORTURE_SEED make it other or shorter
 """
 

@@ -19,6 +19,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.errors import InputError
 
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+"""What is decoded. Pillow knows more; for some (EPS) it starts other programs."""
+
 MAX_PIXELS = 64_000_000  # ours; Pillow's own limit warns first and refuses only at twice that
 Image.MAX_IMAGE_PIXELS = None
 SMALL_PIXELS = 256 * 256
@@ -85,7 +88,7 @@ def open_image(content: bytes | Path) -> Image.Image:
     try:
         if isinstance(content, Path) and content.exists() and not content.is_file():
             raise InputError(f"{content} is no file")  # a pipe would be waited for
-        with Image.open(source) as image:
+        with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{image.width}x{image.height} pixels are too many")
             image.load()
@@ -152,5 +155,5 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "of no known format"
+        return f"none of {', '.join(FORMATS)}"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

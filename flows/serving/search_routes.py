@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, UploadFile
 from PIL import Image
 from starlette.responses import Response
 
-from data.inputs import vector_transform
+from data.inputs import FORMATS, vector_transform
 from data.types import Float32, unit
 from flows.serving.context import (
     FAULTS,
@@ -36,7 +36,6 @@ from flows.serving.models import (
 )
 from flows.snapshot import Answers, Filter, Queries, Wish
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 router = APIRouter(tags=["search"], responses=FAULTS)
 Taken = Annotated[Served, Depends(served)]
 Names = Annotated[list[str], Query(max_length=100)]

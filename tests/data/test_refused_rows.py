@@ -13,6 +13,9 @@ import pytest
 N, ROW = 24, 20  # items, and the one that is wrong: in the second shard
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+
+
 def swap(values, value, row=ROW):
     """`values` with another `value` at `row`."""
     return [*values[:row], value, *values[row + 1 :]]
@@ -22,8 +25,9 @@ def swap(values, value, row=ROW):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"no picture", "not a readable picture (of no known format)"),
-        (b"", "not a readable picture (of no known format)"),
+        (b"no picture", "not a readable picture (none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM)"),
+        (EPS, "not a readable picture (none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM)"),
+        (b"", "not a readable picture (none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM)"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "not a readable picture"),
         (None, "image is missing"),
     ],

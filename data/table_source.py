@@ -133,11 +133,14 @@ class TableSource:
             start += len(values)
 
     def _batches(self, column: str, rows: int) -> Iterator[pa.Array]:
+        count = 0
         try:
             for batch in self.dataset.to_batches([column], batch_size=rows, batch_readahead=1):
+                count += len(batch)
                 yield batch.column(0)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{self.path}: {first_line(error)}") from None
+        self._check_count(count, [column])
 
     def _taken(self, column: str, order: Int64) -> pa.ChunkedArray:
         values = self._read([column])[column]
@@ -172,9 +175,18 @@ class TableSource:
 
     def _read(self, columns: list[str]) -> pa.Table:
         try:
-            return self.dataset.to_table(columns=columns)
+            table = self.dataset.to_table(columns=columns)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{self.path}: {first_line(error)}") from None
+        self._check_count(len(table), columns)
+        return table
+
+    def _check_count(self, found: int, columns: list[str]) -> None:
+        """Refuse damaged Parquet: where a page's header says less, Arrow reads less in silence."""
+        if self.files[0].suffix != ".csv" and found != (rows := sum(self._lengths)):
+            raise InputError(
+                f"{self.path}: {', '.join(columns)} gives {found} of {rows} rows: it is damaged"
+            )
 
 
 def _dataset(files: list[Path], id_column: str) -> ds.Dataset:

@@ -93,6 +93,7 @@ def _read_parquet(path: Path, *, labelled: bool) -> tuple[Int64, Float32, Sequen
     try:
         table = pq.read_table(path, partitioning=None)
         _ = table.column_names
+        table.validate(full=True)  # a file may say that any bytes are text
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {first_line(error)}") from None
     for name in ("vector", "label") if labelled else ("vector",):

@@ -10,6 +10,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -91,6 +92,8 @@ class Guard:
             return None if status() else refused(503, "the answer took too long and was given up")
         except _TooLarge:
             return None if status() else refused(413, "the body is too large")
+        except ClientDisconnect:  # before its body was whole
+            return None if status() else refused(400, "the request broke off")
         except Exception:  # noqa: BLE001 - the last line of defence: the server goes on
             traceback.print_exc(file=sys.stderr)
             return None if status() else refused(500, "a fault of ours; see the server's log")

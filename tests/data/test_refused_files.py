@@ -265,3 +265,19 @@ def test_no_training_class_with_two_items(refused, table, labels):
     splits = ["train", "test"] * 12  # two items a class, but only one of them to train on
     path = table(split=splits, text=labels)
     assert refused(path) == f"{path}: no training class has two items, so there is no pair"
+
+
+@pytest.mark.parametrize("column", ["label", "text"])
+def test_damage_that_makes_a_column_shorter(refused, table, labels, column):
+    """Arrow believes a page's header, and reads less than the file's footer says, in silence."""
+    path = table(text=labels)
+    pq.write_table(pq.read_table(path), path, use_dictionary=False, compression="none")
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(2)}
+    raw = bytearray(path.read_bytes())
+    place = raw.index(bytes([0x15, 2 * N]), columns[column].data_page_offset)  # its count of values
+    raw[place + 1] = 2 * (N - 4)
+    path.write_bytes(raw)
+    assert len(pq.read_table(path, columns=[column])) == N - 4
+    message = f"{path}: {column} gives {N - 4} of {N} rows: it is damaged"
+    assert refused(path) == message

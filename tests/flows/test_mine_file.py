@@ -251,6 +251,16 @@ def test_other_bad_files(tmp_path):
         run(Files(embeddings=path, index=small), tmp_path / "t")
 
 
+def test_labels_in_bytes_that_are_no_text(tmp_path):
+    path = parquet(tmp_path / "x.parquet")
+    table = pq.read_table(path)
+    labels = pa.array([b"\xff"] * len(table), pa.binary()).cast(pa.string(), safe=False)
+    place = table.schema.get_field_index("label")
+    pq.write_table(table.set_column(place, "label", labels), path)
+    with pytest.raises(InputError, match=r"x.parquet: .*UTF8"):
+        run(Files(embeddings=path), tmp_path / "t")
+
+
 def test_the_size_of_a_file_is_read_without_its_vectors(tmp_path):
     config = load_config(None, [f'run.store="{tmp_path / "none"}"'])
     assert sizes_of(config, parquet(tmp_path / "x.parquet")) == (N, D)

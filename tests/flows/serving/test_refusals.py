@@ -1,5 +1,6 @@
 """What the HTTP server refuses, and its limits: never an echo, never a fault of ours."""
 
+import asyncio
 import io
 import json
 import threading
@@ -244,3 +245,30 @@ def test_only_its_own_name_is_answered_to(store):
             ("", 421),
         ]:
             assert client.get("/health", headers={"host": host}).status_code == status
+
+
+def test_a_body_that_breaks_off_is_no_fault_of_ours(store, capsys):
+    app = make_app(store)
+    sent = []
+
+    async def broken():
+        pieces = [{"type": "http.request", "body": b"\x93NUMPY", "more_body": True}]
+
+        async def receive():
+            return pieces.pop() if pieces else {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {
+            "type": "http", "http_version": "1.1", "asgi": {"version": "3.0"}, "scheme": "http",
+            "method": "POST", "path": "/search/npy", "raw_path": b"/search/npy",
+            "query_string": b"", "root_path": "", "server": ("testserver", 80), "client": None,
+            "headers": [(b"content-type", b"application/octet-stream"), (b"host", b"testserver")],
+        }  # fmt: skip
+        async with app.router.lifespan_context(app):
+            await app(scope, receive, send)
+
+    asyncio.run(broken())
+    assert sent[0]["status"] == 400
+    assert "Traceback" not in capsys.readouterr().err

@@ -46,7 +46,7 @@ class FolderSource:
         if not found:
             raise InputError(f"class {folder.name!r} is empty: no image in {folder}")
         for path in found:
-            _check_utf8(path.relative_to(self.root))
+            _check_utf8(path, self.root)
         self.paths += found
         self.labels += [folder.name] * len(found)
         self.splits += [split] * len(found)
@@ -84,10 +84,10 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(p for p in found if not any(n[0] == "." for n in p.relative_to(folder).parts))
 
 
-def _check_utf8(path: Path) -> None:
-    """Refuse a file name that cannot be stored as text (Linux allows any bytes)."""
+def _check_utf8(path: Path, root: Path) -> None:
+    """Refuse a name below `root` that cannot be stored as text (Linux allows any bytes)."""
     try:
-        str(path).encode()
+        str(path.relative_to(root)).encode()
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode(errors="backslashreplace")
         raise InputError(f"{shown}: its name is no UTF-8; rename it") from None

@@ -94,7 +94,7 @@ def test_picture_whose_name_is_no_utf8(refused, tmp_path, picture, name):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(picture())
     shown = name.decode(errors="backslashreplace")
-    assert refused("pics") == f"{shown}: its name is no UTF-8; rename it"
+    assert refused("pics") == f"{tmp_path}/pics/{shown}: its name is no UTF-8; rename it"
 
 
 def test_complex_labels(refused, tmp_path):

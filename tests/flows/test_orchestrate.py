@@ -130,6 +130,14 @@ def test_a_run_by_hand_fails_at_once(prefect, config_file, monkeypatch):
     assert fault.tried == 1
 
 
+def test_a_runner_that_is_none_is_in_the_log(prefect, config_file, own_store):
+    """It is refused before the store is locked, where no stage tells it."""
+    with pytest.raises(InputError, match=r"beam\.runner"):
+        prefect.run_once(str(config_file), ['beam.runner="Nonesuch"'])
+    last = own_store.events()[-1]
+    assert (last["event"], "beam.runner" in last["why"]) == ("failed", True)
+
+
 def begun(deployment: UUID, config: Path, state: Any, *overrides: str) -> UUID:
     """A run that Prefect believes to be in `state`, and that no process runs."""
     given = {"config": str(config), "overrides": list(overrides)}

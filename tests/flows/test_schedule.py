@@ -39,7 +39,7 @@ def test_intervals():
             _interval(bad)
 
 
-def test_every_store_has_a_deployment_of_its_own(config_file):
+def test_every_store_has_a_deployment_of_its_own(config_file, monkeypatch):
     set_environment()
     from flows.orchestrate import deployment_name
 
@@ -51,6 +51,12 @@ def test_every_store_has_a_deployment_of_its_own(config_file):
     assert len(set(names)) == len(stores)
     assert name("runs/a", "train.steps=7") == names[0]
     assert names[0].startswith("a-")
+    # Another machine's folder of the same path is another store; a bucket is one for all.
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    assert [name(store) == one for store, one in zip(stores, names, strict=True)] == [
+        *[False] * 4,
+        True,
+    ]
     for one in names:  # Prefect refuses the others
         assert not set(one) & set("/%&><")
 

@@ -35,7 +35,7 @@ bench: .venv/bench
 	$(BIN)/python -m benchmarks
 
 torture: .venv/dev
-	$(BIN)/python -m benchmarks.torture
+	$(BIN)/python -m robustness
 
 # Strict: where the advisory service knows no package (a mirror), that is a failure, not a pass.
 AUDIT := pip-audit --strict -r constraints.txt --no-deps --disable-pip

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.config import Config, load_config
-from flows.console import Console
-from flows.cycle import prepared
-from flows.jobs import Execute, run_plain
-from flows.run import Run
+from remine.flows.config.settings import Config, load_config
+from remine.flows.cycle.cycle import prepared
+from remine.flows.jobs.console import Console
+from remine.flows.jobs.job import Execute, run_plain
+from remine.flows.jobs.run import Run
 
 
 @contextmanager

@@ -21,23 +21,23 @@ import faiss  # isort: skip
 
 from benchmarks.common import show
 from benchmarks.vectors import clustered
-from data.config import GlyphConfig
-from data.glyphs import GlyphSource
-from data.store import Version
-from data.types import Embeddings
-from flows import stages
-from flows.before import Before
-from flows.config import load_config
-from flows.console import Console
-from flows.cycle import prepared
-from flows.embed_job import embed
-from flows.index_job import build
-from flows.jobs import run_plain
-from index.build import build_index
-from index.config import IndexConfig
-from index.knob import inner_of
-from index.recall import exact, recalls, visited
-from index.update import differences, update_index
+from remine.data.config import GlyphConfig
+from remine.data.sources.glyphs import GlyphSource
+from remine.data.store.records import Version
+from remine.data.types import Embeddings
+from remine.flows.config.settings import load_config
+from remine.flows.cycle.cycle import prepared
+from remine.flows.jobs.console import Console
+from remine.flows.jobs.job import run_plain
+from remine.flows.stages import evaluate
+from remine.flows.stages.embed import embed
+from remine.flows.stages.index import build
+from remine.flows.stages.reuse import Before
+from remine.index.build import build_index
+from remine.index.config import IndexConfig
+from remine.index.knob import inner_of
+from remine.index.recall import exact, recalls, visited
+from remine.index.update import differences, update_index
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 
@@ -58,7 +58,7 @@ def lay(folder: Path, name: str, base: Version | None = None) -> tuple[dict[str,
     start = time.perf_counter()
     with prepared(config, run_plain, Console(quiet=True)) as (run, items, inputs):
         taken = {"prepare": time.perf_counter() - start}
-        checkpoint = stages.first_checkpoint(run, items, inputs)
+        checkpoint = evaluate.first_checkpoint(run, items, inputs)
         start = time.perf_counter()
         vectors = embed(run, checkpoint, items, inputs, Before.of(base.artifacts) if base else None)
         taken["embed"] = time.perf_counter() - start
@@ -123,7 +123,7 @@ def asked(folder: Path, version: Version) -> dict[str, float]:
     taken = {}
     for command in ("run --if-needed", "status"):
         start = time.perf_counter()
-        remine = [sys.executable, "-m", "flows.cli", *command.split()]
+        remine = [sys.executable, "-m", "remine", *command.split()]
         said = subprocess.run(remine, cwd=folder, capture_output=True, text=True, check=True)
         taken[command] = time.perf_counter() - start
         if "nothing" not in said.stdout:

@@ -11,10 +11,10 @@ import faiss  # isort: skip
 
 from benchmarks.common import show
 from benchmarks.vectors import clustered
-from data.types import Embeddings
-from index.build import build_index
-from index.config import IndexConfig
-from index.knob import inner_of, parameters
+from remine.data.types import Embeddings
+from remine.index.build import build_index
+from remine.index.config import IndexConfig
+from remine.index.knob import inner_of, parameters
 
 ASKED = 300
 

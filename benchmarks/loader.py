@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import show
-from data import schemas
-from data.types import HARD, SEMI_HARD, Triplets
-from train.loader import TripletLoader
+from remine.data import schemas
+from remine.data.types import HARD, SEMI_HARD, Triplets
+from remine.train.batches.triplet_loader import TripletLoader
 
 ROWS, SHARDS, BATCH = 8_000_000, 8, 1024
 

@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from benchmarks.common import show
 from benchmarks.memory import peak, reset_peak
-from train.config import EncoderConfig, TrainConfig
-from train.encoders import build_encoder
-from train.loop import make_optimizer
-from train.losses import Batch
-from train.objective import Objective
+from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.encoders.encoder import build_encoder
+from remine.train.loop import make_optimizer
+from remine.train.losses import Batch
+from remine.train.objective import Objective
 
 PAIRS, SHAPE, D = 64, (1, 32, 32), 64
 LOSSES = ("triplet", "n_pair", "lifted_structure", "angular")

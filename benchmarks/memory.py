@@ -7,11 +7,11 @@ import numpy as np
 import psutil
 
 from benchmarks.common import show
-from data.types import Embeddings, unit
-from mining.config import MiningConfig
-from mining.engines import Exact
-from mining.miner import mine_block
-from mining.problem import by_label
+from remine.data.types import Embeddings, unit
+from remine.mining.config import MiningConfig
+from remine.mining.miner import mine_block
+from remine.mining.problem import by_label
+from remine.mining.search.engines import Exact
 
 D, ANCHORS = 64, 8192
 

@@ -24,11 +24,11 @@ import torch
 
 from benchmarks import peers, vectors
 from benchmarks.common import show
-from data.types import Float32, Int32
-from mining import Mined, MiningConfig, mine
-from mining.engines import Exact
-from mining.inputs import make_problem
-from mining.miner import mine_block
+from remine.data.types import Float32, Int32
+from remine.mining import Mined, MiningConfig, mine
+from remine.mining.arguments import make_problem
+from remine.mining.miner import mine_block
+from remine.mining.search.engines import Exact
 
 THREADS = torch.get_num_threads()
 HARD = MiningConfig(positives="random", negatives=("hardest",))

@@ -5,11 +5,11 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common import seconds, show
-from flows.config import load_config
-from flows.console import Console
-from flows.cycle import prepared, run_cycle
-from flows.environment import set_environment
-from flows.jobs import run_plain
+from remine.flows.config.settings import load_config
+from remine.flows.cycle.cycle import prepared, run_cycle
+from remine.flows.jobs.console import Console
+from remine.flows.jobs.environment import set_environment
+from remine.flows.jobs.job import run_plain
 
 
 def main() -> None:
@@ -17,10 +17,10 @@ def main() -> None:
     set_environment()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PREFECT_HOME"] = f"{folder}/prefect"
-        from flows.server import server
+        from remine.flows.orchestration.prefect_server import server
 
         with server():
-            from flows.orchestrate import cycle
+            from remine.flows.orchestration.flow import cycle
 
             warm = ["data.glyphs.characters=50", "run.rounds=1", "train.steps=2", "train.batch=8"]
             cycle(None, [f'run.store="{folder}/warm"', *warm])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch  # before faiss, always
 
-from data.types import Float32, Int32, Int64
+from remine.data.types import Float32, Int32, Int64
 
 LONGEST_LIST = 512  # k at most: what people have patience for
 BLOCK = 8192  # rows that are post-processed at once, so that they stay in cache

@@ -3,8 +3,8 @@
 import statistics
 
 from benchmarks.common import fresh_run, show
-from flows.cycle import run_cycle
-from flows.table import round_rows
+from remine.flows.cycle.cycle import run_cycle
+from remine.flows.report.rounds_table import round_rows
 
 SEEDS = (0, 1, 2)
 

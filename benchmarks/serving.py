@@ -23,15 +23,16 @@ import faiss  # isort: skip
 
 from benchmarks.common import seconds, show
 from benchmarks.vectors import clustered
-from data.store import Store, Version
-from flows import stages
-from flows.config import load_config
-from flows.console import Console
-from flows.cycle import prepared
-from flows.embed_job import embed
-from flows.index_job import build
-from flows.jobs import run_plain
-from flows.snapshot import Snapshot
+from remine.data.store.records import Version
+from remine.data.store.store import Store
+from remine.flows.config.settings import load_config
+from remine.flows.cycle.cycle import prepared
+from remine.flows.jobs.console import Console
+from remine.flows.jobs.job import run_plain
+from remine.flows.query.snapshot import Snapshot
+from remine.flows.stages import evaluate
+from remine.flows.stages.embed import embed
+from remine.flows.stages.index import build
 
 K, CLIENTS, BATCH = 10, 32, 1024
 
@@ -48,7 +49,7 @@ def publish(folder: Path, n: int, dimensions: int) -> Version:
         ],
     )
     with prepared(config, run_plain, Console(quiet=True)) as (run, items, inputs):
-        checkpoint = stages.first_checkpoint(run, items, inputs)
+        checkpoint = evaluate.first_checkpoint(run, items, inputs)
         embeddings = embed(run, checkpoint, items, inputs)
         current = run.store.current()
         version = Version(

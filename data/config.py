@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from data.errors import InputError
+from remine.data.errors import InputError
 
 COLUMNS = ("id", "label", "split", "group", "image", "path", "text", "vector")
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data.errors import StoreError
-from data.types import KINDS, Embeddings, Float32, Triplets
+from remine.data.errors import StoreError
+from remine.data.types import KINDS, Embeddings, Float32, Triplets
 
 ROW_GROUP = 65_536
 CONTENTS = {"image": pa.binary(), "path": pa.string(), "text": pa.string()}

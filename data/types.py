@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import InputError
+from remine.data.errors import InputError
 
 Int64 = NDArray[np.int64]
 Int32 = NDArray[np.int32]

@@ -9,12 +9,12 @@ import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP
 
 import faiss  # isort: skip
 
-from data.errors import InputError
-from data.types import Embeddings
-from index.config import IndexConfig
-from index.knob import inner_of, knob_of, lists_of
-from index.policy import choose
-from index.recall import Point, curve, exact
+from remine.data.errors import InputError
+from remine.data.types import Embeddings
+from remine.index.config import IndexConfig
+from remine.index.factory_choice import choose
+from remine.index.knob import inner_of, knob_of, lists_of
+from remine.index.recall import Point, curve, exact
 
 HELD_OUT = 1_000
 HELD_SHARE = 10

@@ -4,7 +4,7 @@ import numpy as np
 import torch  # noqa: F401  before faiss, whose OpenMP runtime would otherwise come first
 from numpy.typing import NDArray
 
-from data.types import Embeddings
+from remine.data.types import Embeddings
 
 ITERATIONS, RESTARTS = 20, 3
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from data.errors import InputError
+from remine.data.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.errors import InputError
-from data.inputs import Inputs
-from data.types import Float32, Int64
+from remine.data.errors import InputError
+from remine.data.items.inputs import Inputs
+from remine.data.types import Float32, Int64
 
 Rows = range | Int64
 SHORTEST = 1e-3  # of what was scaled to length 1: less is 0, which no scaling helps

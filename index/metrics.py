@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.types import Embeddings
+from remine.data.types import Embeddings
 
 BLOCK = 32_000_000
 

@@ -5,7 +5,7 @@ import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP
 
 import faiss  # isort: skip
 
-from data.types import Embeddings, Int64
+from remine.data.types import Embeddings, Int64
 
 DEPTH = 10
 

@@ -8,8 +8,8 @@ import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP
 
 import faiss  # isort: skip
 
-from data.types import Float32, Int64
-from index.knob import Knob, lists_of, parameters
+from remine.data.types import Float32, Int64
+from remine.index.knob import Knob, lists_of, parameters
 
 KS = (1, 10, 100)
 ENOUGH = 0.9999

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 import faiss  # isort: skip
 
-from data.errors import InputError, StoreError
-from data.types import Float32, Int64, Neighbours
-from index.build import IndexCard, setting_for
-from index.knob import inner_of, lists_of, parameters, swig, takes_selector
-from index.recall import visited
+from remine.data.errors import InputError, StoreError
+from remine.data.types import Float32, Int64, Neighbours
+from remine.index.build import IndexCard, setting_for
+from remine.index.knob import inner_of, lists_of, parameters, swig, takes_selector
+from remine.index.recall import visited
 
 MAX_K = 10_000
 Mask = NDArray[np.bool_]

@@ -18,12 +18,12 @@ import faiss  # isort: skip
 
 from numpy.typing import NDArray
 
-from data.types import Embeddings, Float32, Int64
-from index.build import IndexCard, held_out, setting_for
-from index.config import IndexConfig
-from index.knob import inner_of, knob_of, swig
-from index.policy import choose
-from index.recall import Point, curve, exact
+from remine.data.types import Embeddings, Float32, Int64
+from remine.index.build import IndexCard, held_out, setting_for
+from remine.index.config import IndexConfig
+from remine.index.factory_choice import choose
+from remine.index.knob import inner_of, knob_of, swig
+from remine.index.recall import Point, curve, exact
 
 SHARE_LIMIT = 0.6
 """How many items may come and go, of all, before the lists are trained again.

@@ -30,10 +30,10 @@ In reading order:
 
 from typing import TYPE_CHECKING, Any
 
-from mining.config import MiningConfig
+from remine.mining.config import MiningConfig
 
 if TYPE_CHECKING:
-    from mining.miner import Mined, mine
+    from remine.mining.miner import Mined, mine
 
 __all__ = ["Mined", "MiningConfig", "mine"]
 
@@ -42,6 +42,6 @@ def __getattr__(name: str) -> Any:
     """The miner when it is asked for: settings alone load neither torch nor numba."""
     if name not in ("Mined", "mine"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mining import miner
+    from remine.mining import miner
 
     return getattr(miner, name)

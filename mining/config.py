@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 
-from data.errors import InputError
+from remine.data.errors import InputError
 
 POSITIVES = ("all", "random", "hardest", "easiest")
 NEGATIVES = (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from data.types import Embeddings, Float32, Int32, Int64
+from remine.data.types import Embeddings, Float32, Int32, Int64
 
 NEIGHBOURS = 32
 """Confusable classes kept of each class; a larger batch goes on to the neighbours' neighbours."""

@@ -20,29 +20,20 @@ import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP
 
 import faiss  # isort: skip
 
-from data.errors import InputError
-from data.types import (
-    EASY,
-    HARD,
-    KINDS,
-    SEMI_HARD,
-    Float32,
-    Int8,
-    Int64,
-    Triplets,
-)
-from mining.config import MiningConfig
-from mining.draw import draw_uniform, draw_weighted
-from mining.engines import Cut, Engine, Setup, prepare
-from mining.found import Found
-from mining.hubs import hub_limits, under_limits
-from mining.inputs import check_seed, id_pairs, make_problem
-from mining.pairs import Pairs, hashes
-from mining.policy import unit_anchors
-from mining.problem import Problem, Rows
-from mining.scan import scan
-from mining.stats import MiningStats
-from mining.windows import EVERYTHING, Answer, Plan, answer, ask, guard
+from remine.data.errors import InputError
+from remine.data.types import EASY, HARD, KINDS, SEMI_HARD, Float32, Int8, Int64, Triplets
+from remine.mining.arguments import check_seed, id_pairs, make_problem
+from remine.mining.config import MiningConfig
+from remine.mining.problem import Problem, Rows
+from remine.mining.search.engine_choice import unit_anchors
+from remine.mining.search.engines import Cut, Engine, Setup, prepare
+from remine.mining.search.scan import scan
+from remine.mining.search.windows import Found
+from remine.mining.stats import MiningStats
+from remine.mining.strategies.hub_cap import hub_limits, under_limits
+from remine.mining.strategies.negatives import EVERYTHING, Answer, Plan, answer, ask, guard
+from remine.mining.strategies.positives import Pairs, hashes
+from remine.mining.strategies.random_negatives import draw_uniform, draw_weighted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import InputError
-from data.types import Embeddings, Float32, Int32, Int64
+from remine.data.errors import InputError
+from remine.data.types import Embeddings, Float32, Int32, Int64
 
 Rows = NDArray[np.intp]
 

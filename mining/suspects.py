@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from data.errors import InputError
-from data.types import Embeddings, Float32, Int32, Int64
+from remine.data.errors import InputError
+from remine.data.types import Embeddings, Float32, Int32, Int64
 
 BLOCK = 16_000_000
 

@@ -48,7 +48,7 @@ def s3(s3_server, tmp_path, monkeypatch) -> str:
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    from data.bucket import client
+    from remine.data.store.bucket import client
 
     client.cache_clear()
     bucket = f"b{secrets.token_hex(6)}"

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from data.errors import StoreError
+from remine.data.errors import StoreError
 
 
 def encoder_bytes(encoder: nn.Module) -> bytes:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from data.errors import InputError
-from data.types import KINDS
-from train.loss_config import LOSSES, SYNTHESES, GeneratorsConfig, LossesConfig
+from remine.data.errors import InputError
+from remine.data.types import KINDS
+from remine.train.losses.config import LOSSES, SYNTHESES, GeneratorsConfig, LossesConfig
 
 OWN = ("conv", "ngram", "linear")
 PRETRAINED = ("efficientnet_lite0", "minilm")

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from data.inputs import Inputs
-from data.store import sync
-from data.types import Int64
-from train.batches import picked
-from train.checkpoint import (
+from remine.data.items.inputs import Inputs
+from remine.data.store.disk import sync
+from remine.data.types import Int64
+from remine.train.batches.id_batch import picked
+from remine.train.batches.pk_sampler import PKSampler
+from remine.train.batches.triplet_loader import TripletLoader
+from remine.train.checkpoint import (
     encoder_bytes,
     load_encoder,
     load_objective,
@@ -29,16 +31,14 @@ from train.checkpoint import (
     objective_bytes,
     optimizer_bytes,
 )
-from train.config import TrainConfig
-from train.encoders import Encoder
-from train.health import Reading, RoundStoppedError, collapsed
-from train.loader import TripletLoader
-from train.losses import Batch, LossValue
-from train.objective import Objective
-from train.parallel import Alone, shared_out
-from train.precision import computing
-from train.probe import Baseline, Probe
-from train.sampler import PKSampler
+from remine.train.config import TrainConfig
+from remine.train.encoders.encoder import Encoder
+from remine.train.losses import Batch, LossValue
+from remine.train.monitor.health import Reading, RoundStoppedError, collapsed
+from remine.train.monitor.probe import Baseline, Probe
+from remine.train.objective import Objective
+from remine.train.precision import computing
+from remine.train.processes import Alone, shared_out
 
 
 @dataclass

@@ -10,21 +10,21 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from data.errors import InputError
-from train.config import TrainConfig
-from train.losses.angular import AngularLoss
-from train.losses.batch import Batch, LossValue
-from train.losses.contrastive import ContrastiveLoss
-from train.losses.external import PREFIX, ExternalLoss, parse_options
-from train.losses.lifted import LiftedStructureLoss
-from train.losses.margin import MarginLoss
-from train.losses.n_pair import NPairLoss
-from train.losses.softmax import SoftmaxLoss, check_alpha
-from train.losses.triplet import TripletLoss
-from train.memory import Memory
-from train.synthesis.daml import Daml
-from train.synthesis.hdml import Hdml
-from train.synthesis.symmetrical import SymmetricalLoss
+from remine.data.errors import InputError
+from remine.train.config import TrainConfig
+from remine.train.losses.angular import AngularLoss
+from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.contrastive import ContrastiveLoss
+from remine.train.losses.embedding_memory import Memory
+from remine.train.losses.external import PREFIX, ExternalLoss, parse_options
+from remine.train.losses.lifted import LiftedStructureLoss
+from remine.train.losses.margin import MarginLoss
+from remine.train.losses.n_pair import NPairLoss
+from remine.train.losses.softmax import SoftmaxLoss, check_alpha
+from remine.train.losses.triplet import TripletLoss
+from remine.train.synthesis.daml import Daml
+from remine.train.synthesis.hdml import Hdml
+from remine.train.synthesis.symmetrical import SymmetricalLoss
 
 Miner = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor | None]
 """(embeddings (m, d), pool (n, d) that begins with them, labels (n,), items (n,), seed) in, (3, t)

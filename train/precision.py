@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from data.errors import InputError
+from remine.data.errors import InputError
 
 AMPERE = (8, 0)
 

@@ -11,26 +11,19 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from data.store import Store
-from flows.serving import (
-    item_routes,
-    page_routes,
-    search_routes,
-    state_routes,
-    suspect_routes,
-    triplet_routes,
-)
-from flows.serving.batcher import Batcher
-from flows.serving.context import Context
-from flows.serving.counters import Counters
-from flows.serving.faults import add_handlers
-from flows.serving.guard import Guard
-from flows.serving.holder import Holder
-from flows.serving.limits import Limits
-from flows.serving.models import BatchBody, SearchBody
-from flows.serving.study import Study
+from remine.data.store.store import Store
+from remine.flows.serving.batcher import Batcher
+from remine.flows.serving.context import Context
+from remine.flows.serving.counters import Counters
+from remine.flows.serving.faults import add_handlers
+from remine.flows.serving.guard import Guard
+from remine.flows.serving.holder import Holder
+from remine.flows.serving.limits import Limits
+from remine.flows.serving.models import BatchBody, SearchBody
+from remine.flows.serving.routes import items, page, search, state, suspects, triplets
+from remine.flows.serving.study import Study
 
-OPEN = frozenset({"/health"}) | page_routes.OPEN
+OPEN = frozenset({"/health"}) | page.OPEN
 """What answers without the token."""
 
 
@@ -80,15 +73,15 @@ def make_app(
     app.state.version = holder.current.version.number
     app.state.dimensions = holder.current.snapshot.searcher.card.dimensions
     for routes in (
-        search_routes,
-        item_routes,
-        triplet_routes,
-        suspect_routes,
-        state_routes,
-        page_routes,
+        search,
+        items,
+        triplets,
+        suspects,
+        state,
+        page,
     ):
         app.include_router(routes.router)
-    app.include_router(page_routes.signing)
+    app.include_router(page.signing)
     add_handlers(app)
     _document(app)
     app.add_middleware(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flows.serving.counters import Counters
-from flows.snapshot import Answers, Queries, Snapshot, Wish
+from remine.flows.query.snapshot import Answers, Queries, Snapshot, Wish
+from remine.flows.serving.counters import Counters
 
 TOGETHER = 512
 """Queries in one search: enough for full speed, and nobody waits long behind a large batch."""

@@ -10,15 +10,15 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from data.lookup import PICTURES
-from data.types import SPLITS
-from flows.serving.batcher import Batcher
-from flows.serving.counters import Counters
-from flows.serving.faults import Refusal, fields_of
-from flows.serving.holder import Holder, Served
-from flows.serving.limits import Limits
-from flows.serving.models import Fault, Item, OfVersion
-from flows.serving.study import Study
+from remine.data.items.lookup import PICTURES
+from remine.data.types import SPLITS
+from remine.flows.serving.batcher import Batcher
+from remine.flows.serving.counters import Counters
+from remine.flows.serving.faults import Refusal, fields_of
+from remine.flows.serving.holder import Holder, Served
+from remine.flows.serving.limits import Limits
+from remine.flows.serving.models import Fault, Item, OfVersion
+from remine.flows.serving.study import Study
 
 Model = TypeVar("Model", bound=BaseModel)
 

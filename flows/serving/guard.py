@@ -14,9 +14,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.serving.counters import Counters
-from flows.serving.faults import refused
-from flows.serving.limits import Limits
+from remine.flows.serving.counters import Counters
+from remine.flows.serving.faults import refused
+from remine.flows.serving.limits import Limits
 
 COOKIE = "remine_token"
 HEADERS = {

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import InputError, StoreError
-from data.lookup import PICTURES
-from data.pins import served
-from data.store import Store, Version
-from flows.mined import Mined
-from flows.serving.counters import Counters
-from flows.snapshot import Snapshot, Wish
+from remine.data.errors import InputError, StoreError
+from remine.data.items.lookup import PICTURES
+from remine.data.store.pins import served
+from remine.data.store.records import Version
+from remine.data.store.store import Store
+from remine.flows.query.snapshot import Snapshot, Wish
+from remine.flows.query.triplets import Mined
+from remine.flows.serving.counters import Counters
 
 KEPT = 64
 

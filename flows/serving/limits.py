@@ -3,7 +3,7 @@
 import ipaddress
 from dataclasses import dataclass
 
-from data.errors import InputError
+from remine.data.errors import InputError
 
 MEGABYTE = 1 << 20
 

@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from data import schemas
-from data.config import DataConfig
-from data.errors import InputError
-from data.inputs import ImageTransform, Inputs, Transform, vector_transform
-from data.prepare import Catalogue, catalogue, read_catalogue, stage
-from data.sources import open_source
-from data.staging import staging_folder
-from data.store import Artifact, Store, Version
+from remine.data import schemas
+from remine.data.config import DataConfig
+from remine.data.errors import InputError
+from remine.data.items.catalogue import Catalogue, catalogue, read_catalogue, stage
+from remine.data.items.inputs import ImageTransform, Inputs, Transform, vector_transform
+from remine.data.items.staging import staging_folder
+from remine.data.sources.source import open_source
+from remine.data.store.records import Artifact, Version
+from remine.data.store.store import Store
 
 # Twelve classes of two items, more than one shard of 16 rows. Their hashes fill all three splits.
 LABELS = [name for name in "abcdefghijkl" for _ in range(2)]

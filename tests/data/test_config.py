@@ -2,8 +2,8 @@
 
 import pytest
 
-from data.config import DataConfig, GlyphConfig
-from data.errors import InputError
+from remine.data.config import DataConfig, GlyphConfig
+from remine.data.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import schemas
-from data.errors import StoreError
-from data.types import Embeddings, Triplets
+from remine.data import schemas
+from remine.data.errors import StoreError
+from remine.data.types import Embeddings, Triplets
 
 
 def embeddings(n: int, d: int = 5, start: int = 0) -> Embeddings:

@@ -5,8 +5,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from data.errors import InputError
-from data.types import EASY, HARD, KINDS, SEMI_HARD, Embeddings, Neighbours, Triplets, unit
+from remine.data.errors import InputError
+from remine.data.types import EASY, HARD, KINDS, SEMI_HARD, Embeddings, Neighbours, Triplets, unit
 
 EMBEDDINGS = {
     "ids": np.array([3, 5, 9]),

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.config import GlyphConfig
-from data.glyphs import GlyphSource
+from remine.data.config import GlyphConfig
+from remine.data.sources.glyphs import GlyphSource
 
 SMALL = """
 [run]
@@ -84,10 +84,10 @@ def remine(tmp_path_factory: pytest.TempPathFactory) -> Remine:
 @pytest.fixture(scope="session")
 def cycled(small_config: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of a finished small cycle, by plain functions; to be read only."""
-    from flows.config import load_config
-    from flows.console import Console
-    from flows.cycle import prepared, run_cycle
-    from flows.jobs import run_plain
+    from remine.flows.config.settings import load_config
+    from remine.flows.cycle.cycle import prepared, run_cycle
+    from remine.flows.jobs.console import Console
+    from remine.flows.jobs.job import run_plain
 
     folder = tmp_path_factory.mktemp("cycled")
     (folder / "remine.toml").write_text(small_config)

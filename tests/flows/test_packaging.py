@@ -50,7 +50,7 @@ def test_the_command_runs_from_a_hostile_folder(wheel, tmp_path, config_file):
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "HOME": str(tmp_path),
     }
-    program = "import sys; from flows.cli import main; sys.argv[0] = 'remine'; main()"
+    program = "import sys; from flows.cli.app import main; sys.argv[0] = 'remine'; main()"
     options = ["--runner", "BundleBasedDirectRunner", "-s", "run.rounds=1", "-c", str(config_file)]
     workers = ["--", "--direct_num_workers=2", "--direct_running_mode=multi_processing"]
     done = subprocess.run(

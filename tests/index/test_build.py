@@ -4,14 +4,14 @@ import faiss
 import numpy as np
 import pytest
 
-import index.policy
-from data import schemas
-from data.errors import InputError
-from data.types import Embeddings, unit
-from index.build import IndexCard, build_index, check_factory, setting_for
-from index.config import IndexConfig
-from index.knob import inner_of, knob_of, parameters
-from index.recall import Point
+import remine.index.factory_choice
+from remine.data import schemas
+from remine.data.errors import InputError
+from remine.data.types import Embeddings, unit
+from remine.index.build import IndexCard, build_index, check_factory, setting_for
+from remine.index.config import IndexConfig
+from remine.index.knob import inner_of, knob_of, parameters
+from remine.index.recall import Point
 
 
 def built(embeddings, factory="auto", seed=0, **settings):
@@ -229,7 +229,7 @@ def test_what_is_checked_is_what_can_be_built():
 
 def test_auto_follows_the_policy(embeddings, monkeypatch):
     assert built(embeddings)[1].factory == "Flat"
-    monkeypatch.setattr(index.policy, "FLAT_LIMIT", 3999)
+    monkeypatch.setattr(remine.index.factory_choice, "FLAT_LIMIT", 3999)
     _, card = built(embeddings)
     assert card.factory == "IVF63,Flat"
     assert "4,000 items, above 3,999: 63 lists" in card.reason

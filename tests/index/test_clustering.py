@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.types import Embeddings
-from index.clustering import clustering_metrics, k_means, pairwise_f1
+from remine.data.types import Embeddings
+from remine.index.clustering import clustering_metrics, k_means, pairwise_f1
 
 
 def embeddings(vectors, codes):

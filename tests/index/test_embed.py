@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from data.errors import InputError
-from data.inputs import Inputs
-from index.embed import embed_rows
-from train.config import EncoderConfig
-from train.encoders import build_encoder
+from remine.data.errors import InputError
+from remine.data.items.inputs import Inputs
+from remine.index.embed import embed_rows
+from remine.train.config import EncoderConfig
+from remine.train.encoders.encoder import build_encoder
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-import index.metrics
-from data.types import Embeddings, unit
-from index.metrics import retrieval_metrics, spread
+import remine.index.metrics
+from remine.data.types import Embeddings, unit
+from remine.index.metrics import retrieval_metrics, spread
 
 KS = (1, 2, 4, 8)
 
@@ -93,7 +93,7 @@ def test_a_sample_as_large_as_the_queries_is_all_of_them():
 def test_blocks_do_not_matter(monkeypatch, block):
     embeddings = uneven_classes(5)
     whole = retrieval_metrics(embeddings)
-    monkeypatch.setattr(index.metrics, "BLOCK", block)
+    monkeypatch.setattr(remine.index.metrics, "BLOCK", block)
     assert retrieval_metrics(embeddings) == pytest.approx(whole, abs=1e-9)
 
 

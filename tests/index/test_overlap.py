@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data.types import Embeddings, unit
-from index.overlap import neighbour_overlap
+from remine.data.types import Embeddings, unit
+from remine.index.overlap import neighbour_overlap
 
 
 def embeddings_of(vectors):

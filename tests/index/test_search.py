@@ -4,11 +4,11 @@ import faiss
 import numpy as np
 import pytest
 
-from data.errors import InputError, StoreError
-from data.types import Embeddings, unit
-from index.build import build_index
-from index.config import IndexConfig
-from index.search import MAX_K, Searcher, multiply_from
+from remine.data.errors import InputError, StoreError
+from remine.data.types import Embeddings, unit
+from remine.index.build import build_index
+from remine.index.config import IndexConfig
+from remine.index.search import MAX_K, Searcher, multiply_from
 
 N, D = 2000, 16
 FACTORIES = ["Flat", "IVF32,Flat", "HNSW16", "RR16,IVF32,Flat"]

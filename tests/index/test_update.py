@@ -4,11 +4,11 @@ import faiss
 import numpy as np
 import pytest
 
-from data.types import Embeddings, unit
-from index.build import IndexCard, build_index
-from index.config import IndexConfig
-from index.search import Searcher
-from index.update import can_follow, differences, fallen, index_ids, same_kind, update_index
+from remine.data.types import Embeddings, unit
+from remine.index.build import IndexCard, build_index
+from remine.index.config import IndexConfig
+from remine.index.search import Searcher
+from remine.index.update import can_follow, differences, fallen, index_ids, same_kind, update_index
 
 KINDS = ("Flat", "SQfp16", "SQ8", "IVF16,Flat", "IVF16,SQfp16", "IVF16,SQ8", "PQ4", "IVF16,PQ4")
 

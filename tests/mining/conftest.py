@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from data.types import EASY, HARD, SEMI_HARD, unit
-from mining.config import MiningConfig
-from mining.inputs import make_problem
-from mining.problem import Problem
+from remine.data.types import EASY, HARD, SEMI_HARD, unit
+from remine.mining.arguments import make_problem
+from remine.mining.config import MiningConfig
+from remine.mining.problem import Problem
 
 BY_CHANCE = ("random_semi_hard", "rank_band", "uniform", "distance_weighted")
 UNCOUNTED = ("uniform", "distance_weighted")

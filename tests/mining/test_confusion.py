@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from data.types import Embeddings, unit
-from mining import confusion as module
-from mining.confusion import centroids, confusion
+from remine.data.types import Embeddings, unit
+from remine.mining import confusion as module
+from remine.mining.confusion import centroids, confusion
 
 
 def embeddings_of(n, d, classes, seed=0, *, whole=False):

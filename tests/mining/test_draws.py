@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.types import unit
-from mining import MiningConfig, mine
-from mining.engines import Exact
-from mining.inputs import make_problem
-from mining.miner import mine_block
-from mining.windows import LISTED
+from remine.data.types import unit
+from remine.mining import MiningConfig, mine
+from remine.mining.arguments import make_problem
+from remine.mining.miner import mine_block
+from remine.mining.search.engines import Exact
+from remine.mining.strategies.negatives import LISTED
 
 
 def drawn(vectors, times, **values: Any):

@@ -6,13 +6,14 @@ import faiss
 import numpy as np
 import pytest
 
-import mining.join
-from data.errors import InputError
-from data.types import unit
-from mining import MiningConfig, mine
-from mining.config import NEGATIVES
-from mining.engines import Exact, open_engine, open_index, prepare
-from mining.miner import mine_block, mine_problem
+import remine.mining.search.engines
+import remine.mining.search.list_join
+from remine.data.errors import InputError
+from remine.data.types import unit
+from remine.mining import MiningConfig, mine
+from remine.mining.config import NEGATIVES
+from remine.mining.miner import mine_block, mine_problem
+from remine.mining.search.engines import Exact, open_engine, open_index, prepare
 
 CONFIG = MiningConfig(max_positives=4, margin=0.3)
 
@@ -45,12 +46,14 @@ def share(as_set, mined, exact):
 @pytest.fixture
 def many_lists(monkeypatch):
     """As a large gallery has them and at its prices: lists for a few thousand items."""
-    monkeypatch.setattr(mining.join, "LEAST", 20)
-    monkeypatch.setattr(mining.engines, "VISITS", (4, 8, 16, 32))
-    monkeypatch.setattr(mining.engines, "DEARER", 0.3)
-    monkeypatch.setattr(mining.engines, "TOO_DEAR", 2.0)
-    monkeypatch.setattr(mining.engines, "LEVEL", 0.0)
-    monkeypatch.setattr(mining.join, "fast_half", lambda: True)  # the votes depend on it
+    monkeypatch.setattr(remine.mining.search.list_join, "LEAST", 20)
+    monkeypatch.setattr(remine.mining.search.engines, "VISITS", (4, 8, 16, 32))
+    monkeypatch.setattr(remine.mining.search.engines, "DEARER", 0.3)
+    monkeypatch.setattr(remine.mining.search.engines, "TOO_DEAR", 2.0)
+    monkeypatch.setattr(remine.mining.search.engines, "LEVEL", 0.0)
+    monkeypatch.setattr(
+        remine.mining.search.list_join, "fast_half", lambda: True
+    )  # the votes depend on it
 
 
 @pytest.mark.parametrize("seed", range(3))

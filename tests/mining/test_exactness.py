@@ -10,17 +10,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-import mining.miner
-import mining.scan
-from data.types import Triplets, unit
-from mining import MiningConfig, mine
-from mining.config import NEGATIVES
-from mining.engines import Exact
-from mining.found import Found, Windows
-from mining.miner import by_anchor, mine_block, mine_problem, mine_shards
-from mining.problem import Problem
-from mining.slack import Operand, half_slack, product_slack, undecided
-from mining.windows import ask
+import remine.mining.miner
+import remine.mining.search.scan
+from remine.data.types import Triplets, unit
+from remine.mining import MiningConfig, mine
+from remine.mining.config import NEGATIVES
+from remine.mining.miner import by_anchor, mine_block, mine_problem, mine_shards
+from remine.mining.problem import Problem
+from remine.mining.search.engines import Exact
+from remine.mining.search.slack import Operand, half_slack, product_slack, undecided
+from remine.mining.search.windows import Found, Windows
+from remine.mining.strategies.negatives import ask
 
 CONFIG = MiningConfig(
     negatives=NEGATIVES, max_positives=3, per_pair=2, margin=1.0, second_negative=True
@@ -47,19 +47,19 @@ def wanted(problem, as_bytes):
 @pytest.mark.parametrize("half", [True, False])
 @pytest.mark.parametrize("tile", [(512, 1), (1, 4096), (37, 23), (128, 299), (300, 300)])
 def test_tiles_and_products_do_not_matter(problem, wanted, as_bytes, monkeypatch, tile, half):
-    monkeypatch.setattr(mining.scan, "ANCHORS", tile[0])
-    monkeypatch.setattr(mining.scan, "GALLERY", tile[1])
-    monkeypatch.setattr(mining.scan, "fast_half", lambda _device: half)
-    monkeypatch.setattr(mining.scan, "UNDECIDED", 2)
+    monkeypatch.setattr(remine.mining.search.scan, "ANCHORS", tile[0])
+    monkeypatch.setattr(remine.mining.search.scan, "GALLERY", tile[1])
+    monkeypatch.setattr(remine.mining.search.scan, "fast_half", lambda _device: half)
+    monkeypatch.setattr(remine.mining.search.scan, "UNDECIDED", 2)
     assert as_bytes(mine_problem(problem, CONFIG).triplets) == wanted
 
 
 @pytest.mark.parametrize("half", [True, False])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_do_not_matter(problem, wanted, as_bytes, monkeypatch, threads, half):
-    monkeypatch.setattr(mining.scan, "ANCHORS", 64)  # or one thread would have all
-    monkeypatch.setattr(mining.scan, "fast_half", lambda _device: half)
-    monkeypatch.setattr(mining.scan, "UNDECIDED", 2)
+    monkeypatch.setattr(remine.mining.search.scan, "ANCHORS", 64)  # or one thread would have all
+    monkeypatch.setattr(remine.mining.search.scan, "fast_half", lambda _device: half)
+    monkeypatch.setattr(remine.mining.search.scan, "UNDECIDED", 2)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -71,7 +71,7 @@ def test_threads_do_not_matter(problem, wanted, as_bytes, monkeypatch, threads, 
 
 @pytest.mark.parametrize("block", [9, 64, 222])
 def test_blocks_of_anchors_do_not_matter(problem, wanted, as_bytes, monkeypatch, block):
-    monkeypatch.setattr(mining.miner, "unit_anchors", lambda *_: block)
+    monkeypatch.setattr(remine.mining.miner, "unit_anchors", lambda *_: block)
     assert as_bytes(mine_problem(problem, CONFIG).triplets) == wanted
 
 
@@ -217,7 +217,7 @@ def test_products_that_decide_little_are_not_taken_in_half(problem):
 def test_windows_must_fit_the_anchors(problem):
     windows = ask(problem, CONFIG, 0)[1].windows
     with pytest.raises(ValueError, match="9 anchors need as many starts"):
-        mining.scan.scan(problem.block(slice(9)), windows, Found.nothing(windows))
+        remine.mining.search.scan.scan(problem.block(slice(9)), windows, Found.nothing(windows))
 
 
 @pytest.mark.parametrize("engine", ["exact", "approximate", "faiss:IVF4,Flat"])

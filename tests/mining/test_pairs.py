@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data.types import Embeddings, unit
-from mining.config import MiningConfig
-from mining.kernels import distance, exact_distances
-from mining.pairs import Pairs
-from mining.pairs import find_pairs as find
-from mining.problem import by_label
+from remine.data.types import Embeddings, unit
+from remine.mining.config import MiningConfig
+from remine.mining.problem import by_label
+from remine.mining.search.scan_kernels import distance, exact_distances
+from remine.mining.strategies.positives import Pairs
+from remine.mining.strategies.positives import find_pairs as find
 
 
 def gallery_of(codes, d=6, seed=0):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-import mining.policy
-from data.errors import InputError
-from mining import MiningConfig, mine
-from mining.config import NEGATIVES, POSITIVES
-from mining.policy import (
+import remine.mining.search.engine_choice
+from remine.data.errors import InputError
+from remine.mining import MiningConfig, mine
+from remine.mining.config import NEGATIVES, POSITIVES
+from remine.mining.problem import by_pairs
+from remine.mining.search.engine_choice import (
     EXACT_LIMIT,
     accelerator,
     choose,
@@ -21,7 +22,6 @@ from mining.policy import (
     unit_anchors,
     windows_of,
 )
-from mining.problem import by_pairs
 
 AUTO = MiningConfig()
 RANGES = {
@@ -344,7 +344,7 @@ def test_products_are_halved_by_what_the_processor_says(
 ):
     if flags:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t: x\n")
-    monkeypatch.setattr(mining.policy, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(remine.mining.search.engine_choice, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     fast_half.cache_clear()
     try:
@@ -355,7 +355,9 @@ def test_products_are_halved_by_what_the_processor_says(
 
 def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
     assert (accelerator() is not None) == torch.cuda.is_available()
-    monkeypatch.setattr(mining.policy, "accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(
+        remine.mining.search.engine_choice, "accelerator", lambda: torch.device("cuda")
+    )
     assert choose(10**6, 64, AUTO).engine == "exact"
     assert choose(10**7, 64, AUTO).engine == "approximate"
 
@@ -364,11 +366,11 @@ def test_nothing_is_timed_when_mining_is_decided(monkeypatch, clustered):
     def stopped() -> float:
         raise AssertionError
 
-    monkeypatch.setattr(mining.policy, "perf_counter", stopped)
+    monkeypatch.setattr(remine.mining.search.engine_choice, "perf_counter", stopped)
     for engine in ("auto", "approximate"):
         mine(*clustered(300), config=MiningConfig(engine=engine))
     with pytest.raises(AssertionError):
-        mining.policy.product_rate()
+        remine.mining.search.engine_choice.product_rate()
 
 
 def test_a_unit_of_work_holds_a_bounded_number_of_answers():

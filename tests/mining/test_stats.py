@@ -1,6 +1,6 @@
 """Counts of mining, and how they add up."""
 
-from mining.stats import MiningStats
+from remine.mining.stats import MiningStats
 
 ONE = MiningStats(
     anchors=10,

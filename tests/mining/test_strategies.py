@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from data.types import EASY, SEMI_HARD, Embeddings, unit
-from mining import MiningConfig, mine
-from mining.config import NEGATIVES, POSITIVES
-from mining.inputs import make_problem
-from mining.miner import mine_problem
-from mining.problem import by_label
+from remine.data.types import EASY, SEMI_HARD, Embeddings, unit
+from remine.mining import MiningConfig, mine
+from remine.mining.arguments import make_problem
+from remine.mining.config import NEGATIVES, POSITIVES
+from remine.mining.miner import mine_problem
+from remine.mining.problem import by_label
 
 KINDS = ("random", "equal", "grid", "opposite", "copies", "near")
 

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import InputError
-from data.types import Embeddings
-from mining import suspects
-from mining.suspects import SuspectConfig, leanings, near_limit, twins
+from remine.data.errors import InputError
+from remine.data.types import Embeddings
+from remine.mining import suspects
+from remine.mining.suspects import SuspectConfig, leanings, near_limit, twins
 
 
 def embeddings(vectors, codes):

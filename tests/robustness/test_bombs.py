@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from benchmarks.torture_fuzz import bomb
-from data.errors import InputError, machine_line
-from data.inputs import open_image
+from remine.data.errors import InputError, machine_line
+from remine.data.items.inputs import open_image
+from robustness.fuzz import bomb
 
 
 def test_a_bomb_is_refused_from_bytes_and_from_a_file(tmp_path):

@@ -18,7 +18,7 @@ SHORT = {
 def test_torture(name):
     one = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.torture_{name}"],
+        [sys.executable, "-m", f"robustness.{name}"],
         cwd=Path(__file__).parents[2],
         env={**os.environ, **one, **SHORT[name]},
         capture_output=True,

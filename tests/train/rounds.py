@@ -3,15 +3,15 @@
 import numpy as np
 import torch
 
-from data import schemas
-from data.inputs import Inputs
-from data.types import SEMI_HARD, Triplets
-from train.config import EncoderConfig, TrainConfig
-from train.encoders import build_encoder
-from train.loader import TripletLoader
-from train.loop import Learner, Training
-from train.objective import Objective
-from train.sampler import PKSampler
+from remine.data import schemas
+from remine.data.items.inputs import Inputs
+from remine.data.types import SEMI_HARD, Triplets
+from remine.train.batches.pk_sampler import PKSampler
+from remine.train.batches.triplet_loader import TripletLoader
+from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.encoders.encoder import build_encoder
+from remine.train.loop import Learner, Training
+from remine.train.objective import Objective
 
 N = 60
 IDS = np.arange(N) * 7 + 2**40

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.errors import InputError
-from train.augment import DRAWS, affine_maps, augment
-from train.augment_config import LIMITS, AugmentConfig
-from train.checkpoint import encoder_bytes
+from remine.data.errors import InputError
+from remine.train.augmentation.augment import DRAWS, affine_maps, augment
+from remine.train.augmentation.config import LIMITS, AugmentConfig
+from remine.train.checkpoint import encoder_bytes
 
 HIGH, WIDE = 6, 9
 HALF = 0.5

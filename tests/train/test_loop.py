@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from data import schemas
-from data.errors import StoreError
-from data.inputs import Inputs
-from data.types import SEMI_HARD, Triplets
-from train.checkpoint import encoder_bytes, optimizer_bytes
-from train.config import EncoderConfig, TrainConfig
-from train.encoders import build_encoder
-from train.loader import TripletLoader
-from train.loop import Training, make_optimizer
+from remine.data import schemas
+from remine.data.errors import StoreError
+from remine.data.items.inputs import Inputs
+from remine.data.types import SEMI_HARD, Triplets
+from remine.train.batches.triplet_loader import TripletLoader
+from remine.train.checkpoint import encoder_bytes, optimizer_bytes
+from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.encoders.encoder import build_encoder
+from remine.train.loop import Training, make_optimizer
 
 N = 60
 CONFIG = TrainConfig(steps=11, batch=8, save_every=3, learning_rate=0.01)

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from data import schemas
-from data.errors import InputError, StoreError
-from data.inputs import Inputs
-from data.types import SEMI_HARD, Triplets
-from train.checkpoint import encoder_bytes, optimizer_bytes
-from train.config import EncoderConfig, TrainConfig
-from train.encoders import build_encoder
-from train.loader import TripletLoader
-from train.loop import Learner, Training, make_optimizer, step_seed
-from train.loss_config import LossesConfig, MarginConfig
-from train.objective import Objective, check_classes
-from train.parallel import Alone
-from train.sampler import PKSampler
+from remine.data import schemas
+from remine.data.errors import InputError, StoreError
+from remine.data.items.inputs import Inputs
+from remine.data.types import SEMI_HARD, Triplets
+from remine.train.batches.pk_sampler import PKSampler
+from remine.train.batches.triplet_loader import TripletLoader
+from remine.train.checkpoint import encoder_bytes, optimizer_bytes
+from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.encoders.encoder import build_encoder
+from remine.train.loop import Learner, Training, make_optimizer, step_seed
+from remine.train.losses.config import LossesConfig, MarginConfig
+from remine.train.objective import Objective, check_classes
+from remine.train.processes import Alone
 
 N, D, CLASSES = 60, 8, 5
 CPU = torch.device("cpu")

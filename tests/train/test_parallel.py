@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from data.errors import InputError
-from train.checkpoint import encoder_bytes
-from train.parallel import Together
+from remine.data.errors import InputError
+from remine.train.checkpoint import encoder_bytes
+from remine.train.processes import Together
 
 HERE = Path(__file__).parent
 JOBS = [

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.errors import InputError
-from train.config import TrainConfig
-from train.parallel import Alone
-from train.precision import wants_bf16
+from remine.data.errors import InputError
+from remine.train.config import TrainConfig
+from remine.train.precision import wants_bf16
+from remine.train.processes import Alone
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

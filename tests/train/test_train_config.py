@@ -2,9 +2,9 @@
 
 import pytest
 
-from data.errors import InputError
-from train.config import TrainConfig
-from train.loss_config import (
+from remine.data.errors import InputError
+from remine.train.config import TrainConfig
+from remine.train.losses.config import (
     AngularConfig,
     ContrastiveConfig,
     HdmlConfig,

@@ -4,8 +4,8 @@ Every loss is a module from a Batch to a LossValue. Distances are squared Euclid
 in [0, 4], unless a loss says that it reads unsquared ones, in [0, 2].
 """
 
-from train.losses.batch import Batch, LossValue
-from train.losses.distances import squared_distances
-from train.losses.triplet import triplet_loss
+from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.distances import squared_distances
+from remine.train.losses.triplet import triplet_loss
 
 __all__ = ["Batch", "LossValue", "squared_distances", "triplet_loss"]

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.loss_config import AngularConfig, NPairConfig
-from train.losses.batch import Batch, LossValue
-from train.losses.distances import full
-from train.losses.n_pair import NPairLoss, n_pair_terms
+from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.config import AngularConfig, NPairConfig
+from remine.train.losses.distances import full
+from remine.train.losses.n_pair import NPairLoss, n_pair_terms
 
 
 class AngularLoss(nn.Module):

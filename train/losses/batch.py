@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from data.errors import InputError
-from train.losses.distances import full
+from remine.data.errors import InputError
+from remine.train.losses.distances import full
 
 
 class LossValue(NamedTuple):

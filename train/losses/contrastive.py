@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from train.loss_config import ContrastiveConfig
-from train.losses.batch import Batch, LossValue
-from train.losses.distances import distance_matrix, distances, mean_of
+from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.config import ContrastiveConfig
+from remine.train.losses.distances import distance_matrix, distances, mean_of
 
 
 class ContrastiveLoss(nn.Module):

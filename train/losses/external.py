@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.errors import InputError
-from train.losses.batch import Batch, LossValue
+from remine.data.errors import InputError
+from remine.train.losses.batch import Batch, LossValue
 
 PREFIX = "pml:"
 

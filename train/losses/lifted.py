@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from train.loss_config import LiftedConfig
-from train.losses.batch import Batch, LossValue
-from train.losses.distances import distance_matrix, full
+from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.config import LiftedConfig
+from remine.train.losses.distances import distance_matrix, full
 
 
 class LiftedStructureLoss(nn.Module):

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from train.loss_config import MarginConfig
-from train.losses.batch import Batch, LossValue
-from train.losses.distances import distance_matrix, distances
+from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.config import MarginConfig
+from remine.train.losses.distances import distance_matrix, distances
 
 
 class MarginLoss(nn.Module):

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from train.loss_config import NPairConfig
-from train.losses.batch import Batch, LossValue
-from train.losses.distances import full
+from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.config import NPairConfig
+from remine.train.losses.distances import full
 
 
 class NPairLoss(nn.Module):

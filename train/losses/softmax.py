@@ -5,9 +5,9 @@ import math
 from torch import nn
 from torch.nn import functional
 
-from data.errors import InputError
-from train.losses.batch import Batch, LossValue
-from train.losses.distances import full
+from remine.data.errors import InputError
+from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.distances import full
 
 
 class SoftmaxLoss(nn.Module):

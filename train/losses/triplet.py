@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.loss_config import TripletConfig
-from train.losses.batch import Batch, LossValue
-from train.losses.batch_all import batch_all_loss
-from train.losses.distances import (
+from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.batch_all import batch_all_loss
+from remine.train.losses.config import TripletConfig
+from remine.train.losses.distances import (
     distance_matrix,
     distances,
     full,

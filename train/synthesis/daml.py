@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.loss_config import DamlConfig
-from train.losses.batch import Batch, LossValue
-from train.losses.distances import full, squared_distances
-from train.losses.triplet import TripletLoss
-from train.synthesis.networks import frozen, perceptron
+from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.config import DamlConfig
+from remine.train.losses.distances import full, squared_distances
+from remine.train.losses.triplet import TripletLoss
+from remine.train.synthesis.networks import frozen, perceptron
 
 
 class Daml(nn.Module):

@@ -13,11 +13,11 @@ Synthetic points are part of the graph.
 import torch
 from torch import Tensor, nn
 
-from train.loss_config import SymmetricalConfig
-from train.losses.angular import AngularLoss
-from train.losses.batch import Batch, LossValue
-from train.losses.batch_all import ACTIVE
-from train.losses.distances import (
+from remine.train.losses.angular import AngularLoss
+from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.batch_all import ACTIVE
+from remine.train.losses.config import SymmetricalConfig
+from remine.train.losses.distances import (
     distances,
     full,
     mean_of,
@@ -25,9 +25,9 @@ from train.losses.distances import (
     squared_distances,
     squared_matrix,
 )
-from train.losses.lifted import LiftedStructureLoss, lifted_mean
-from train.losses.n_pair import NPairLoss, n_pair_terms, regulariser
-from train.losses.triplet import TripletLoss
+from remine.train.losses.lifted import LiftedStructureLoss, lifted_mean
+from remine.train.losses.n_pair import NPairLoss, n_pair_terms, regulariser
+from remine.train.losses.triplet import TripletLoss
 
 BEATEN = 1e-6
 """By this a synthetic point must be harder than any original to count as the negative."""

@@ -5,9 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
-from data.store import Store
-from flows.serving.app import make_app
-from flows.snapshot import Snapshot, Wish
+from remine.data.store.store import Store
+from remine.flows.query.snapshot import Snapshot, Wish
+from remine.flows.serving.app import make_app
 
 
 @pytest.fixture(scope="module")

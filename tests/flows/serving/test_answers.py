@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from data.types import SPLITS
-from flows.mined import Mined, TripletQuery
-from flows.serving.app import make_app
-from flows.snapshot import Filter
-from flows.suspects import find_suspects
-from mining.suspects import SuspectConfig
+from remine.data.types import SPLITS
+from remine.flows.query.snapshot import Filter
+from remine.flows.query.suspects import find_suspects
+from remine.flows.query.triplets import Mined, TripletQuery
+from remine.flows.serving.app import make_app
+from remine.mining.suspects import SuspectConfig
 
 
 def good(answer):
@@ -161,7 +161,7 @@ def test_the_map_keeps_the_widest_directions(client, snapshot):
 
 
 def test_what_a_round_is_made_of_is_computed_once(store, monkeypatch):
-    import flows.serving.triplet_routes as routes
+    import remine.flows.serving.routes.triplets as routes
 
     calls = []
     for name in ("stats", "_plane"):
@@ -236,7 +236,7 @@ def test_suspects_are_those_of_the_command(client, snapshot):
 
 
 def test_a_search_for_suspects_holds_nothing_up_and_ends_with_the_server(store, monkeypatch):
-    import flows.serving.suspect_routes as routes
+    import remine.flows.serving.routes.suspects as routes
 
     calls, seen = [], threading.Event()
 
@@ -257,7 +257,7 @@ def test_a_search_for_suspects_holds_nothing_up_and_ends_with_the_server(store, 
 
 
 def test_a_failed_search_for_suspects_is_told_and_tried_again(store, monkeypatch, capsys):
-    import flows.serving.suspect_routes as routes
+    import remine.flows.serving.routes.suspects as routes
 
     def broken(*_):
         raise ValueError("no")
@@ -275,14 +275,14 @@ def test_a_failed_search_for_suspects_is_told_and_tried_again(store, monkeypatch
 
 
 def test_more_items_than_may_be_are_not_searched_for_suspects(client, monkeypatch):
-    import flows.serving.suspect_routes as routes
+    import remine.flows.serving.routes.suspects as routes
 
     monkeypatch.setattr(routes, "MOST", 10)
     assert client.get("/suspects").status_code == 422
 
 
 def test_triplets_as_csv(client, store, monkeypatch):
-    import flows.serving.triplet_routes as routes
+    import remine.flows.serving.routes.triplets as routes
 
     mined = Mined(store, store.current())
     query = TripletQuery(round=0, kinds=("hard",), sort="d_an", limit=700)

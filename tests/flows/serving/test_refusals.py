@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
-from flows.serving.app import make_app
-from flows.serving.limits import Limits
-from flows.snapshot import Snapshot
+from remine.flows.query.snapshot import Snapshot
+from remine.flows.serving.app import make_app
+from remine.flows.serving.limits import Limits
 
 
 def good(answer):

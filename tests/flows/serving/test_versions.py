@@ -8,10 +8,10 @@ import time
 import numpy as np
 from starlette.testclient import TestClient
 
-from data.pins import pin, unpin
-from data.store import Store
-from flows.serving.app import make_app
-from flows.snapshot import Snapshot
+from remine.data.store.pins import pin, unpin
+from remine.data.store.store import Store
+from remine.flows.query.snapshot import Snapshot
+from remine.flows.serving.app import make_app
 
 
 def republished(store, number):

@@ -1,0 +1,104 @@
+"""`remine search`: what is nearest."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from remine.data.errors import InputError
+from remine.flows.cli.options import ConfigOption, ServedOption, StoreOption, base_of, opened_served
+
+if TYPE_CHECKING:
+    from remine.flows.query.questions import Question
+    from remine.flows.query.snapshot import Answers, Queries, Snapshot, Wish
+
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", help="Only items of this label; may be repeated.")
+]
+Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="Only items of train, val or test.")
+]
+Groups = Annotated[
+    list[str] | None, typer.Option("--group", help="Only items of this group; may be repeated.")
+]
+
+
+def search(
+    *,
+    item: Annotated[int | None, typer.Option("--id", help="Neighbours of this item.")] = None,
+    vector: Annotated[
+        Path | None, typer.Option(help="Neighbours of the vectors in this .npy, (d,) or (q, d).")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Neighbours of this picture.")] = None,
+    text: Annotated[str | None, typer.Option(help="Neighbours of this text.")] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help="Many: Parquet or CSV with a column id, text, path, image or vector; or .npy."
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    recall: Annotated[
+        float | None,
+        typer.Option(help="Wished share of the exact nearest; default: what the index is set to."),
+    ] = None,
+    label: Labels = None,
+    split: Splits = None,
+    group: Groups = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write .parquet, .json or .html instead of a table.")
+    ] = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    number: ServedOption = 0,
+    itself: Annotated[
+        bool, typer.Option("--itself", help="Keep an item among its own neighbours.")
+    ] = False,
+    distinct: Annotated[
+        bool,
+        typer.Option("--distinct", help="Leave out exact duplicates of the query or a nearer one."),
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what was searched, on stderr.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Nearest neighbours in the served index; works while a cycle runs."""
+    from remine.flows.query.answers import check_out, print_answers, write_answers
+    from remine.flows.query.questions import Question
+    from remine.flows.query.snapshot import Filter, Snapshot, Wish
+
+    among = Filter(labels=tuple(label or ()), splits=tuple(split or ()), groups=tuple(group or ()))
+    root, version = opened_served(store, config, number)
+    question = Question(
+        item=item, vector=vector, image=image, text=text, file=queries, itself=itself
+    )
+    wish = Wish(k=k, recall=recall, among=among, distinct=distinct, explain=explain)
+    check_out(out)
+    if out and as_json:
+        raise InputError("give one of --out and --json")
+    snapshot = Snapshot(root, version, base_of(config))
+    pairs = _asked(snapshot, question, wish)
+    if out:
+        count = write_answers(snapshot, pairs, out)
+        typer.echo(f"wrote {out}: the neighbours of {count:,} queries in version {version.number}")
+    else:
+        print_answers(snapshot, pairs, as_json=as_json)
+
+
+def _asked(
+    snapshot: "Snapshot", question: "Question", wish: "Wish"
+) -> "Iterator[tuple[Queries, Answers]]":
+    """Queries and answers block by block; says once what was searched."""
+    from remine.flows.query.questions import queries_of
+
+    first = wish.explain
+    for queries in queries_of(snapshot, question):
+        answers = snapshot.ask(queries, wish)
+        if first:
+            typer.echo(f"version {snapshot.version.number}: " + answers.told.lines()[0], err=True)
+            for line in answers.told.lines()[1:]:
+                typer.echo(f"  {line}", err=True)
+        first = False
+        yield queries, answers

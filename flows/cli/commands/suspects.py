@@ -1,0 +1,44 @@
+"""`remine suspects`: which labels are probably wrong."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from remine.flows.cli.options import ConfigOption, ServedOption, StoreOption, opened_served
+
+
+def suspects(
+    *,
+    rows: Annotated[int, typer.Option("-n", help="How many to print.")] = 20,
+    margin: Annotated[
+        float,
+        typer.Option(help="How much nearer (squared distance) another class's centroid must be."),
+    ] = 0.4,
+    out: Annotated[
+        Path | None, typer.Option(help="Write all as .parquet or .csv, or .html with pictures.")
+    ] = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    number: ServedOption = 0,
+) -> None:
+    """Items that are probably mislabelled, or the same under two labels; the worst first.
+
+    An item is suspected when it lies clearly nearer to another class's centroid than to that of its
+    own class without it. Best after a cycle; long training learns the errors too.
+    """
+    from remine.flows.jobs.console import Console
+    from remine.flows.query.snapshot import Snapshot
+    from remine.flows.query.suspects import check_out, find_suspects, print_suspects, write_suspects
+    from remine.mining.suspects import SuspectConfig
+
+    settings = SuspectConfig(margin=margin)
+    root, version = opened_served(store, config, number)
+    check_out(out)
+    snapshot = Snapshot(root, version)
+    with Console().stage("suspects", "items") as bar:
+        found = find_suspects(snapshot, settings, bar.update)
+    print_suspects(found, rows)
+    if out:
+        write_suspects(snapshot, found, out)
+        typer.echo(f"wrote {out}")

@@ -1,0 +1,69 @@
+"""Options that several commands take, and the store that they name."""
+
+import weakref
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from remine.data.errors import InputError
+from remine.data.store.records import Version
+from remine.data.store.store import Store
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="TOML file; default ./remine.toml, else the embedded glyphs."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", metavar="TABLE.KEY=VALUE", help="Override one setting; may be repeated."
+    ),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="A store's folder or s3:// URL; default: the config's."),
+]
+VersionOption = Annotated[int, typer.Option("--version", help="A published version; 0: current.")]
+ServedOption = Annotated[
+    int, typer.Option("--version", help="A published version; 0: the served one.")
+]
+RoundOption = Annotated[int, typer.Option("--round", help="A round; -1: the last one mined.")]
+
+
+def store_of(root: str | None, config: Path | None) -> Store:
+    """The store that was named."""
+    from remine.flows.config.settings import find_config, load_config
+
+    return Store(root or load_config(find_config(config)).store)
+
+
+def base_of(config: Path | None) -> Path:
+    """The folder of the config, where an encoder of the user's own lies."""
+    from remine.flows.config.settings import find_config
+
+    path = find_config(config)
+    return path.absolute().parent if path else Path.cwd()
+
+
+def opened(root: str | None, config: Path | None, number: int) -> tuple[Store, Version]:
+    """The store that was named, and the version of that number or the current one."""
+    store = store_of(root, config)
+    return store, _held(store, store.version(number) if number else store.current())
+
+
+def opened_served(root: str | None, config: Path | None, number: int) -> tuple[Store, Version]:
+    """The store that was named, and the version of that number or the served one."""
+    from remine.data.store.pins import served
+
+    store = store_of(root, config)
+    return store, _held(store, store.version(number) if number else served(store))
+
+
+def _held(store: Store, version: Version | None) -> Version:
+    if version is None:
+        raise InputError(f"{store.address} has no published version yet")
+    weakref.finalize(store, store.hold(version))  # until the command or the process ends
+    return version

@@ -1,0 +1,234 @@
+"""Mining as a stage: decide on an engine, mine blocks of anchors as a Beam job, cap the hubs."""
+
+import io
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remine.data import schemas
+from remine.data.items.catalogue import read_catalogue
+from remine.data.sources.vectors import read_id_pairs
+from remine.data.store.records import Artifact, digest
+from remine.data.store.store import Store
+from remine.data.types import SPLITS, Embeddings, Float32, Triplets
+from remine.flows.jobs.job import Unit, run_job, units_of
+from remine.flows.jobs.run import Run, code_hash, put_table
+from remine.mining.config import MiningConfig
+from remine.mining.miner import Phases, by_anchor, mine_block, mine_shards
+from remine.mining.problem import Problem, by_label
+from remine.mining.search.engine_choice import choose, unit_anchors
+from remine.mining.search.engines import Setup, open_engine, prepare
+from remine.mining.stats import MiningStats
+from remine.mining.strategies.hub_cap import hub_limits, under_limits
+
+TRAIN = SPLITS.index("train")
+
+
+def mine(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
+    """Triplets over the whole training split, as a Beam job over anchors."""
+    config = run.config.mining
+    anchors = items.card["splits"]["train"]["items"]
+    same_as = _keep_same_as(run)
+    with run.console.stage("mine", "anchors") as bar:
+        setup = engine_setup(run, embeddings, items, seed)
+        job = MineJob(
+            embeddings=embeddings,
+            items=items,
+            config=config,
+            seed=seed,
+            setup=setup,
+            same_as=same_as,
+        )
+        shards = run_job(
+            run.store,
+            job,
+            units_of(anchors, unit_anchors(setup.card["engine"], config)),
+            run.execute,
+            lambda done, units: bar.update(anchors * done // units, anchors),
+        )
+        stats = sum((MiningStats(**shard.card["stats"]) for shard in shards), MiningStats())
+        if config.hub_cap:
+            shards, stats = _cap(run.store, shards, stats, config, seed)
+    card = {
+        **stats.to_json(),
+        **setup.card,
+        "embeddings": embeddings.digest,
+        "settings": job.settings(),
+    }
+    files = tuple(file for shard in shards for file in shard.files)
+    return Artifact(kind="triplets", files=files, card=card)
+
+
+def engine_setup(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
+    """The engine for these embeddings, measured where it is not exact; once for all workers."""
+    config, same_as = run.config.mining, _keep_same_as(run)
+    given = [embeddings.digest, items.digest, asdict(config), same_as and same_as.digest, seed]
+    key = digest(["decide", given, code_hash("mining")])
+    if found := run.store.recall(key):
+        return found
+    n = items.card["splits"]["train"]["items"]
+    choice = choose(n, schemas.dimensions(run.store.path(embeddings.files[0])), config)
+    if choice.engine == "exact":
+        setup = Setup(engine="exact", reason=choice.reason)
+    else:
+        setup, _ = prepare(read_problem(run.store, embeddings, items, same_as), config, seed)
+    body = json.dumps(setup.to_json(), sort_keys=True).encode()
+    files = [run.store.put_bytes(body, name="setup.json")]
+    if setup.centroids is not None:
+        files.append(run.store.put_bytes(_npy(setup.centroids), name="centroids.npy"))
+    card = {**setup.to_json(), "shards": choice.shards}
+    return run.store.remember(key, Artifact(kind="engine", files=tuple(files), card=card))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MineJob:
+    """Mines one block of anchors a unit, against the whole training split.
+
+    setup: the engine, see `engine_setup`. same_as: one .npy of id pairs, or None.
+    """
+
+    embeddings: Artifact
+    items: Artifact
+    config: MiningConfig
+    seed: int
+    setup: Artifact
+    same_as: Artifact | None
+
+    def settings(self) -> dict[str, Any]:
+        """What the triplets depend on beside the embeddings."""
+        same_as = self.same_as.digest if self.same_as else ""
+        return {**asdict(self.config), "same_as": same_as, "seed": self.seed}
+
+    def key(self, unit: Unit) -> str:
+        """Depends on all embeddings: any item may be a negative."""
+        given = [self.embeddings.digest, self.items.digest, self.settings(), self.setup.digest]
+        return digest(["mine", given, unit, code_hash("mining")])
+
+    def open(self, store: Store) -> Callable[[Unit], Artifact]:
+        """Load or map the training split's embeddings and open the engine."""
+        if self.setup.card["shards"] > 1:
+            return self._open_shards(store)
+        problem = read_problem(store, self.embeddings, self.items, self.same_as)
+        engine = open_engine(problem, read_setup(store, self.setup))
+
+        def work(unit: Unit) -> Artifact:
+            _, start, stop = unit
+            phases = Phases()
+            triplets, stats = mine_block(engine, slice(start, stop), self.config, self.seed, phases)
+            store.log("mined", unit=list(unit), seconds=phases.rounded())
+            return self._put(store, unit, by_anchor(triplets), stats)
+
+        return work
+
+    def _open_shards(self, store: Store) -> Callable[[Unit], Artifact]:
+        """The gallery stays on disk, mapped, and is gone through part by part for each unit."""
+        problem = read_problem(store, self.embeddings, self.items, self.same_as, mapped=True)
+        size = -(-len(problem.gallery) // int(self.setup.card["shards"]))
+
+        def work(unit: Unit) -> Artifact:
+            _, start, stop = unit
+            parts = (
+                (first, np.array(problem.gallery[first : first + size]))
+                for first in range(0, len(problem.gallery), size)
+            )
+            block = problem.block(slice(start, stop))
+            triplets, stats = mine_shards(block, parts, self.config, self.seed)
+            return self._put(store, unit, triplets, stats)
+
+        return work
+
+    def _put(self, store: Store, unit: Unit, triplets: Any, stats: MiningStats) -> Artifact:
+        note = {"embeddings": self.embeddings.digest, "settings": self.settings()}
+        table = schemas.triplets_table(triplets)
+        shard = put_table(store, table, "triplets", unit[0], note)
+        return Artifact(kind="triplets", files=shard.files, card={"stats": asdict(stats)})
+
+
+def read_problem(
+    store: Store,
+    embeddings: Artifact,
+    items: Artifact,
+    same_as: Artifact | None,
+    *,
+    mapped: bool = False,
+) -> Problem:
+    """Every training item as an anchor against all of them.
+
+    mapped: leave the vectors in a file of the worker's, of which only the pages in use are held.
+    """
+    catalogue = read_catalogue(store, items)
+    chosen = catalogue.splits == TRAIN
+    if mapped:
+        vectors = _mapped_vectors(store, embeddings, chosen)
+        gallery = Embeddings(
+            ids=catalogue.ids[chosen], label_codes=catalogue.label_codes[chosen], vectors=vectors
+        )
+    else:
+        gallery = schemas.read_embeddings(store.paths(embeddings)).take(chosen)
+    problem = by_label(gallery)
+    if same_as:
+        problem = problem.forbid(np.load(store.path(same_as.files[0]), allow_pickle=False))
+    return problem
+
+
+def read_setup(store: Store, setup: Artifact) -> Setup:
+    """The engine's setup from its artifact."""
+    body = json.loads(store.path(setup.files[0]).read_bytes())
+    body["recall"] = None  # already in the card; workers do not need it
+    centroids = None
+    if len(setup.files) > 1:
+        centroids = np.load(store.path(setup.files[1]), allow_pickle=False)
+    body["levels"] = tuple(tuple(level) for level in body["levels"])
+    return Setup(**body, centroids=centroids)
+
+
+def _keep_same_as(run: Run) -> Artifact | None:
+    """The pairs that the settings name, in the store: workers elsewhere see nothing else."""
+    if not run.config.mining.same_as:
+        return None
+    pairs = read_id_pairs(run.config.base / run.config.mining.same_as, ("a", "b"))
+    file = run.store.put_bytes(_npy(pairs), name="same_as.npy", rows=len(pairs))
+    return Artifact(kind="same_as", files=(file,))
+
+
+def _cap(
+    store: Store, shards: list[Artifact], stats: MiningStats, config: MiningConfig, seed: int
+) -> tuple[list[Artifact], MiningStats]:
+    """The shards without what goes over mining.hub_cap; two passes, one shard in memory."""
+    limits = hub_limits((_triplets(store, shard) for shard in shards), config.hub_cap, seed)
+    capped, kept = [], 0
+    for number, shard in enumerate(shards):
+        triplets = under_limits(_triplets(store, shard), limits, seed)
+        kept += len(triplets)
+        note = schemas.check(store.path(shard.files[0]), schema="triplets/1")
+        table = schemas.triplets_table(triplets)
+        capped.append(put_table(store, table, "triplets", number, note))
+    return capped, replace(stats, capped=stats.triplets - kept)
+
+
+def _triplets(store: Store, shard: Artifact) -> Triplets:
+    return schemas.triplets_from(schemas.read(store.paths(shard), schema="triplets/1"))
+
+
+def _mapped_vectors(store: Store, embeddings: Artifact, chosen: NDArray[np.bool_]) -> Float32:
+    """The chosen rows' vectors (n, d) in an unnamed temporary file, shard by shard."""
+    d = schemas.dimensions(store.path(embeddings.files[0]))
+    with tempfile.TemporaryFile(dir=store.root / "tmp") as file:
+        start = 0
+        for path in store.paths(embeddings):
+            part = schemas.read_embeddings([path]).vectors
+            file.write(part[chosen[start : start + len(part)]].tobytes())
+            start += len(part)
+        file.flush()
+        return np.memmap(file, np.float32, "c", shape=(int(chosen.sum()), d))
+
+
+def _npy(array: np.ndarray) -> bytes:
+    body = io.BytesIO()
+    np.save(body, array)
+    return body.getvalue()

@@ -1,0 +1,203 @@
+"""`remine mine`, `remine plan`: mining on anyone's vectors, with no model and no cycle around."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from remine.data import schemas
+from remine.data.errors import InputError
+from remine.data.sources.vectors import read_id_pairs, read_vectors, vector_shape
+from remine.data.store.disk import sync
+from remine.data.store.records import file_sha256
+from remine.data.store.store import Store, made
+from remine.data.types import Int64, Triplets
+from remine.flows.config.settings import Config
+from remine.flows.jobs.console import Console
+from remine.index.search import load_index
+from remine.mining.arguments import make_problem
+from remine.mining.miner import Phases, account, by_anchor, mine_block, peak_mb
+from remine.mining.problem import Problem, by_pairs
+from remine.mining.search.engine_choice import (
+    accelerator,
+    choose,
+    expect,
+    fast_half,
+    product_rate,
+    unit_anchors,
+)
+from remine.mining.search.engines import prepare
+from remine.mining.stats import MiningStats
+from remine.mining.strategies.hub_cap import hub_limits, under_limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What the user names: vectors; labels beside an .npy; queries with positives; an index."""
+
+    embeddings: Path
+    labels: Path | None = None
+    queries: Path | None = None
+    positives: Path | None = None
+    index: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.queries is None) != (self.positives is None):
+            raise InputError("--queries and --positives go together")
+        if self.index and not self.index.exists():
+            raise InputError(f"{self.index} does not exist")
+
+
+def mine_files(files: Files, out: Path, config: Config, console: Console) -> Path:
+    """Mine and leave Parquet shards and card.json in the new folder `out`."""
+    if out.exists():
+        raise InputError(f"{out} exists: name another folder or remove it")
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: {error.strerror}; name a folder that can be made") from None
+    problem = read_problem(files, config)
+    index = load_index(files.index, problem.gallery.shape[1]) if files.index else None
+    phases, seed = Phases(), config.run.seed
+    with console.stage("prepare", "vectors") as bar, phases("prepare"):
+        setup, engine = prepare(problem, config.mining, seed, index)
+        bar.update(len(problem.gallery), len(problem.gallery))
+    with TemporaryDirectory(prefix=".remine-", dir=out.absolute().parent) as temp:
+        folder = Path(temp) / "triplets"
+        folder.mkdir()
+        stats, total = MiningStats(), len(engine.problem)
+        with console.stage("mine", "anchors") as bar:
+            size = unit_anchors(setup.engine, config.mining)
+            for start in range(0, total, size):
+                block = slice(start, min(start + size, total))
+                triplets, counted = mine_block(engine, block, config.mining, seed, phases)
+                _write(by_anchor(triplets), folder / f"part-{start:012d}.parquet", files, config)
+                stats += counted
+                bar.update(block.stop, total)
+        if config.mining.hub_cap:
+            stats = _cap(folder, files, config, stats)
+        card = account(stats, setup, phases.rounded(), peak_mb())
+        (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+        for path in folder.iterdir():
+            sync(path)
+        folder.rename(out)
+    return out
+
+
+def read_problem(files: Files, config: Config) -> Problem:
+    """The problem that the files pose, checked."""
+    gallery = read_vectors(files.embeddings, files.labels, labelled=files.queries is None)
+    if files.queries and files.positives:
+        queries = read_vectors(files.queries, labelled=False)
+        positives = read_id_pairs(files.positives, ("query", "positive"))
+        if queries.vectors.shape[1] != gallery.vectors.shape[1]:
+            raise InputError(
+                f"{files.queries} has {queries.vectors.shape[1]} dimensions, {files.embeddings}"
+                f" {gallery.vectors.shape[1]}"
+            )
+        order = np.argsort(gallery.ids, kind="stable")
+        with _named(files.positives):
+            problem = by_pairs(
+                queries.vectors,
+                queries.ids,
+                gallery.vectors[order],
+                gallery.ids[order],
+                _grouped(positives),
+            )
+    else:
+        with _named(files.labels or files.embeddings):
+            problem = make_problem(gallery.vectors, gallery.labels, gallery.ids, None, None)
+    if config.mining.same_as:
+        path = config.base / config.mining.same_as
+        pairs = read_id_pairs(path, ("a", "b"))
+        with _named(path):
+            problem = problem.forbid(pairs)
+    return problem
+
+
+def sizes_of(config: Config, embeddings: Path | None) -> tuple[int, int]:
+    """How many training items there are, and their dimensions: of a file, or of the store."""
+    if embeddings:
+        return vector_shape(embeddings)
+    version = Store(config.store).current() if made(config.store) else None
+    if version is None:
+        raise InputError(
+            f"{config.store} has no published version yet: give --embeddings, or --items and"
+            " --dimensions"
+        )
+    first = Store(config.store).path(version.artifacts["embeddings"].files[0])
+    n = version.artifacts["items"].card["splits"]["train"]["items"]
+    return n, schemas.dimensions(first)
+
+
+def plan_lines(n: int, d: int, config: Config) -> list[str]:
+    """What mining would do and cost, in words."""
+    choice, rate = choose(n, d, config.mining), product_rate()
+    cost = expect(n, n, d, config.mining, rate)
+    mining, limit = config.mining, config.mining.max_positives or "all"
+    asked = f"{mining.per_pair} negative(s) each of {', '.join(mining.negatives)}"
+    half = "fast" if fast_half() else "not fast"
+    size = f"{n:,} x {d}, {n * (4 * d + 12) / 2**30:.2f} GB"
+    device = ", as without the GPU, which was never measured" if accelerator() else ""
+    whole = " (in a cycle; `remine mine` holds it whole)" if choice.shards > 1 else ""
+    lines = {
+        "engine": f"{choice.engine}: {choice.reason}",
+        "gallery": f"{size}, in {choice.shards} part(s){whole}",
+        "pairs": f"{n:,} anchors with {mining.positives} positives (at most {limit}), {asked}",
+        "machine": f"{torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in"
+        f" float32, bfloat16 is {half}",
+        "expected": f"{_duration(cost.seconds)}, {cost.memory_gb:.1f} GB of memory{device}",
+    }
+    return [f"{name:<10} {text}" for name, text in lines.items()]
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Refusals inside name the file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _grouped(pairs: Int64) -> dict[int, list[int]]:
+    """Query to its positives."""
+    found: dict[int, list[int]] = {}
+    for query, positive in pairs.tolist():
+        found.setdefault(query, []).append(positive)
+    return found
+
+
+def _write(triplets: Triplets, path: Path, files: Files, config: Config) -> None:
+    note = {
+        "embeddings": file_sha256(files.embeddings),
+        "settings": {**asdict(config.mining), "seed": config.run.seed},
+    }
+    schemas.write(schemas.triplets_table(triplets), path, schema="triplets/1", provenance=note)
+
+
+def _read(path: Path) -> Triplets:
+    return schemas.triplets_from(schemas.read([path], schema="triplets/1"))
+
+
+def _cap(folder: Path, files: Files, config: Config, stats: MiningStats) -> MiningStats:
+    """Rewrite the shards without what goes over mining.hub_cap."""
+    paths, seed = sorted(folder.iterdir()), config.run.seed
+    limits = hub_limits(map(_read, paths), config.mining.hub_cap, seed)
+    kept = 0
+    for path in paths:
+        triplets = under_limits(_read(path), limits, seed)
+        _write(triplets, path, files, config)
+        kept += len(triplets)
+    return replace(stats, capped=stats.triplets - kept)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

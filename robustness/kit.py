@@ -1,0 +1,331 @@
+"""What the torture scripts share: a tiny cycle, children that run it, and what they must leave.
+
+A child is a fork of a process that has imported everything and searched nothing (nothing may fork
+after a FAISS search), so it starts in milliseconds. It runs the real command line; only Prefect,
+which takes seconds to start, is left out where a script does not ask for it.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import mmap
+import os
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+import remine.flows.cli.app
+from remine.data.store.records import Artifact, Version
+from remine.data.store.store import Store
+from remine.mining import mine
+
+TINY = """
+[run]
+store = "store"
+rounds = 2
+[data]
+source = "items.parquet"
+unit_rows = 64
+[mining]
+unit_anchors = 64
+[train]
+steps = 6
+batch = 16
+save_every = 2
+"""
+
+TRACE_CODE = 70
+"""The exit code of a child that ended with a traceback."""
+
+
+def number(name: str, default: int) -> int:
+    """A whole number from the environment, to make a run shorter or longer."""
+    return int(os.environ.get(name, default))
+
+
+def seed_of(name: str) -> int:
+    """The seed of a script: TORTURE_SEED, printed so that a run can be had again."""
+    seed = number("TORTURE_SEED", 0)
+    print(f"{name}: TORTURE_SEED={seed}", flush=True)
+    return seed
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A plain table of counts."""
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*map(str, row))
+    RichConsole(width=None if sys.stdout.isatty() else 110).print(table)
+    sys.stdout.flush()
+
+
+# The tiny cycle ---------------------------------------------------------------------------------
+
+
+def write_items(path: Path, classes: int = 24, each: int = 8, seed: int = 0) -> None:
+    """A Parquet file of (classes * each, 16) vectors in clusters, with labels."""
+    draw = np.random.default_rng(seed)
+    centres = draw.normal(size=(classes, 16))
+    vectors = np.repeat(centres, each, axis=0) + 0.7 * draw.normal(size=(classes * each, 16))
+    labels = [f"class {code}" for code in np.repeat(np.arange(classes), each)]
+    flat = pa.array(vectors.astype(np.float32).ravel())
+    table = pa.table({"label": labels, "vector": pa.FixedSizeListArray.from_arrays(flat, 16)})
+    pq.write_table(table, path)
+
+
+def new_place(folder: Path, items: Path, text: str = TINY) -> Path:
+    """A folder with the tiny cycle's config and items; returns the config's path."""
+    folder.mkdir(parents=True)
+    shutil.copyfile(items, folder / "items.parquet")
+    (folder / "remine.toml").write_text(text)
+    return folder / "remine.toml"
+
+
+@contextmanager
+def workshop() -> Iterator[Path]:
+    """A temporary folder of a torture script, without a place for `latest` to escape from."""
+    with tempfile.TemporaryDirectory(prefix="remine-torture-") as name:
+        yield Path(name)
+
+
+# Children ---------------------------------------------------------------------------------------
+
+
+class Marks:
+    """Which stage a child is in, in memory that it shares with us: a count, a start and a name."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._shared = mmap.mmap(-1, 4096)
+
+    def enter(self, name: str) -> None:
+        """In the child: a stage begins."""
+        count = self.count + 1
+        body = name.encode()[:200]
+        self._shared[16 : 20 + len(body)] = struct.pack("<i", len(body)) + body
+        self._shared[8:16] = struct.pack("<d", time.monotonic())
+        self._shared[0:8] = struct.pack("<q", count)
+
+    @property
+    def count(self) -> int:
+        """How many stages began."""
+        return int(struct.unpack("<q", self._shared[0:8])[0])
+
+    @property
+    def started(self) -> float:
+        """When the last one did, in seconds of the monotonic clock."""
+        return float(struct.unpack("<d", self._shared[8:16])[0])
+
+    @property
+    def name(self) -> str:
+        """The last one's name."""
+        (length,) = struct.unpack("<i", self._shared[16:20])
+        return self._shared[20 : 20 + length].decode()
+
+
+def marked(marks: Marks | None) -> Callable[[Path | None, list[str]], None]:
+    """`remine run` without Prefect, that says which stage it is in."""
+
+    def enter(name: str) -> None:
+        if marks:
+            marks.enter(name)
+
+    def call(stage: Callable[..., Artifact], *args: Any) -> Artifact:
+        enter(stage.__name__)
+        artifact = stage(*args)
+        enter("between")
+        return artifact
+
+    def run(path: Path | None, changes: list[str]) -> None:
+        import remine.flows.cycle.cycle as whole
+        from remine.flows.config.settings import find_config, load_config
+        from remine.flows.jobs.console import Console
+        from remine.flows.jobs.job import run_plain
+        from remine.flows.report.cycle_page import write_report
+
+        publish = whole._publish  # noqa: SLF001 - only to know that a kill fell into it
+
+        def noted(*args: Any) -> Version:
+            enter("publish")
+            version = publish(*args)
+            enter("between")
+            return version
+
+        whole._publish = noted  # noqa: SLF001
+        enter("prepare")
+        with whole.prepared(load_config(find_config(path), changes), run_plain, Console()) as given:
+            version = whole.unreported(given[0]) or whole.run_cycle(*given, call)
+            enter("report")
+            write_report(given[0].store, version)
+
+    return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a child ended: its code (negative: the signal), what it wrote to both outputs."""
+
+    code: int
+    text: str
+
+    @property
+    def last(self) -> str:
+        """The last line that it wrote."""
+        lines = self.text.strip().splitlines()
+        return lines[-1] if lines else ""
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it ended by a signal or with a traceback."""
+        return self.code < 0 or self.code == TRACE_CODE or "Traceback (most" in self.text
+
+
+class Child:
+    """A fork of this process that runs `work`, its output in a file."""
+
+    def __init__(self, work: Callable[[], object], cwd: Path | None = None) -> None:
+        """Start it."""
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it was read
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            self._become(work, cwd)
+
+    def _become(self, work: Callable[[], object], cwd: Path | None) -> None:
+        code = TRACE_CODE
+        try:
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # end with whoever started us
+            os.dup2(self._out.fileno(), 1)
+            os.dup2(self._out.fileno(), 2)
+            if cwd:
+                os.chdir(cwd)
+            work()
+            code = 0
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        except BaseException:  # noqa: BLE001 - what Python itself would print
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def end(self, seconds: float = 300) -> Ended:
+        """Wait for its end; one that takes longer is killed and counts as crashed."""
+        deadline = time.monotonic() + seconds
+        while self.running():
+            if time.monotonic() > deadline:
+                self.kill()
+                break
+            time.sleep(0.002)
+        _, status = os.waitpid(self.pid, 0)
+        self._out.seek(0)
+        text = self._out.read().decode(errors="replace")
+        self._out.close()
+        return Ended(code=os.waitstatus_to_exitcode(status), text=text)
+
+
+def command(*arguments: object, marks: Marks | None = None) -> Callable[[], None]:
+    """The real command line with these arguments; `run` goes without Prefect."""
+
+    def work() -> None:
+        sys.argv = ["remine", *map(str, arguments)]
+        remine.flows.cli.app._run = marked(marks)  # noqa: SLF001
+        remine.flows.cli.app.main()
+
+    return work
+
+
+def ran(*arguments: object, cwd: Path, seconds: float = 300) -> Ended:
+    """How that command ends."""
+    return Child(command(*arguments), cwd).end(seconds)
+
+
+def preload() -> None:
+    """Import and compile what the children need, so that a fork has it."""
+    import faiss  # noqa: F401
+    import matplotlib.pyplot as plt  # noqa: F401
+    import torch
+
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports much at its first use
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(64, 8)).astype(np.float32)
+    mine(vectors, np.repeat(np.arange(8), 8))
+
+
+# What must be there -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What a finished cycle leaves: the newest version's digest and the names of all objects."""
+
+    version: str
+    objects: frozenset[str]
+
+
+def left_in(root: Path) -> Left:
+    """What lies in the store, every object hashed and every manifest read."""
+    store = Store(root)
+    version = store.current()
+    if version is None:
+        return Left(version="", objects=frozenset())
+    for old in store.versions():
+        for artifact in old.artifacts.values():
+            store.paths(artifact)
+    names = set()
+    for path in (root / "objects").iterdir():
+        if hashlib.sha256(path.read_bytes()).hexdigest() != path.stem:
+            raise AssertionError(f"{path} is not what its name says")
+        names.add(path.name)
+    rubbish = list((root / "tmp").iterdir()) + list(root.parent.glob(".remine-*"))
+    if rubbish:
+        raise AssertionError(f"left behind: {rubbish}")
+    return Left(version=version.digest, objects=frozenset(names))
+
+
+def tree_of(root: Path) -> dict[str, str]:
+    """Every published file and manifest of a store with its hash; what nobody may change."""
+    folders = ("objects", "versions")
+    paths = [path for name in folders for path in (root / name).iterdir()]
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
+    }
+
+
+def whole_versions(root: Path) -> int:
+    """The number of the current version, read as a stranger would: every file of it hashed."""
+    if not (root / "FORMAT").exists():
+        return 0
+    store = Store(root)
+    version = store.current()
+    if version is None:
+        return 0
+    for artifact in version.artifacts.values():
+        store.paths(artifact)
+    return version.number

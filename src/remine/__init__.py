@@ -1,0 +1,1 @@
+"""Offline hard-negative mining that keeps up with the model."""

@@ -1,0 +1,243 @@
+"""Each reader brings the same items in the same order, and refuses what it cannot read."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from remine.data.config import DataConfig
+from remine.data.sources.source import open_source
+
+N = 24
+
+
+@pytest.fixture
+def pictures(tmp_path, picture):
+    """N pictures, each of a grey of its own, and their paths in `tmp_path`."""
+    contents = [picture(10 * row) for row in range(N)]
+    paths = [f"pictures/{row:02d}.png" for row in range(N)]
+    (tmp_path / "pictures").mkdir()
+    for path, content in zip(paths, contents, strict=True):
+        (tmp_path / path).write_bytes(content)
+    return contents, paths
+
+
+def greys(laid):
+    """The grey of each picture, after all of its pixels were seen to be the same."""
+    contents = laid.contents
+    assert contents.shape == (N, 1, 8, 8)
+    assert (contents == contents[:, :, :1, :1]).all()
+    return contents[:, 0, 0, 0].tolist()
+
+
+def as_struct(content):
+    return pa.array([{"bytes": one, "path": f"elsewhere/{i}"} for i, one in enumerate(content)])
+
+
+def as_category(paths):
+    return pa.array(paths).dictionary_encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "made_of", "form"),
+    [
+        ("items.parquet", "image", 0, pa.array),
+        ("items.parquet", "image", 0, lambda c: pa.array(c, pa.large_binary())),
+        ("items.parquet", "image", 0, as_struct),
+        ("items.parquet", "image", 1, pa.array),
+        ("items.parquet", "image", 1, lambda p: pa.array(p, pa.large_string())),
+        ("items.parquet", "image", 1, as_category),
+        ("items.parquet", "path", 1, pa.array),
+        ("items.csv", "path", 1, pa.array),
+        ("items.csv", "image", 1, pa.array),
+    ],
+)
+def test_pictures_in_a_table(lay_down, table, pictures, labels, name, column, made_of, form):
+    laid = lay_down(table(name, **{column: form(pictures[made_of])}))
+    assert greys(laid) == list(range(0, 10 * N, 10))
+    assert laid.labels == labels
+    stored = "image" if made_of == 0 else "path"
+    assert laid.items.card["content"] == stored
+    assert laid.table[stored].to_pylist() == list(pictures[made_of])
+
+
+def test_a_table_that_pandas_wrote(lay_down, tmp_path, pictures, labels):
+    frame = pd.DataFrame({"label": pd.Categorical(labels), "image": pictures[1]})
+    frame.to_parquet(tmp_path / "items.parquet")
+    laid = lay_down("items.parquet")
+    assert greys(laid) == list(range(0, 10 * N, 10))
+    assert laid.labels == labels
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
+def test_texts(lay_down, table, labels, name):
+    # "NA" is a text as any other, as are a line break and a comma.
+    texts = ["NA", "null", 'two\nlines, "quoted"', *(f"text {i}" for i in range(3, N))]
+    laid = lay_down(table(name, text=texts))
+    assert laid.table["text"].to_pylist() == texts
+    assert laid.labels == labels
+    assert laid.items.card["content"] == "text"
+
+
+def test_texts_of_many_lines_in_a_csv_of_many_blocks(table, tmp_path):
+    # Arrow reads CSV by the megabyte; the cuts fall inside texts.
+    texts = [f"{row}\n" + "a line\n" * (row % 50) for row in range(9000)]
+    path = table("items.csv", label=["a"] * 9000, text=texts)
+    assert path.stat().st_size > 1 << 20
+    source = open_source(DataConfig(source=str(path)), tmp_path)
+    assert [text for block in source.blocks(100) for text in block] == texts
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.float32()),
+        pa.list_(pa.float64()),
+        pa.list_(pa.int16()),
+        pa.large_list(pa.float32()),
+        pa.list_(pa.float32(), 3),
+    ],
+    ids=str,
+)
+def test_vectors_in_a_table(lay_down, table, kind):
+    vectors = np.arange(1, 3 * N + 1).reshape(N, 3)
+    laid = lay_down(table(vector=pa.array(vectors.tolist(), kind)))
+    assert laid.contents.dtype == np.float32
+    np.testing.assert_array_equal(laid.contents, vectors)
+    assert laid.inputs.card["shape"] == [3]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+@pytest.mark.parametrize("label_file", ["labels.npy", "labels.txt"])
+def test_vectors_and_labels_in_files_of_their_own(lay_down, tmp_path, labels, dtype, label_file):
+    vectors = np.arange(1, 2 * N + 1).reshape(N, 2).astype(dtype)
+    np.save(tmp_path / "vectors.npy", vectors)
+    if label_file.endswith(".npy"):
+        np.save(tmp_path / label_file, np.array(labels))
+    else:
+        (tmp_path / label_file).write_text("\n".join(labels) + "\n")
+    laid = lay_down("vectors.npy", labels=label_file)
+    np.testing.assert_array_equal(laid.contents, vectors)
+    assert laid.labels == labels
+
+
+def test_number_labels_in_npy(lay_down, tmp_path):
+    np.save(tmp_path / "vectors.npy", np.ones((N, 2), np.float32))
+    np.save(tmp_path / "labels.npy", np.arange(N) // 2)
+    laid = lay_down("vectors.npy", labels="labels.npy")
+    assert laid.labels == [str(row // 2) for row in range(N)]
+
+
+def grow_folder(root: Path, picture, names) -> list[str]:
+    """A picture at each of `names` below `root`, of grey 10, 20, ...; returns `names`."""
+    for number, name in enumerate(names, start=1):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(picture(10 * number))
+    return names
+
+
+def test_folder_of_classes(lay_down, tmp_path, picture):
+    names = [f"{label}/{name}" for label in "abcdefghij" for name in ("1.png", "deep/2.PNG")]
+    grow_folder(tmp_path / "set", picture, names)
+    laid = lay_down("set")
+    assert laid.labels == [name[0] for name in names]
+    assert laid.table["path"].to_pylist() == names
+    assert laid.contents[:, 0, 0, 0].tolist() == [10 * i for i in range(1, 21)]
+
+
+def test_hidden_and_other_files_are_passed_over(lay_down, tmp_path, picture):
+    names = grow_folder(
+        tmp_path / "set", picture, [f"{c}/{i}.png" for c in "abcdefghij" for i in "12"]
+    )
+    for clutter in ("a/._1.png", "a/.trash/3.png", "a/notes.txt", ".cache/4.png", "read.me"):
+        (tmp_path / "set" / clutter).parent.mkdir(exist_ok=True)
+        (tmp_path / "set" / clutter).write_bytes(b"no picture")
+    assert lay_down("set").table["path"].to_pylist() == names
+
+
+def test_folder_with_splits_above_the_classes(lay_down, tmp_path, picture):
+    names = ["test/x/1.png", "test/x/2.png", "train/a/1.png", "train/a/2.png", "train/b/1.png"]
+    grow_folder(tmp_path / "set", picture, [*names, "val/y/1.png"])
+    laid = lay_down("set")
+    assert laid.labels == ["x", "x", "a", "a", "b", "y"]
+    assert laid.table["split"].to_pylist() == ["test"] * 2 + ["train"] * 3 + ["val"]
+
+
+def test_splits_need_one_to_train_on(tmp_path, picture):
+    grow_folder(tmp_path / "set", picture, ["test/1.png", "val/2.png"])
+    table = open_source(DataConfig(source="set"), tmp_path).metadata()
+    assert table.to_pydict() == {"label": ["test", "val"]}
+
+
+def test_folder_of_parquet_files(lay_down, tmp_path, table, labels):
+    for name, rows in {"b": slice(10, 24), "a": slice(0, 10)}.items():
+        texts = [f"text {row}" for row in range(N)][rows]
+        table(f"set/{name}.parquet", label=labels[rows], text=texts)
+    laid = lay_down("set")
+    assert laid.table["text"].to_pylist() == [f"text {row}" for row in range(N)]
+    assert laid.labels == labels
+    where = open_source(DataConfig(source="set"), tmp_path).where
+    assert where(9) == f"{tmp_path}/set/a.parquet: row 9"
+    assert where(10) == f"{tmp_path}/set/b.parquet: row 0"
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
+def test_columns_under_other_names(lay_down, table, labels, name):
+    splits = ["test"] * 4 + ["val"] * 4 + ["train"] * 16
+    path = table(
+        name, label=None, key=range(100, 124), kind=labels, part=splits, body=labels, who=labels
+    )
+    columns = {"id": "key", "label": "kind", "split": "part", "text": "body", "group": "who"}
+    laid = lay_down(path, columns=columns)
+    assert laid.catalogue.ids.tolist() == list(range(100, 124))
+    assert laid.labels == labels
+    assert laid.table["split"].to_pylist() == splits
+    assert laid.table["text"].to_pylist() == laid.table["group"].to_pylist() == labels
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
+def test_labels_that_look_like_numbers_stay_text(lay_down, table, labels, name):
+    codes = {label: f"{number:03d}" for number, label in enumerate(sorted(set(labels)))}
+    expected = [codes[label] for label in labels]
+    assert lay_down(table(name, label=expected, text=labels)).labels == expected
+    assert "007" in expected
+
+
+@pytest.mark.parametrize(
+    "names", [["items.parquet"], ["items.csv"], ["set/a.parquet", "set/b.parquet"]]
+)
+def test_unsorted_ids_are_sorted(lay_down, tmp_path, table, labels, names):
+    rows = np.random.default_rng(0).permutation(N)
+    parts = np.split(rows, [10]) if len(names) == 2 else [rows]
+    for name, part in zip(names, parts, strict=True):
+        table(name, id=part, label=[labels[i] for i in part], text=[f"text {i}" for i in part])
+    source = names[0].split("/")[0]
+    laid = lay_down(source)
+    assert laid.catalogue.ids.tolist() == list(range(N))
+    assert laid.labels == labels
+    assert laid.table["text"].to_pylist() == [f"text {i}" for i in range(N)]
+    # A message names the row where it stands in the user's file.
+    opened = open_source(DataConfig(source=source), tmp_path)
+    opened.metadata()
+    for row in range(N):
+        name, place = opened.where(row).split(": row ")
+        part = parts[names.index(str(Path(name).relative_to(tmp_path)))]
+        assert part[int(place)] == row
+
+
+def test_blocks_are_as_long_as_asked_for(table, tmp_path):
+    path = table(text=[f"text {row}" for row in range(N)])
+    pq.write_table(pq.read_table(path), path, row_group_size=5)
+    blocks = list(open_source(DataConfig(source=str(path)), tmp_path).blocks(7))
+    assert [len(block) for block in blocks] == [7, 7, 7, 3]
+    texts = [text for block in blocks for text in block]
+    assert texts == [f"text {row}" for row in range(N)]
+
+
+def test_too_large_to_sort(table, labels, refused, monkeypatch):
+    monkeypatch.setattr(table, "SORT_LIMIT", 10)
+    message = refused(table(id=range(N, 0, -1), text=labels))
+    assert "items.parquet is not sorted by id" in message

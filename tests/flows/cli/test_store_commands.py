@@ -1,0 +1,87 @@
+"""`remine history`, `verify` and `gc`, called in this process, and the cycle that comes after."""
+
+import pytest
+from typer.testing import CliRunner
+
+from remine.data.errors import InputError
+from remine.data.store.gc import Keeping, collect
+from remine.data.store.store import Store
+from remine.flows.cli.app import app
+from remine.flows.query.snapshot import Snapshot
+
+
+@pytest.fixture
+def store(own_store):
+    return Store(own_store)
+
+
+@pytest.fixture
+def call(store):
+    def run(*arguments: object, code: int = 0) -> str:
+        done = CliRunner().invoke(app, [*map(str, arguments), "--store", str(store.root)])
+        assert done.exit_code == code, (done.output, done.exception)
+        return done.stdout
+
+    return run
+
+
+def test_history_has_a_line_a_version(store, call):
+    lines = [line for line in call("history").splitlines() if "of" in line]
+    assert len(lines) == len(store.numbers())
+    assert "newest, served" in lines[0]
+
+
+def test_gc_tells_then_does_and_what_is_left_is_whole(store, call):
+    numbers = store.numbers()
+    before = sum(entry.bytes for entry in store.place.entries("objects").values())
+    told = call("gc", "--keep", 1)
+    assert f"version {numbers[-1]} stays: one of the last 1" in told
+    assert "version 1 would go" in told
+    assert told.endswith("would go: add --yes\n")
+    assert store.numbers() == numbers
+    done = call("gc", "--keep", 1, "--yes")
+    assert done == told.replace("would go", "went").replace(": add --yes", "")
+    after = sum(entry.bytes for entry in store.place.entries("objects").values())
+    assert f"{before - after:,} bytes" in done
+    assert store.numbers() == [numbers[-1]]
+    assert "1 versions" in call("verify")
+    assert call("search", "--id", 3, "-k", 2)
+    assert call("report").endswith("report.html\n")  # its first round is gone
+    assert call("index", "verify")
+
+
+def test_gc_takes_its_settings_from_the_config_and_from_the_line(call):
+    assert "would go" not in call("gc").replace("receipts would go", "")
+    assert "version 1 would go" in call("gc", "--set", "gc.keep=1")
+    with pytest.raises(AssertionError, match=r"gc\.keep is 0"):
+        call("gc", "--keep", 0)
+
+
+def test_a_snapshot_holds_its_version_until_it_goes(store):
+    snapshot = Snapshot(store, store.version(1))
+    assert store.place.held() == {1}
+    assert 1 in collect(store, Keeping(keep=1)).kept
+    assert len(snapshot.inputs) > 0  # opened only now
+    del snapshot
+    assert store.place.held() == set()
+    collect(store, Keeping(keep=1))
+    with pytest.raises(InputError, match="no version 1 in"):
+        store.version(1)
+
+
+def test_verify_ends_with_1_and_names_the_file(store, call):
+    index = store.version(1).artifacts["index"].files[0]
+    path = store.path(index)
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    told = call("verify", code=1)
+    assert f"damaged: {path} is corrupt (index of version 1): copy it back from a backup" in told
+    assert "1 damaged" in told
+    assert "none damaged" in call("verify", "--version", store.numbers()[-1])
+
+
+def test_there_is_no_store_of_comparisons_yet(store, call):
+    with pytest.raises(AssertionError, match=f"no store at {store.root}-compare"):
+        call("gc", "--compare")

@@ -1,0 +1,97 @@
+"""The TOML loader: strict about names, types and ranges, and it says what it knows."""
+
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from remine.data.errors import InputError
+from remine.flows.config.settings import Config, load_config
+from remine.flows.config.template import config_text
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "remine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_all_is_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config(None)
+    assert config.to_json() == Config().to_json()
+    assert config.store == tmp_path / "runs" / "glyphs"
+
+
+def test_paths_start_at_the_file(tmp_path):
+    path = write(tmp_path, '[run]\nstore = "here"')
+    assert load_config(path).store == tmp_path / "here"
+
+
+def test_overrides_win(tmp_path):
+    path = write(tmp_path, "[train]\nsteps = 5")
+    config = load_config(path, ["train.steps=7", "data.source=items.parquet", "mining.margin=1"])
+    assert (config.train.steps, config.data.source, config.mining.margin) == (
+        7,
+        "items.parquet",
+        1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[mining]\nmargn = 1", "unknown key mining.margn; known: positives, max_positives"),
+        ("[minin]\nmargin = 1", "unknown key minin; known: run, data"),
+        ("[mining]\nmargin = 9", "mining.margin is 9.0; it is a squared distance"),
+        ("[mining]\nmargin = 'wide'", "mining.margin is 'wide'; it must be a number"),
+        ("[mining]\nnegatives = 'hard'", "mining.negatives is 'hard'; it must be a list of texts"),
+        (
+            "[mining]\nnegatives = ['harder']",
+            "mining.negatives is ['harder']; known: semi_hard, hard",
+        ),
+        ("[mining]\nnegatives = ['hard', 'hard']", "name each strategy once"),
+        ("[train]\nsteps = 1.5", "train.steps is 1.5; it must be a whole number"),
+        ("[train]\nsteps = true", "train.steps is True; it must be a whole number"),
+        ("[train]\nsteps = 0", "train.steps is 0; it must be 1 to"),
+        ("train = 3", "train is 3; it must be a table"),
+        ("[data.columns]\nlable = 'x'", "unknown key data.columns.lable; known: id, label"),
+        ("[data.columns]\nlabel = 3", "data.columns is {'label': 3}; it must be a table of texts"),
+        ("[data.glyphs]\nvariants = 2", "data.glyphs.variants > 1 needs data.glyphs.jitter > 0"),
+        ("[train]\nminer = 'best'", "train.miner is 'best'; known: auto, batch_all, batch_hard"),
+        ("[online]\nfallback = 'none'", "online.fallback is 'none'; known: skip, farthest"),
+        ("[train]\nloss = 'n_pair'\nbatches = 'pk'\nper_class = 1", "no item has a positive"),
+        (
+            "[train.losses.triplet]\ndistance = 'unsquared'",
+            "which chose the semi-hard triplets, is a squared distance",
+        ),
+        ("[train]\nsynthesis = 'symmetrical'", "set mining.second_negative = true"),
+        ("[train.losses.margin]\nbeta = 3", "train.losses.margin.beta is 3.0; it is an unsquared"),
+        ("[train.losses.margn]\nbeta = 3", "unknown key train.losses.margn; known: contrastive"),
+        ("[encoder]\nname = 'resnet'", "encoder.name is 'resnet'; known: auto, conv"),
+        ("[run", "remine.toml: Expected"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as refused:
+        load_config(path)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("override", ["steps=3", "train.steps", "train.stepz=3"])
+def test_bad_overrides_are_refused(override):
+    with pytest.raises(InputError):
+        load_config(None, [override])
+
+
+def test_the_template_is_the_default_config(tmp_path):
+    text = config_text()
+    assert load_config(write(tmp_path, text)).to_json() == Config().to_json()
+    # Every commented setting is valid TOML with the default as its value.
+    live = re.sub(r"^#(\w)", r"\1", text, flags=re.MULTILINE)
+    assert len(tomllib.loads(live)["train"]) == len(fields(Config().train))
+    assert load_config(write(tmp_path, live)).to_json() == Config().to_json()

@@ -1,0 +1,263 @@
+"""Runs of a deployment against a real Prefect server: what is retried, what is marked crashed."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+import pytest
+
+from remine.data.errors import InputError
+from remine.data.store.store import Store
+from remine.flows.config.settings import load_config
+from remine.flows.jobs.environment import set_environment
+from remine.flows.orchestration.prefect_server import Server, server
+
+QUICK = ["run.rounds=1", "train.steps=2"]
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The module under test, with a server of its own."""
+    with patch.dict(os.environ, {"PREFECT_HOME": str(tmp_path_factory.mktemp("prefect"))}):
+        os.environ.pop("PREFECT_API_URL", None)
+        set_environment()
+        with server(schedules=False):
+            from remine.flows.orchestration import flow
+
+            yield flow
+            flow.APILogHandler().flush()
+
+
+def ask(call: str, *args: Any, **kwargs: Any) -> Any:
+    """One call of Prefect's client."""
+    from prefect import get_client
+
+    async def asked() -> Any:
+        async with get_client() as client:
+            return await getattr(client, call)(*args, **kwargs)
+
+    return asyncio.run(asked())
+
+
+class Fault:
+    """The first `times` that a stage notes metrics as done end in `error`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception, times: int) -> None:
+        self.error, self.times, self.tried = error, times, 0
+        remember = Store.remember
+
+        def failing(store: Store, key: str, artifact: Any) -> Any:
+            if artifact.kind == "metrics":
+                self.tried += 1
+                if self.tried <= self.times:
+                    raise self.error
+            return remember(store, key, artifact)
+
+        monkeypatch.setattr(Store, "remember", failing)
+
+
+@pytest.fixture
+def impatient(prefect, monkeypatch) -> None:
+    """Stages that are tried again at once."""
+    quick = prefect.stage_task.with_options(retry_delay_seconds=[0.0, 0.0])
+    monkeypatch.setattr(prefect, "stage_task", quick)
+
+
+@pytest.fixture(scope="module")
+def deployment(prefect) -> UUID:
+    """The cycle as a schedule knows it."""
+    return ask("create_deployment", ask("create_flow", prefect.cycle), name="remine")
+
+
+def run_scheduled(prefect: Any, deployment: UUID, config: Path) -> Any:
+    """What a scheduled run of the cycle ends in."""
+    from prefect.flow_engine import run_flow
+
+    given = {"config": str(config), "overrides": QUICK}
+    run = ask("create_flow_run_from_deployment", deployment, parameters=given)
+    return run_flow(prefect.cycle, flow_run=run, return_type="state")
+
+
+def full() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/disk/file")
+
+
+def test_a_scheduled_stage_waits_longer_the_second_time(prefect):
+    stage = prefect.stage_task
+    assert (stage.retries, stage.retry_delay_seconds) == (2, [10.0, 60.0])  # docs/operations.md
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_fault_of_the_machine_is_tried_again(prefect, deployment, config_file, monkeypatch):
+    fault = Fault(monkeypatch, full(), times=2)
+    state = run_scheduled(prefect, deployment, config_file)
+    assert state.is_completed(), state
+    assert fault.tried == 4  # three for the first round's, one for the second's
+    assert Store(config_file.parent / "store").current().finished
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("error", "times", "tried"),
+    [
+        (full(), 3, 3),
+        (InputError("row 3 is bad"), 1, 1),
+        (FileNotFoundError(errno.ENOENT, "gone"), 1, 1),
+    ],
+    ids=["a disk that stays full", "bad input", "a file that is not there"],
+)
+def test_what_would_come_again_is_not(
+    prefect, deployment, config_file, monkeypatch, error, times, tried
+):
+    fault = Fault(monkeypatch, error, times)
+    state = run_scheduled(prefect, deployment, config_file)
+    assert state.is_failed(), state
+    assert str(error) in state.message
+    assert fault.tried == tried
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_by_hand_fails_at_once(prefect, config_file, monkeypatch):
+    fault = Fault(monkeypatch, full(), times=1)
+    with pytest.raises(OSError, match="No space left"):
+        prefect.run_once(str(config_file), QUICK)
+    assert fault.tried == 1
+
+
+def test_a_runner_that_is_none_is_in_the_log(prefect, config_file, own_store):
+    """It is refused before the store is locked, where no stage tells it."""
+    with pytest.raises(InputError, match=r"beam\.runner"):
+        prefect.run_once(str(config_file), ['beam.runner="Nonesuch"'])
+    last = own_store.events()[-1]
+    assert (last["event"], "beam.runner" in last["why"]) == ("failed", True)
+
+
+def begun(deployment: UUID, config: Path, state: Any, *overrides: str) -> UUID:
+    """A run that Prefect believes to be in `state`, and that no process runs."""
+    given = {"config": str(config), "overrides": list(overrides)}
+    call = "create_flow_run_from_deployment"
+    return ask(call, deployment, parameters=given, state=state).id
+
+
+def marked(prefect: Any, deployment: UUID, config: Path) -> int:
+    return prefect.left_runs.mark_crashed(deployment, load_config(config, ()).store)
+
+
+def states(*runs: UUID) -> list[str]:
+    return [ask("read_flow_run", run).state.name for run in runs]
+
+
+@pytest.fixture
+def own_store(config_file: Path) -> Store:
+    return Store(config_file.parent / "store", create=True)
+
+
+@pytest.mark.usefixtures("own_store")
+def test_runs_that_a_killed_machine_left_are_marked(prefect, deployment, config_file):
+    from prefect.states import Cancelling, Completed, Pending, Running, Scheduled
+
+    left = [begun(deployment, config_file, state) for state in (Running(), Cancelling())]
+    # Done, waiting for their time, just starting, of another store, of a form wrongly filled in.
+    others = [begun(deployment, config_file, s) for s in (Completed(), Scheduled(), Pending())]
+    others.append(begun(deployment, config_file.parent / "other.toml", Running()))
+    others.append(begun(deployment, config_file, Running(), 'run.store="another"'))
+    others.append(begun(deployment, config_file.parent / "a\0b", Running()))
+    # The same words in another deployment may mean another machine's store.
+    elsewhere = ask("create_deployment", ask("create_flow", prefect.cycle), name="elsewhere")
+    others.append(begun(elsewhere, config_file, Running()))
+    before = states(*others)
+    assert marked(prefect, deployment, config_file) == len(left)
+    assert states(*left) == ["Crashed"] * len(left)
+    assert states(*others) == before
+    assert marked(prefect, deployment, config_file) == 0
+
+
+def test_without_a_store_a_first_run_may_be_checking_its_data(prefect, deployment, config_file):
+    from prefect.states import Running
+
+    run = begun(deployment, config_file, Running())
+    assert marked(prefect, deployment, config_file) == 0
+    assert states(run) == ["Running"]
+
+
+@pytest.mark.usefixtures("own_store")
+def test_a_run_that_was_killed_while_it_started_is_marked(
+    prefect, deployment, config_file, monkeypatch
+):
+    from prefect.states import Pending
+
+    run = begun(deployment, config_file, Pending())
+    assert marked(prefect, deployment, config_file) == 0  # it may begin yet
+    monkeypatch.setattr(prefect.left_runs, "BEGINS_WITHIN", timedelta(0))
+    assert marked(prefect, deployment, config_file) == 1
+    assert states(run) == ["Crashed"]
+
+
+def test_while_a_cycle_works_nothing_is_marked(prefect, deployment, config_file, own_store):
+    from prefect.states import Running
+
+    run = begun(deployment, config_file, Running())
+    with own_store.lock():
+        assert marked(prefect, deployment, config_file) == 0
+    assert states(run) == ["Running"]
+    assert marked(prefect, deployment, config_file) == 1
+    assert states(run) == ["Crashed"]
+
+
+def test_of_missed_runs_only_the_latest_of_the_own_is_made_up_for(prefect, monkeypatch):
+    from prefect.states import Scheduled
+
+    mine, foreign = (
+        ask("create_deployment", ask("create_flow", prefect.cycle), name=name)
+        for name in ("mine", "foreign")
+    )
+    monkeypatch.setattr(prefect.left_runs, "PAGE", 2)
+    now = datetime.now(UTC)
+    whens = [now - timedelta(minutes=m) for m in (5, 4, 3, 2, 1)] + [now + timedelta(hours=1)]
+    runs = [late(mine, when) for when in whens]
+    newest = late(foreign, now)
+    by_hand = ask("create_flow_run_from_deployment", mine, state=Scheduled(scheduled_time=now)).id
+    prefect.left_runs.catch_up_once(mine)
+    assert states(*runs) == ["Cancelled"] * 4 + ["Scheduled"] * 2
+    assert states(newest, by_hand) == ["Scheduled"] * 2
+
+
+def late(deployment: UUID, when: datetime) -> UUID:
+    """A run as the server's scheduler makes it."""
+    from prefect.states import Scheduled
+
+    state, call = Scheduled(scheduled_time=when), "create_flow_run_from_deployment"
+    return ask(call, deployment, state=state, tags=["auto-scheduled"]).id
+
+
+@pytest.mark.parametrize(("within", "name"), [(0, "Crashed"), (5, "Running")])
+def test_a_cycle_marks_those_before_it(prefect, deployment, config_file, monkeypatch, within, name):
+    """In a work pool no schedule starts again; what has just begun may be on its way to skip."""
+    from prefect.states import Running
+
+    monkeypatch.setattr(prefect.left_runs, "BEGINS_WITHIN", timedelta(minutes=within))
+    left = begun(deployment, config_file, Running())
+    assert run_scheduled(prefect, deployment, config_file).is_completed()
+    assert states(left) == [name]
+
+
+@pytest.mark.parametrize("passing", [True, False])
+def test_a_server_that_another_command_took_along_is_missed(prefect, monkeypatch, passing):
+    """One that is configured is waited for: it restarts."""
+    monkeypatch.setattr(prefect, "GONE_EVERY", 0.01)
+    nobody = Server(url="http://127.0.0.1:9/api", passing=passing)
+
+    async def missed() -> None:
+        await asyncio.wait_for(prefect._until_gone(nobody), timeout=1)
+
+    if passing:
+        asyncio.run(missed())
+    else:
+        with pytest.raises(TimeoutError):
+            asyncio.run(missed())

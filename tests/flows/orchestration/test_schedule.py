@@ -1,0 +1,248 @@
+"""A schedule that really creates runs, and runs them, with a Prefect server of its own.
+
+The button Run and what a run leaves are looked at in Prefect's own page, where a Chromium is there.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remine.data.errors import InputError
+from remine.data.store.store import Store
+from remine.flows.cli.app import _interval
+from remine.flows.config.settings import load_config
+from remine.flows.jobs.environment import set_environment
+
+LIMIT = 120
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+NEVER = ("--cron", "0 0 29 2 *")
+
+
+def test_intervals():
+    assert _interval("90s").total_seconds() == 90
+    assert _interval("6h").total_seconds() == 6 * 3600
+    for bad in ("6", "h", "0s", "-1h", "1w", "²s", "99999999999d", "9999d"):
+        with pytest.raises(InputError):
+            _interval(bad)
+
+
+def test_every_store_has_a_deployment_of_its_own(config_file, monkeypatch):
+    set_environment()
+    from remine.flows.orchestration.flow import deployment_name
+
+    def name(store: str, *more: str) -> str:
+        return deployment_name(load_config(config_file, [f'run.store="{store}"', *more]))
+
+    stores = ["runs/a", "other/a", "runs/b", "runs/a%b", "s3://a/b c"]
+    names = [name(store) for store in stores]
+    assert len(set(names)) == len(stores)
+    assert name("runs/a", "train.steps=7") == names[0]
+    assert names[0].startswith("a-")
+    # Another machine's folder of the same path is another store; a bucket is one for all.
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    assert [name(store) == one for store, one in zip(stores, names, strict=True)] == [
+        *[False] * 4,
+        True,
+    ]
+    for one in names:  # Prefect refuses the others
+        assert not set(one) & set("/%&><")
+
+
+class Schedule:
+    """`remine schedule`, with a Prefect of its own that outlives it on disk."""
+
+    def __init__(self, config_file: Path) -> None:
+        self.folder = config_file.parent
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.out = self.folder / "out"
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *when: str) -> None:
+        environment = {
+            **os.environ,
+            "PREFECT_HOME": str(self.folder / "prefect"),
+            "PREFECT_SERVER_API_PORT": str(self.port),
+            "PREFECT_RUNNER_POLL_FREQUENCY": "1",  # it looks for runs that are due every 10 s
+        }
+        environment.pop("PREFECT_API_URL", None)
+        remine = Path(sys.executable).parent / "remine"
+        command = [remine, "schedule", *when, "-c", self.folder / "remine.toml"]
+        command += ["-s", "run.rounds=1", "-s", "train.steps=60"]
+        with self.out.open("a") as out:
+            process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+        self.started.append(process)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + LIMIT
+        while not condition():
+            assert time.monotonic() < deadline, self.out.read_text()
+            assert self.started[-1].poll() is None, self.out.read_text()
+            time.sleep(0.2)
+
+    def finished(self) -> int:
+        """How many cycles are finished in the store."""
+        root = self.folder / "store"
+        if not (root / "CURRENT").exists():
+            return 0
+        return sum(version.finished for version in Store(root).versions())
+
+    def ask(self, path: str, **body: Any) -> Any:
+        """What Prefect's server answers."""
+        url, raw = f"http://127.0.0.1:{self.port}/api/{path}", json.dumps(body).encode()
+        asked = urllib.request.Request(url, raw, {"content-type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            return json.load(answer)
+
+    def states(self) -> Counter[str]:
+        """How many runs are in which state; nothing while no server answers."""
+        with suppress(OSError):
+            return Counter(run["state_name"] for run in self.ask("flow_runs/filter"))
+        return Counter()
+
+    def run(self, overrides: list[str]) -> str:
+        """Start a run as a program does; its id."""
+        deployment = self.ask("deployments/filter")[0]
+        parameters = {**deployment["parameters"], "overrides": overrides}
+        path = f"deployments/{deployment['id']}/create_flow_run"
+        return str(self.ask(path, parameters=parameters, state={"type": "SCHEDULED"})["id"])
+
+    def wait_for_silence(self) -> None:
+        """Until the server has gone."""
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+            except ConnectionRefusedError:
+                return
+            time.sleep(0.2)
+        pytest.fail("the server outlived the schedule")
+
+
+@pytest.fixture
+def schedule(config_file: Path) -> Iterator[Schedule]:
+    schedule = Schedule(config_file)
+    yield schedule
+    for process in schedule.started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def page(schedule: Schedule) -> Iterator[Any]:
+    """A page of Prefect's, or None where there is no browser."""
+    if not CHROMIUM:
+        yield None
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        page = browser.new_page(base_url=f"http://127.0.0.1:{schedule.port}")
+        page.set_default_timeout(30_000)
+        yield page
+        browser.close()
+
+
+def press_run(page: Any, deployment: str, override: str) -> None:
+    """Start a run with other settings, from the page of the deployment."""
+    page.goto("/v2/deployments")
+    page.get_by_role("link", name=deployment).click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+    page.get_by_text("each table.key=value").wait_for()
+    page.get_by_role("button", name="Add item").click()
+    page.locator("textarea").last.fill(override)
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("scheduled to start now").wait_for()
+
+
+def look_at(page: Any, schedule: Schedule, run: str) -> None:
+    """What the run left in the page: its log, one artifact of each kind, the table in full."""
+    page.goto(f"/v2/runs/flow-run/{run}")
+    page.get_by_text("Beginning flow run").wait_for()
+    page.get_by_text("7 steps").wait_for()
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("remine-progress").wait_for()
+    of_run = {"artifacts": {"flow_run_id": {"any_": [run]}}}
+    found = {one["key"]: one for one in schedule.ask("artifacts/filter", **of_run)}
+    assert sorted(found) == ["remine-progress", "remine-report", "remine-rounds"]
+    assert found["remine-progress"]["data"] == 100
+    page.goto(f"/v2/artifacts/artifact/{found['remine-rounds']['id']}")
+    page.get_by_role("columnheader", name="R@1 %").wait_for()
+    assert page.get_by_role("row").count() == 3  # the names, before the round, after it
+    page.goto(f"/v2/artifacts/artifact/{found['remine-report']['id']}")
+    page.get_by_text(str(schedule.folder / "store" / "views")).first.wait_for()
+
+
+def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule, page):
+    schedule.start("--every", "3s")
+    schedule.wait_for(lambda: " mine " in schedule.out.read_text())
+    schedule.started[0].kill()  # in the middle of a cycle
+    killed = time.monotonic()
+    schedule.wait_for_silence()
+    assert schedule.finished() == 0
+    time.sleep(max(0, killed + 7 - time.monotonic()))
+    schedule.start(*NEVER)
+    # Two at least were missed; one of them is made up for, and resumes what was killed.
+    schedule.wait_for(lambda: schedule.states().get("Completed", 0) == 1)
+    assert schedule.finished() == 1
+    states = schedule.states()
+    assert states["Crashed"] > 0  # by the kill
+    assert states["Cancelled"] > 0
+    assert not {"Running", "Late", "Failed"} & set(states)
+    if page:
+        press_run(page, schedule.ask("deployments/filter")[0]["name"], "train.steps=7")
+    else:
+        schedule.run(["run.rounds=1", "train.steps=7"])
+    schedule.wait_for(lambda: schedule.states().get("Completed", 0) == 2)
+    assert schedule.finished() == 2
+    done = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    run = schedule.ask("flow_runs/filter", sort="END_TIME_DESC", **done)[0]
+    assert run["parameters"]["overrides"][-1] == "train.steps=7"
+    if page:
+        look_at(page, schedule, run["id"])
+    with Store(schedule.folder / "store").lock():
+        before = schedule.states()["Cancelled"]
+        schedule.run([])
+        schedule.wait_for(lambda: schedule.states()["Cancelled"] == before + 1)
+        assert "skipped: " in schedule.out.read_text()
+    schedule.started[1].send_signal(signal.SIGTERM)
+    assert schedule.started[1].wait(20) == 130
+    out = schedule.out.read_text()
+    assert "Traceback" not in out, out
+    assert out.splitlines()[-1] == "remine: interrupted; the same command resumes"
+    schedule.wait_for_silence()
+
+
+def test_a_tethered_module_ends_with_whoever_started_it():
+    command = [
+        sys.executable,
+        "-m",
+        "remine.flows.orchestration.tether",
+        "http.server",
+        "0",
+        "--bind",
+        "127.0.0.1",
+    ]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.read(7) == b"Serving"
+    assert process.poll() is None
+    process.stdin.close()  # what the system does for a killed parent
+    assert process.wait(10) != 0
+    process.stdout.close()

@@ -1,0 +1,328 @@
+"""The page in a real browser, against a real server: it is driven as a person would."""
+
+import dataclasses
+import re
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import uvicorn
+from starlette.testclient import TestClient
+
+from remine.data.store.store import Store
+from remine.flows.config.settings import load_config
+from remine.flows.cycle.cycle import prepared, run_cycle
+from remine.flows.jobs.console import Console
+from remine.flows.jobs.job import run_plain
+from remine.flows.serving.app import make_app
+from remine.flows.serving.limits import Limits
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+HOSTILE = '<img src=x onerror="window.hacked=1">'
+needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the PATH to drive")
+
+
+@contextmanager
+def serving(store, limits=None):
+    """The address of a server over the store, in a thread."""
+    config = uvicorn.Config(
+        make_app(store, limits, every=0.1), port=0, log_level="warning", lifespan="on"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until = time.monotonic() + 20
+    while not server.started and time.monotonic() < until:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def store(cycled, tmp_path_factory):
+    root = tmp_path_factory.mktemp("page") / "store"
+    return Store(shutil.copytree(cycled, root, symlinks=True))
+
+
+@pytest.fixture(scope="module")
+def home(store):
+    with serving(store) as address:
+        yield address
+
+
+@contextmanager
+def opened(browser, address, path="", **options):
+    """A page that may ask nobody but its own server, and must not fail meanwhile."""
+    context = browser.new_context(**options)
+    elsewhere, faults = [], []
+
+    def route(route):
+        if route.request.url.startswith((address, "blob:", "data:")):
+            route.continue_()
+        else:
+            elsewhere.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", route)
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on(
+        "console",
+        lambda said: faults.append(said.text) if "Content Security" in said.text else None,
+    )
+    page.goto(f"{address}/{path}")
+    yield page
+    context.close()
+    assert elsewhere == []
+    assert faults == []
+
+
+def asked(address, path, **params):
+    import httpx2
+
+    answer = httpx2.get(f"{address}/{path}", params=params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def tiles(page):
+    page.wait_for_selector("#neighbours .tile")
+    return [
+        int(x)
+        for x in page.eval_on_selector_all(
+            "#neighbours .tile", "all => all.map(one => one.dataset.id)"
+        )
+    ]
+
+
+@needs_browser
+def test_search_by_upload_then_walk_and_back(browser, home, glyphs, tmp_path):
+    picture = tmp_path / "drawn.png"
+    picture.write_bytes(pq.read_table(glyphs)["image"][5].as_py())
+    with opened(browser, home) as page:
+        page.set_input_files("#file", picture)
+        first = tiles(page)
+        assert first[0] == 5
+        assert page.inner_text("h1") == "Your picture"
+        page.click("#neighbours .tile >> nth=2")
+        page.wait_for_selector(f"h1:text-is('Item {first[2]}')")
+        found = asked(home, "search", id=first[2], k=24)["neighbours"]
+        assert tiles(page) == [one["id"] for one in found]
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"h1:text-is('Item {found[1]['id']}')")
+        assert page.locator(".crumbs a").count() == 2
+        page.go_back()
+        page.wait_for_selector(f"h1:text-is('Item {first[2]}')")
+        page.click(".crumbs a >> nth=0")
+        page.wait_for_selector("h1:text-is('Your picture')")
+        assert tiles(page) == first
+
+
+@needs_browser
+def test_filters_are_in_the_address(browser, home):
+    with opened(browser, home, "#/search?id=3&k=5") as page:
+        assert len(tiles(page)) == 5
+        page.select_option("select[name=split]", "test")
+        page.wait_for_url(re.compile("split=test"))
+        found = asked(home, "search", id=3, k=5, split="test")["neighbours"]
+        page.wait_for_selector(f"#neighbours [data-id='{found[0]['id']}']")
+        assert tiles(page) == [one["id"] for one in found]
+        page.click("summary:text('What was searched')")
+        assert "The filter kept" in page.inner_text(".explain")
+        page.fill("input[name=label]", "no such label")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".fault")
+        assert "No label" in page.inner_text(".fault")
+
+
+@needs_browser
+def test_triplets_are_filtered_sorted_paged_and_explained(browser, home):
+    with opened(browser, home, "#/triplets") as page:
+        page.wait_for_selector("tr.triplet")
+        page.select_option("select[name=kind]", "hard")
+        page.wait_for_url(re.compile("kind=hard"))
+        page.click("th a:text('d_an')  >> nth=0")
+        page.wait_for_selector("th[aria-sort=ascending]")
+        page.click("[data-page=n]")
+        page.wait_for_selector(".pages :text('26 to 50')")
+        wanted = asked(home, "triplets", kind="hard", sort="d_an", offset=25, limit=25)["triplets"]
+        rows = page.locator("tr.triplet")
+        assert rows.count() == 25
+        for place in (0, 24):
+            said = rows.nth(place).inner_text()
+            for name in ("anchor_id", "positive_id", "negative_id"):
+                assert f"#{wanted[place][name]}" in said
+            assert f"{wanted[place]['d_an']:.3f}" in said
+        assert "--kind hard" in page.inner_text("pre")
+        page.click("tr.triplet button >> nth=0")
+        page.wait_for_selector(".because .strip .tile.this")
+        rank = wanted[0]["negative_rank"]
+        said = page.inner_text(".because ul")
+        assert "That makes it hard" in said
+        assert ("No other negative" if rank == 0 else str(rank)) in said
+        with page.expect_download() as download:
+            page.click("#download")
+        lines = download.value.path().read_text().splitlines()
+        assert lines[0].startswith("anchor_id,positive_id,negative_id,d_ap,d_an,kind")
+        assert lines[26].startswith(f"{wanted[0]['anchor_id']},{wanted[0]['positive_id']},")
+        assert len(lines) == 1 + asked(home, "triplets", kind="hard")["total"]
+
+
+@needs_browser
+def test_every_view_shows_itself_by_keyboard(browser, home):
+    with opened(browser, home, color_scheme="dark") as page:
+        page.wait_for_selector(".welcome .tile")
+        light = "getComputedStyle(document.body).backgroundColor"
+        assert max(map(int, re.findall(r"\d+", page.evaluate(light)))) < 60
+        page.keyboard.press("d")
+        assert min(map(int, re.findall(r"\d+", page.evaluate(light)))) > 200
+        for letter, shown in (
+            ("t", "tr.triplet"), ("r", ".chart rect"), ("c", ".chart rect"),
+            ("m", "canvas.plane"), ("u", ".suspects h1"), ("i", "dl.facts"),
+        ):  # fmt: skip
+            page.keyboard.press("g")
+            page.keyboard.press(letter)
+            page.wait_for_selector(shown, state="attached")
+            assert page.locator("#nav a[aria-current]").count() == 1
+        page.keyboard.press("?")
+        page.wait_for_selector("dialog[open]")
+        page.keyboard.press("Escape")
+        page.keyboard.press("/")
+        page.wait_for_selector("#q:focus")
+
+
+@needs_browser
+def test_the_map_leads_to_a_search(browser, home):
+    with opened(browser, home, "#/map") as page:
+        page.wait_for_selector("canvas.plane")
+        found = asked(home, "map", items=2000)
+        box = page.locator("canvas.plane").bounding_box()
+        side = min(box["width"], box["height"]) / 2 - 16
+        far = int(np.argmax(np.abs(found["x"])))
+        at = (
+            box["x"] + box["width"] / 2 + found["x"][far] * side,
+            box["y"] + box["height"] / 2 - found["y"][far] * side,
+        )
+        page.mouse.move(*at)
+        page.wait_for_selector(f".tip :text('#{found['ids'][far]}')")
+        page.mouse.click(*at)
+        page.wait_for_selector(f"h1:text-is('Item {found['ids'][far]}')")
+
+
+@needs_browser
+def test_a_new_version_is_told_and_shown(browser, cycled, tmp_path):
+    # A store of its own: the other tests want triplets, and version 1 has none.
+    store = Store(shutil.copytree(cycled, tmp_path / "store", symlinks=True))
+    with serving(store) as home, opened(browser, home, "#/search?id=3") as page:
+        before = tiles(page)
+        page.wait_for_selector("#served:text('version 3')")
+        current = store.current()
+        version = dataclasses.replace(
+            store.version(1), number=current.number + 1, parent=current.digest
+        )
+        store.publish(version)
+        page.wait_for_selector(f".news:text('Version {version.number}')")
+        found = [one["id"] for one in asked(home, "search", id=3, k=24)["neighbours"]]
+        assert found != before
+        page.wait_for_selector(f"#neighbours > :nth-child(1) [data-id='{found[0]}']")
+        assert tiles(page) == found
+
+
+@pytest.fixture(scope="module")
+def hostile(small_config, tmp_path_factory):
+    """A store of texts and labels that are HTML."""
+    folder = tmp_path_factory.mktemp("hostile")
+    labels = [f"{HOSTILE}{place % 6}" for place in range(60)]
+    texts = [f"{HOSTILE} text {place} of class {place % 6}" for place in range(60)]
+    splits = [("train", "train", "train", "test")[place % 4] for place in range(60)]
+    table = pa.table({"id": list(range(60)), "label": labels, "text": texts, "split": splits})
+    pq.write_table(table, folder / "items.parquet")
+    config = folder / "remine.toml"
+    config.write_text(re.sub(r'source = ".*"', 'source = "items.parquet"', small_config))
+    settings = load_config(config, ["run.rounds=1"])
+    with prepared(settings, run_plain, Console(quiet=True)) as given:
+        run_cycle(*given)
+    return Store(settings.store)
+
+
+@needs_browser
+def test_texts_and_labels_stay_text(browser, hostile):
+    with serving(hostile, Limits(token="a b;c")) as address, opened(browser, address) as page:
+        page.wait_for_selector("#token")
+        page.fill("#token", "wrong")
+        page.click("button:text('Sign in')")
+        page.wait_for_selector(":text('This is not the token')")
+        page.fill("#token", "a b;c")
+        page.click("button:text('Sign in')")
+        page.wait_for_selector(".welcome .tile")
+        page.fill("#q", f"{HOSTILE} text 7")
+        page.keyboard.press("Enter")
+        tiles(page)
+        assert HOSTILE in page.inner_text(".query")
+        assert HOSTILE in page.inner_text("#neighbours")
+        for view, shown in (
+            ("triplets", "tr.triplet"), ("rounds", ".tile .words"), ("suspects", ".suspects h1"),
+            ("map", "canvas"),
+        ):  # fmt: skip
+            page.goto(f"{address}/#/{view}")
+            page.wait_for_selector(shown)
+        page.goto(f"{address}/#/triplets")
+        page.click("tr.triplet button >> nth=0")
+        page.wait_for_selector(".because .tile")
+        page.wait_for_timeout(100)
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("img[src=x]").count() == 0
+        assert page.evaluate("document.cookie") == ""
+
+
+def test_the_page_is_open_and_its_data_is_not(cycled):
+    with TestClient(make_app(Store(cycled), Limits(token="s3cret"))) as client:
+        whole = client.get("/")
+        assert whole.status_code == 200
+        assert "'unsafe" not in whole.headers["content-security-policy"]
+        for name in re.findall(r'(?:src|href)="(page/[^"]+)"', whole.text):
+            answer = client.get(f"/{name}")
+            assert answer.status_code == 200
+            tag = {"if-none-match": answer.headers["etag"]}
+            assert client.get(f"/{name}", headers=tag).status_code == 304
+        for path in ("/page/", "/page/../app.py", "/page/%2e%2e/app.py", "/page/none.js"):
+            assert client.get(path).status_code in (401, 404)
+        assert client.post("/session").status_code == 401
+        bearer = {"authorization": "Bearer s3cret"}
+        cookie = client.post("/session", headers=bearer).headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        assert client.get("/index").status_code == 200
+        client.delete("/session")
+        assert client.get("/index").status_code == 401
+
+
+def test_no_script_parses_html():
+    from remine.flows.serving.routes.page import FILES
+
+    for name, (content, _, _) in FILES.items():
+        words = (
+            "innerHTML|outerHTML|insertAdjacentHTML|document\\.write|eval\\(|https?://(?!www.w3)"
+        )
+        assert not re.search(words, content.decode()), name
+        assert content.count(b"\n") <= 300, name

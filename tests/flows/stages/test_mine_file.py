@@ -1,0 +1,287 @@
+"""`remine mine` and `remine plan` on files of anyone's vectors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from remine.data import schemas
+from remine.data.errors import InputError
+from remine.data.types import Triplets, unit
+from remine.flows.config.settings import load_config
+from remine.flows.jobs.console import Console
+from remine.flows.stages.mine_file import Files, mine_files, plan_lines, sizes_of
+from remine.mining import mine
+
+N, D = 400, 8
+RNG = np.random.default_rng(0)
+VECTORS = unit(RNG.normal(size=(N, D)).astype(np.float32))
+LABELS = [f"c{c}" for c in RNG.integers(0, 40, N)]
+IDS = RNG.permutation(10 * N)[:N] - 5 * N  # in no order, some negative
+
+
+def parquet(path: Path, **columns: Any) -> Path:
+    table = {"vector": VECTORS.tolist(), "label": LABELS, "id": IDS, **columns}
+    pq.write_table(pa.table({name: c for name, c in table.items() if c is not None}), path)
+    return path
+
+
+def mined(folder: Path) -> tuple[Triplets, dict]:
+    paths = sorted(folder.glob("*.parquet"))
+    triplets = schemas.triplets_from(schemas.read(paths, schema="triplets/1"))
+    return triplets, json.loads((folder / "card.json").read_text())
+
+
+def run(files: Files, out: Path, *overrides: str) -> tuple[Triplets, dict]:
+    return mined(mine_files(files, out, load_config(None, overrides), Console(quiet=True)))
+
+
+def test_the_command_mines_a_parquet_file_as_the_function_does(remine, tmp_path, as_bytes):
+    parquet(tmp_path / "x.parquet")
+    options = ("--set", "mining.max_positives=3", "--set", "mining.unit_anchors=128")
+    done = remine("mine", "--embeddings", "x.parquet", "--out", "t", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    triplets, card = mined(tmp_path / "t")
+    assert f"{len(triplets):,} triplets" in done.stdout
+    assert len(list((tmp_path / "t").glob("*.parquet"))) == 4
+    config = load_config(None, ["mining.max_positives=3"]).mining
+    whole = mine(VECTORS, LABELS, ids=IDS, config=config)
+    assert as_bytes(triplets) == as_bytes(whole.triplets)
+    wanted = whole.card()
+    for key in ("triplets", "pairs", "answered", "none_exists", "not_found", "engine", "recall"):
+        assert card[key] == wanted[key]
+    assert set(card["seconds"]) == {"prepare", "pairs", "search", "settle"}
+    assert card["peak_mb"] > 0
+
+
+def test_the_command_plans_a_file(remine, tmp_path):
+    parquet(tmp_path / "x.parquet")
+    done = remine("plan", "--embeddings", "x.parquet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert list(lines) == ["engine", "gallery", "pairs", "machine", "expected"]
+    assert lines["engine"].startswith("exact: up to")
+    assert lines["gallery"].startswith("400 x 8, 0.00 GB, in 1 part(s)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [
+                "mine",
+                "--embeddings",
+                "x.npy",
+                "--labels",
+                "l.txt",
+                "--out",
+                "t",
+                "-s",
+                "run.seed=-1",
+            ],
+            "run.seed is -1; it must be 0 to",
+        ),
+        (["plan", "--items", "5"], "--items and --dimensions go together"),
+    ],
+)
+def test_bad_commands_are_one_line_and_leave_nothing(remine, tmp_path, arguments, message):
+    np.save(tmp_path / "x.npy", VECTORS)
+    (tmp_path / "l.txt").write_text("\n".join(LABELS))
+    before = sorted(tmp_path.iterdir())
+    done = remine(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".txt"])
+def test_an_npy_with_labels_beside_it(tmp_path, as_bytes, suffix):
+    np.save(tmp_path / "x.npy", VECTORS.astype(np.float64) * 3)
+    beside = tmp_path / f"labels{suffix}"
+    if suffix == ".npy":
+        np.save(beside, np.array(LABELS))
+    else:
+        beside.write_text("\n".join(LABELS) + "\n")
+    triplets, _ = run(Files(embeddings=tmp_path / "x.npy", labels=beside), tmp_path / "t")
+    again = mine(unit((VECTORS.astype(np.float64) * 3).astype(np.float32)), LABELS)
+    assert as_bytes(triplets) == as_bytes(again.triplets)
+
+
+def test_lists_of_labels(tmp_path, as_bytes):
+    lists = [[f"a{i % 30}", f"b{i % 41}"] for i in range(N)]
+    lists[5] = []
+    path = parquet(tmp_path / "x.parquet", label=pa.array(lists, pa.list_(pa.string())))
+    triplets, card = run(Files(embeddings=path), tmp_path / "t")
+    assert as_bytes(triplets) == as_bytes(mine(VECTORS, lists, ids=IDS).triplets)
+    assert card["singletons"] == 1
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_queries_and_their_positives_against_a_corpus(tmp_path, form):
+    corpus = parquet(tmp_path / "corpus.parquet", label=None)
+    queries = tmp_path / "queries.parquet"
+    asked = unit(RNG.normal(size=(30, D)).astype(np.float32))
+    pq.write_table(pa.table({"vector": asked.tolist(), "id": np.arange(30) * 7 - 50}), queries)
+    answers = {q * 7 - 50: [int(i) for i in IDS[3 * q : 3 * q + 1 + q % 3]] for q in range(25)}
+    rows = [(query, item) for query, own in answers.items() for item in own]
+    positives = tmp_path / f"positives.{form}"
+    if form == "csv":
+        positives.write_text("query,positive\n" + "\n".join(f"{q},{p}" for q, p in rows))
+    else:
+        columns = np.array(rows[::-1]).T
+        pq.write_table(pa.table({"query": columns[0], "positive": columns[1]}), positives)
+    files = Files(embeddings=corpus, queries=queries, positives=positives)
+    triplets, card = run(files, tmp_path / "t", 'mining.negatives=["hardest"]')
+    assert (card["anchors"], card["singletons"], card["pairs"]) == (30, 5, len(rows))
+    found = zip(triplets.anchor_id.tolist(), triplets.positive_id.tolist(), strict=True)
+    assert sorted(found) == sorted(rows)
+    distances = {
+        (q * 7 - 50, int(item)): d
+        for q in range(30)
+        for item, d in zip(IDS, ((asked[q].astype(float) - VECTORS) ** 2).sum(axis=1), strict=True)
+    }
+    for query, negative, d_an in zip(
+        triplets.anchor_id.tolist(), triplets.negative_id.tolist(), triplets.d_an, strict=True
+    ):
+        others = [distances[query, int(i)] for i in IDS if int(i) not in answers[query]]
+        assert negative not in answers[query]
+        assert d_an == pytest.approx(min(others), abs=1e-6)
+
+
+def test_a_given_index_is_mined_through(tmp_path, as_set):
+    path = parquet(tmp_path / "x.parquet")
+    index = faiss.IndexIDMap2(faiss.IndexFlatL2(D))
+    index.add_with_ids(VECTORS, IDS)
+    faiss.write_index(index, str(tmp_path / "x.faiss"))
+    files = Files(embeddings=path, index=tmp_path / "x.faiss")
+    triplets, card = run(files, tmp_path / "t", "mining.max_positives=2")
+    assert (card["engine"], card["reason"]) == ("faiss", "the index was given")
+    assert card["recall"]["neighbours"] == 1
+    config = load_config(None, ["mining.max_positives=2"]).mining
+    whole = mine(VECTORS, LABELS, ids=IDS, config=config)
+    assert as_set(triplets) == as_set(whole.triplets)
+
+
+@pytest.mark.parametrize("engine", ["exact", "approximate"])
+def test_the_cap_holds_over_shards_and_does_not_depend_on_them(tmp_path, as_bytes, engine):
+    path = parquet(tmp_path / "x.parquet")
+    same = ("mining.hub_cap=4", f"mining.engine={engine}")
+    one, card = run(Files(embeddings=path), tmp_path / "one", *same)
+    many, _ = run(Files(embeddings=path), tmp_path / "many", *same, "mining.unit_anchors=64")
+    assert np.unique(one.negative_id, return_counts=True)[1].max() == 4
+    assert card["capped"] > 0
+    assert card["triplets"] == len(one)
+    assert as_bytes(one) == as_bytes(many)
+
+
+def rows_with(value: float) -> list:
+    vectors = VECTORS.copy()
+    vectors[7] = value
+    return vectors.tolist()
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"vector": [1.0] * N}, "vector is double; it must be lists of numbers"),
+        ({"vector": [["a"]] * N}, "vector is list<element: string>; it must be lists of"),
+        ({"vector": rows_with(np.nan)}, "vector 7 has length nan: it has no direction"),
+        ({"vector": rows_with(0)}, "vector 7 has length 0: it has no direction"),
+        ({"vector": [[1.0]] * 9 + [[1.0, 2.0]] * (N - 9)}, "row 9: the vector has 2 numbers"),
+        ({"label": None}, "has no column 'label'"),
+        ({"label": [None, *LABELS[1:]]}, "row 0: label is missing"),
+        ({"label": [["a", None]] * N}, "the label of vector 0 is missing"),
+        ({"label": [float("nan")] * N}, "the label of vector 0 is missing"),
+        ({"label": [{"a": 1}] * N}, "labels are of types that do not sort: dict"),
+        ({"id": [1] * N}, "row 1: id 1 is also that of row 0"),
+        ({"id": ["a"] * N}, "id is string; it must be whole numbers"),
+        ({"id": pa.array(range(2**63, 2**63 + N), pa.uint64())}, "id: Integer value 9223372036854"),
+    ],
+)
+def test_bad_columns_are_one_line(tmp_path, columns, message):
+    path = parquet(tmp_path / "x.parquet", **columns)
+    with pytest.raises(InputError) as caught:
+        run(Files(embeddings=path), tmp_path / "t")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(7, IDS[0]), (1000, IDS[0])], "positives name query 1000, which is not there"),
+        ([(7, IDS[0]), (8, 10**6)], "query 8: its positive 1000000 is not in the corpus"),
+        ([(7, 0.5)], "positive is double; it must be whole numbers"),
+    ],
+)
+def test_bad_positives_name_their_file(tmp_path, rows, message):
+    queries, positives = tmp_path / "queries.parquet", tmp_path / "positives.csv"
+    pq.write_table(pa.table({"vector": VECTORS[:10].tolist(), "id": np.arange(10)}), queries)
+    positives.write_text("query,positive\n" + "\n".join(f"{q},{p}" for q, p in rows))
+    corpus = parquet(tmp_path / "corpus.parquet", label=None)
+    with pytest.raises(InputError) as caught:
+        run(Files(embeddings=corpus, queries=queries, positives=positives), tmp_path / "t")
+    assert str(caught.value).startswith(f"{positives}: {message}")
+
+
+def test_other_bad_files(tmp_path):
+    path = parquet(tmp_path / "x.parquet")
+    (tmp_path / "taken").touch()
+    for out, message in (("taken", "exists: name another folder"), ("taken/t", "File exists")):
+        with pytest.raises(InputError, match=message):
+            run(Files(embeddings=path), tmp_path / out)
+    with pytest.raises(InputError, match="--queries and --positives go together"):
+        Files(embeddings=path, queries=path)
+    with pytest.raises(InputError, match="is no FAISS index"):
+        run(Files(embeddings=path, index=path), tmp_path / "t")
+    (tmp_path / "same.csv").write_text("a,b\n999999,1\n")
+    with pytest.raises(InputError, match="one of the ids is not in the gallery"):
+        run(Files(embeddings=path), tmp_path / "t", f"mining.same_as={tmp_path}/same.csv")
+    small = tmp_path / "small.faiss"
+    faiss.write_index(faiss.IndexIDMap2(faiss.IndexFlatL2(3)), str(small))
+    with pytest.raises(InputError, match="holds vectors of 3 dimensions, not 8"):
+        run(Files(embeddings=path, index=small), tmp_path / "t")
+
+
+def test_labels_in_bytes_that_are_no_text(tmp_path):
+    path = parquet(tmp_path / "x.parquet")
+    table = pq.read_table(path)
+    labels = pa.array([b"\xff"] * len(table), pa.binary()).cast(pa.string(), safe=False)
+    place = table.schema.get_field_index("label")
+    pq.write_table(table.set_column(place, "label", labels), path)
+    with pytest.raises(InputError, match=r"x.parquet: .*UTF8"):
+        run(Files(embeddings=path), tmp_path / "t")
+
+
+def test_the_size_of_a_file_is_read_without_its_vectors(tmp_path):
+    config = load_config(None, [f'run.store="{tmp_path / "none"}"'])
+    assert sizes_of(config, parquet(tmp_path / "x.parquet")) == (N, D)
+    np.save(tmp_path / "x.npy", VECTORS)
+    assert sizes_of(config, tmp_path / "x.npy") == (N, D)
+    np.save(tmp_path / "one.npy", np.ones(3))
+    with pytest.raises(InputError, match=r"one.npy holds float64 \(3,\), not \(n, d\) numbers"):
+        sizes_of(config, tmp_path / "one.npy")
+    with pytest.raises(InputError, match="vector is double; it must be lists of numbers"):
+        sizes_of(config, parquet(tmp_path / "y.parquet", vector=[1.0] * N))
+    with pytest.raises(InputError, match="no published version yet"):
+        sizes_of(config, None)
+
+
+def test_a_plan_of_many_items_takes_lists():
+    lines = dict(line.split(maxsplit=1) for line in plan_lines(10**6, 128, load_config(None)))
+    assert lines["engine"].startswith("approximate: over")
+
+
+def test_a_plan_says_parts_where_memory_is_short():
+    config = load_config(None, ["mining.memory_gb=0.1"])
+    lines = dict(line.split(maxsplit=1) for line in plan_lines(10**6, 128, config))
+    assert lines["engine"].startswith("exact: ")
+    assert "in 5 part(s)" in lines["gallery"]

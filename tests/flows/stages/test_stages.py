@@ -1,0 +1,59 @@
+"""What is refused before a store is made, and where a new store is staged."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from remine.data.errors import InputError
+from remine.flows.config.settings import load_config
+from remine.flows.cycle.cycle import prepared
+from remine.flows.jobs.console import Console
+from remine.flows.jobs.job import run_plain
+
+
+def prepare(config_file: Path, *overrides: str) -> None:
+    with prepared(load_config(config_file, overrides), run_plain, Console(quiet=True)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("encoder.name=ngram", "encoder.name is 'ngram'"),
+        ("index.factory=Foo", "index.factory 'Foo' is not one that FAISS knows"),
+        ("index.factory=IVF1024,Flat", "needs 1024 vectors or more beside the 82 that measure"),
+        ("index.factory=PQ4x12", "needs 4096 vectors or more beside the 82 that measure"),
+        ('train.kinds=["hard", "semi_hard"]', "train.kinds asks for semi_hard"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_a_store_is_made(
+    config_file, override, message
+):
+    changes = ['mining.negatives=["hard"]'] if "kinds" in override else []
+    with pytest.raises(InputError, match=message):
+        prepare(config_file, override, *changes)
+    assert [path.name for path in config_file.parent.iterdir()] == ["remine.toml"]
+    prepare(config_file)
+    if not changes:  # and by a store that is there
+        with pytest.raises(InputError, match=message):
+            prepare(config_file, override)
+
+
+def test_a_new_store_may_be_a_link_to_another_disk(config_file):
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == config_file.stat().st_dev:
+        pytest.skip("no other disk at hand")
+    folder = other / f"remine-test-{os.getpid()}"
+    folder.mkdir()
+    try:
+        (config_file.parent / "store").symlink_to(folder)
+        with pytest.raises(InputError):
+            prepare(config_file, "index.factory=Foo")
+        assert not list(folder.iterdir())
+        prepare(config_file)
+        assert (folder / "FORMAT").exists()
+        assert not list((folder / "tmp").iterdir())
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,81 @@
+"""The memory against a plain list, and saved in the middle of a turn."""
+
+from collections import deque
+
+import pytest
+import torch
+from torch.nn import functional
+
+from remine.train.losses.batch import Batch
+from remine.train.losses.embedding_memory import Memory
+
+
+def batch_of(step, m=3, d=2):
+    generator = torch.Generator().manual_seed(step)
+    features = torch.randn(m, d, generator=generator).requires_grad_()
+    items = torch.arange(m) + 10 * step
+    return Batch(
+        features=features,
+        embeddings=functional.normalize(features),
+        labels=items % 4,
+        items=items,
+    )
+
+
+def held(memory):
+    joined = memory.join(batch_of(99))
+    if joined.older is None:
+        return []
+    rows = zip(
+        joined.older_items.tolist(),
+        joined.older_labels.tolist(),
+        joined.older.tolist(),
+        strict=True,
+    )
+    return sorted(rows)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 9, 50])
+def test_the_last_ones_are_remembered(size):
+    memory, plain = Memory(size, 2), deque(maxlen=size)
+    for step in range(8):
+        assert held(memory) == sorted(plain)
+        batch = batch_of(step)
+        memory.push(batch)
+        plain.extend(
+            zip(batch.items.tolist(), batch.labels.tolist(), batch.embeddings.tolist(), strict=True)
+        )
+
+
+def test_older_items_carry_no_gradient_and_are_not_changed_by_a_later_push():
+    memory = Memory(4, 2)
+    memory.push(batch_of(0))
+    joined = memory.join(batch_of(1))
+    assert not joined.older.requires_grad
+    before = joined.older.clone()
+    memory.push(batch_of(2))
+    assert torch.equal(joined.older, before)
+
+
+@pytest.mark.parametrize("saved_at", [1, 2, 3, 5])
+def test_a_saved_memory_goes_on_at_its_place(saved_at):
+    # Position and fill are part of the state: without them the ring would start over.
+    memory = Memory(7, 2)
+    for step in range(saved_at):
+        memory.push(batch_of(step))
+    resumed = Memory(7, 2)
+    resumed.load_state_dict(memory.state_dict())
+    for step in range(saved_at, 8):
+        memory.push(batch_of(step))
+        resumed.push(batch_of(step))
+        for one, other in zip(memory.buffers(), resumed.buffers(), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_an_item_is_not_its_own_older_positive():
+    memory = Memory(4, 2)
+    batch = batch_of(0)
+    memory.push(batch)
+    joined = memory.join(batch)
+    assert not (joined.positive & (joined.items[:, None] == joined.pool_items)).any()
+    assert joined.pool.shape == (6, 2)

@@ -4,10 +4,10 @@ import torch
 
 from benchmarks.common import fresh_run, in_turns, show
 from remine.data.items.inputs import Inputs
-from remine.flows.jobs.job import beam_execute
-from remine.flows.stages import evaluate
+from remine.flows.jobs.beam import beam_execute
+from remine.flows.stages import encoder as encoder_stage
 from remine.flows.stages.embed import embed
-from remine.flows.stages.features import load_checkpoint
+from remine.flows.stages.encoder import load_checkpoint
 
 REPEATS = 5
 
@@ -15,7 +15,7 @@ REPEATS = 5
 def main() -> None:
     """Embed the demo's 30,373 glyphs."""
     with fresh_run(execute=beam_execute("FnApiRunner", [])) as (run, config, (items, inputs)):
-        checkpoint = evaluate.first_checkpoint(run, items, inputs)
+        checkpoint = encoder_stage.first_checkpoint(run, items, inputs)
         encoder = load_checkpoint(run.store, checkpoint)
         whole = torch.from_numpy(Inputs(run.store.paths(inputs))[range_of(inputs.rows)])
 

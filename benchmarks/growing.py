@@ -29,10 +29,10 @@ from remine.flows.config.settings import load_config
 from remine.flows.cycle.cycle import prepared
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
-from remine.flows.stages import evaluate
 from remine.flows.stages.embed import embed
+from remine.flows.stages.encoder import first_checkpoint
 from remine.flows.stages.index import build
-from remine.flows.stages.reuse import Before
+from remine.flows.stages.reuse import EarlierOutput
 from remine.index.build import build_index
 from remine.index.config import IndexConfig
 from remine.index.knob import inner_of
@@ -58,9 +58,11 @@ def lay(folder: Path, name: str, base: Version | None = None) -> tuple[dict[str,
     start = time.perf_counter()
     with prepared(config, run_plain, Console(quiet=True)) as (run, items, inputs):
         taken = {"prepare": time.perf_counter() - start}
-        checkpoint = evaluate.first_checkpoint(run, items, inputs)
+        checkpoint = first_checkpoint(run, items, inputs)
         start = time.perf_counter()
-        vectors = embed(run, checkpoint, items, inputs, Before.of(base.artifacts) if base else None)
+        vectors = embed(
+            run, checkpoint, items, inputs, EarlierOutput.of(base.artifacts) if base else None
+        )
         taken["embed"] = time.perf_counter() - start
         start = time.perf_counter()
         index = build(run, vectors, base)

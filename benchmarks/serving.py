@@ -30,8 +30,8 @@ from remine.flows.cycle.cycle import prepared
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
 from remine.flows.query.snapshot import Snapshot
-from remine.flows.stages import evaluate
 from remine.flows.stages.embed import embed
+from remine.flows.stages.encoder import first_checkpoint
 from remine.flows.stages.index import build
 
 K, CLIENTS, BATCH = 10, 32, 1024
@@ -49,7 +49,7 @@ def publish(folder: Path, n: int, dimensions: int) -> Version:
         ],
     )
     with prepared(config, run_plain, Console(quiet=True)) as (run, items, inputs):
-        checkpoint = evaluate.first_checkpoint(run, items, inputs)
+        checkpoint = first_checkpoint(run, items, inputs)
         embeddings = embed(run, checkpoint, items, inputs)
         current = run.store.current()
         version = Version(

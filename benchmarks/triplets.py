@@ -15,9 +15,9 @@ from remine.data import schemas
 from remine.data.store.records import Artifact, FileRef, Version
 from remine.data.store.store import Store
 from remine.data.types import Triplets
-from remine.flows.jobs.run import put_table
 from remine.flows.query.triplet_stats import compare, stats
 from remine.flows.query.triplets import Mined, TripletQuery
+from remine.flows.stages.shard import put_table
 
 SHARD, ITEMS = 1_000_000, 1_000_000
 

@@ -169,7 +169,7 @@ def marked(marks: Marks | None) -> Callable[[Path | None, list[str]], None]:
         whole._publish = noted  # noqa: SLF001
         enter("prepare")
         with whole.prepared(load_config(find_config(path), changes), run_plain, Console()) as given:
-            version = whole.unreported(given[0]) or whole.run_cycle(*given, call)
+            version = whole.finished_without_page(given[0]) or whole.run_cycle(*given, call)
             enter("report")
             write_report(given[0].store, version)
 

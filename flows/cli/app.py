@@ -113,8 +113,8 @@ def _nothing_to_do(config: Path | None, changes: list[str]) -> bool:
 def _run(config: Path | None, changes: list[str]) -> None:
     from remine.flows.config.settings import find_config, load_config
     from remine.flows.cycle.cycle import prepared
+    from remine.flows.jobs.beam import beam_execute
     from remine.flows.jobs.console import Console
-    from remine.flows.jobs.job import beam_execute
     from remine.flows.report.rounds_table import round_table
 
     path = find_config(config)

@@ -17,20 +17,19 @@ import torch
 
 from remine.data.errors import InputError
 from remine.data.items.catalogue import Catalogue, read_catalogue
-from remine.data.items.inputs import Inputs
 from remine.data.store.records import Artifact, digest
 from remine.data.types import SPLITS, Embeddings
 from remine.flows.compare.arms import Arm
 from remine.flows.cycle.cycle import call_plain
-from remine.flows.jobs.run import Run, code_hash
-from remine.flows.stages import evaluate
-from remine.flows.stages.embed import embed
-from remine.flows.stages.features import device, features, load_trained
+from remine.flows.jobs.run import Run
+from remine.flows.jobs.stage_code import code_hash
+from remine.flows.stages.embed import embed, embed_now
+from remine.flows.stages.embedding_recipe import embedding_recipe
+from remine.flows.stages.encoder import first_checkpoint
 from remine.flows.stages.mine import engine_setup
 from remine.flows.stages.train import train
-from remine.flows.stages.training_data import material
+from remine.flows.stages.training_data import training_data
 from remine.index.clustering import clustering_metrics
-from remine.index.embed import embed_rows
 from remine.index.metrics import retrieval_metrics
 from remine.index.roc import pair_distances, roc, verification_metrics
 from remine.train.config import TrainConfig
@@ -38,6 +37,7 @@ from remine.train.monitor.health import RoundStoppedError
 
 MEASURED = ("val", "test")
 COSTS = ("embed", "index", "mine", "train")
+MINE, TRAIN = "remine.flows.stages.mine", "remine.flows.stages.train"
 
 
 @dataclass(kw_only=True)
@@ -87,7 +87,7 @@ class Contestant:
     def go(self, progress: Callable[[float, Point], None]) -> list[Point]:
         """Every evaluation, the first before any training; progress(spent, point) after each."""
         compare, every = self.run.config.compare, self.run.config.compare.evaluate_every
-        checkpoint = evaluate.first_checkpoint(self.run, self.items, self.inputs)
+        checkpoint = first_checkpoint(self.run, self.items, self.inputs)
         points = [self._point(checkpoint)]
         progress(0, points[0])
         while self._affordable() >= 1:
@@ -154,19 +154,19 @@ class Contestant:
         run, items = self.run, self.items
         embeddings = self._paid(
             "embed",
-            [checkpoint.digest, run.config.index.batch, code_hash("index", "train")],
+            [checkpoint.digest, embedding_recipe(checkpoint, run.config.index.batch)],
             lambda: embed(run, checkpoint, items, self.inputs),
             count / self.inputs.rows,
         )
         self.spent.forwards += count
         seed, settings = self._seed("mine"), self._settings()
-        given = [embeddings.digest, seed, asdict(run.config.mining), code_hash("mining")]
+        given = [embeddings.digest, seed, asdict(run.config.mining), code_hash(MINE)]
         if settings.batches == "triplets":
             self._paid("index", given, lambda: engine_setup(run, embeddings, items, seed))
 
         def work() -> Artifact:
             current = replace(run, config=replace(run.config, train=settings))
-            found = material(current, checkpoint, embeddings, items, seed, call_plain)
+            found = training_data(current, checkpoint, embeddings, items, seed, call_plain)
             return next(iter(found.values()))
 
         self.mined = self._paid("mine", [*given, settings.batches], work)
@@ -182,7 +182,7 @@ class Contestant:
         given: list[Any] = [checkpoint.digest, self.mined and self.mined.digest]
         given += [seed, asdict(part)]
         given += [asdict(config.online), asdict(config.health), config.mining.margin]
-        given += [asdict(config.augment), code_hash("train", "mining")]
+        given += [asdict(config.augment), code_hash(TRAIN)]
         trained = self._paid(
             "train",
             given,
@@ -255,9 +255,7 @@ def embeddings_of(
 ) -> Embeddings:
     """The embeddings of one split's items, made here and now."""
     rows = np.flatnonzero(found.splits == SPLITS.index(split))
-    encoder = load_trained(run.store, checkpoint, run.config.base).to(device())
-    read = Inputs(run.store.paths(features(run, checkpoint, inputs)))
-    vectors = embed_rows(encoder, read, rows, run.config.index.batch, device())
+    vectors = embed_now(run, checkpoint, inputs, rows)
     return Embeddings(ids=found.ids[rows], label_codes=found.label_codes[rows], vectors=vectors)
 
 
@@ -280,7 +278,7 @@ def _remembered(
     work: Callable[[dict[str, Embeddings]], dict[str, Any]],
 ) -> dict[str, Any]:
     weights = [checkpoint.card["encoder"], checkpoint.files[0].sha256]
-    key = digest([what, weights, items.digest, inputs.digest, given, code_hash("index", "train")])
+    key = digest([what, weights, items.digest, inputs.digest, given, code_hash(__name__)])
     if found := run.store.recall(key):
         return json.loads(run.store.path(found.files[0]).read_bytes())  # type: ignore[no-any-return]
     catalogue = read_catalogue(run.store, items)

@@ -1,13 +1,13 @@
 """One cycle: R rounds of embed, index, evaluate, mine, train, each round's state published.
 
-Engine-free: `call` runs a stage, directly or as a Prefect task. A cycle that was killed is walked
-again from its first round; every finished stage is recalled from the store, so the walk arrives
-where the kill struck, with the same bits.
+Engine-free: `call` runs a stage, directly or as a task of Prefect. A cycle that was killed is run
+again from its first round; every finished stage is recalled from the store, so that it goes on at
+the stage where the kill struck, with the same bits.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,20 +22,21 @@ from remine.flows.cycle.stopped_rounds import note_stop, stop_of
 from remine.flows.jobs.console import Bar, Console
 from remine.flows.jobs.job import Execute
 from remine.flows.jobs.run import Run
-from remine.flows.stages import evaluate
 from remine.flows.stages.embed import embed
+from remine.flows.stages.encoder import first_checkpoint, fits
+from remine.flows.stages.evaluate import evaluate
 from remine.flows.stages.features import features
 from remine.flows.stages.health import overlap
 from remine.flows.stages.index import build
+from remine.flows.stages.parallel_round import announce_round
 from remine.flows.stages.prepare import prepare
-from remine.flows.stages.reuse import Before
+from remine.flows.stages.reuse import EarlierOutput
 from remine.flows.stages.train import check_training, train, training_record
-from remine.flows.stages.training_data import material
+from remine.flows.stages.training_data import StageCall, training_data
 from remine.train.monitor.health import RoundStoppedError
 
-Call = Callable[..., Artifact]
-COLLAPSED = 1e-6
-"""Of the mean squared distance of two items, which float32 rounding alone moves by about 1e-7."""
+COLLAPSE_SPREAD = 1e-6
+"""Smallest mean squared distance of two items. Rounding in float32 alone moves it by about 1e-7."""
 
 
 def call_plain(stage: Callable[..., Artifact], *args: Any) -> Artifact:
@@ -47,129 +48,209 @@ def call_plain(stage: Callable[..., Artifact], *args: Any) -> Artifact:
 def prepared(
     config: Config, execute: Execute, console: Console
 ) -> Iterator[tuple[Run, Artifact, Artifact]]:
-    """The locked store with checked data in it: the run, the items and the inputs."""
+    """Lock the store and put the checked data into it.
+
+    Args:
+        config: Settings.
+        execute: Runs the units of jobs.
+        console: Where stages report.
+
+    Yields:
+        The run, the items and the inputs. The lock is held until the context ends.
+
+    Raises:
+        InputError: The data or the settings cannot be used; nothing was written.
+        StoreBusyError: Another cycle holds the lock.
+
+    """
     with ExitStack() as stack:
         stack.enter_context(failures_noted(config))
         config.check_cycle()
-        locked = made(config.store)
-        if locked:
+        existed = made(config.store)
+        if existed:
             stack.enter_context(Store(config.store).lock())
-        early: list[tuple[str, Bar, float]] = []  # there may be no store yet to log it in
-        console.finished = lambda *told: early.append(told)
+        # There may be no store yet whose log could take these lines.
+        early_stages: list[tuple[str, Bar, float]] = []
+        console.finished = lambda *stage: early_stages.append(stage)
         try:
             store, items, inputs = prepare(config, console)
         except FileNotFoundError:
-            if locked or not _others(config):
+            if existed or not _is_used_by_others(config):
                 raise
-            # Whoever made it cleared what lay half-done there, this run's too.
+            # Whoever created the store removed half-done files in it, those of this run, too.
             raise StoreBusyError(
-                f"{config.store} was made by another cycle meanwhile: one cycle at a time"
+                f"{config.store} was created by another cycle at the same time: one cycle at a time"
             ) from None
         check_training(config, items)
-        if not locked:
+        if not existed:
             stack.enter_context(store.lock())
-        console.finished = partial(_note, store, console)
-        for told in early:
-            console.finished(*told)
-        yield Run(config=config, store=store, execute=execute, console=console), items, inputs
+        console.finished = partial(_log_stage, store, console)
+        for stage in early_stages:
+            console.finished(*stage)
+        run = Run(
+            config=config, store=store, execute=execute, console=console, announce=announce_round
+        )
+        yield run, items, inputs
 
 
-def _others(config: Config) -> bool:
-    """Whether somebody works on a store that this run did not find made, or has."""
+def _is_used_by_others(config: Config) -> bool:
+    """Whether somebody works, or has worked, on a store that did not exist when this run began."""
     if not made(config.store):
         return False
     store = Store(config.store)
     return bool(store.holder() or store.numbers())
 
 
-def _note(store: Store, console: Console, stage: str, bar: Bar, seconds: float) -> None:
-    """A line in the store's log for a stage that ran; partial ones say so."""
-    taken = {"partial": True} if bar.partial else {}
-    where = {"stage": stage, "round": console.round}
-    store.log("stage", **where, count=bar.done, seconds=round(seconds, 3), **taken)
+def _log_stage(store: Store, console: Console, stage: str, bar: Bar, seconds: float) -> None:
+    """Write a line for a stage that ran into the store's log; partial ones are marked."""
+    mark = {"partial": True} if bar.partial else {}
+    place = {"stage": stage, "round": console.round}
+    store.log("stage", **place, count=bar.done, seconds=round(seconds, 3), **mark)
 
 
 def run_cycle(
     run: Run,
     items: Artifact,
     inputs: Artifact,
-    call: Call = call_plain,
-    published: Callable[[Version], None] = lambda _version: None,
+    call: StageCall = call_plain,
+    on_publish: Callable[[Version], None] = lambda _version: None,
     decision: Decision | None = None,
 ) -> Version:
-    """Run the next cycle, or what is left of one that was killed; returns its last version.
+    """Run the next cycle, or the rest of one that was killed.
 
-    decision: why; where it says "index" the cycle has no round of training.
+    Args:
+        run: Settings, locked store, the way to run units.
+        items: Ids, labels and splits.
+        inputs: What the encoder reads.
+        call: Runs a stage.
+        on_publish: Called with every version, also with one that was published before a kill.
+        decision: Why the cycle runs; if it is to refresh the index, no round trains.
+
+    Returns:
+        The last version.
+
+    Raises:
+        RoundStoppedError: The embedding collapsed; the versions before stay.
+
     """
-    base = next((v for v in run.store.versions() if v.finished or _given_up(run, v)), None)
+    base = next((v for v in run.store.versions() if v.finished or _is_given_up(run, v)), None)
     cycle, rounds = base.cycle + 1 if base else 1, run.config.run.rounds
     if decision and decision.what == INDEX:
         rounds = 0
-    checkpoint = _start(run, base, items, inputs)
-    rows = _why(run, base, decision)
-    if run.config.encoder.frozen:
-        known = Before.of(base.artifacts, "features") if base else None
-        rows["features"] = call(features, run, checkpoint, inputs, items, known)
-    before: Artifact | None = None
+    state = _State(run, call, base, items, inputs, records=_decision_record(run, base, decision))
+    state.start()
     for number in range(rounds + 1):
         run.console.round = f"round {number}"
-        known = Before.of(base.artifacts) if base and not number else None
-        embeddings = call(embed, run, checkpoint, items, inputs, known)
-        if before:
-            rows[f"health/round={number}"] = call(overlap, run, before, embeddings)
-        before = embeddings
-        index = call(build, run, embeddings, None if number else base)
-        rows[f"metrics/round={number}"] = call(evaluate.evaluate, run, embeddings, items)
-        _check_spread(rows[f"metrics/round={number}"])
-        artifacts = {
-            "items": items,
-            "inputs": inputs,
-            "checkpoint": checkpoint,
-            "embeddings": embeddings,
-            "index": index,
-            **rows,
-        }
-        version = _publish(run, base, (cycle, number, rounds), artifacts)
-        published(version)
+        state.embed_and_evaluate(number)
+        version = _publish(run, base, (cycle, number, rounds), state.artifacts())
+        on_publish(version)
         if number < rounds:
             seed = int(digest([run.config.run.seed, cycle, number])[:7], 16)
-            mined = material(run, checkpoint, embeddings, items, seed, call)
-            rows |= {f"{name}/round={number}": artifact for name, artifact in mined.items()}
-            given = next(iter(mined.values()), None)
             try:
-                checkpoint = call(train, run, checkpoint, given, items, inputs, seed)
+                state.mine_and_train(number, seed)
             except RoundStoppedError as error:
                 raise _stopped(run, version, error) from None
-            rows[f"training/round={number}"] = training_record(checkpoint)
     return version
 
 
+@dataclass
+class _State:
+    """The artifacts of a cycle as it goes on.
+
+    base: the last version of the cycle before. records: artifacts of all rounds so far, by the
+    names that versions give them.
+    """
+
+    run: Run
+    call: StageCall
+    base: Version | None
+    items: Artifact
+    inputs: Artifact
+    records: dict[str, Artifact]
+    checkpoint: Artifact | None = None
+    embeddings: Artifact | None = None
+    index: Artifact | None = None
+
+    def start(self) -> None:
+        """Choose the checkpoint, and compute the features if its backbone is frozen."""
+        self.checkpoint = _start(self.run, self.base, self.items, self.inputs)
+        if self.run.config.encoder.frozen:
+            earlier = EarlierOutput.of(self.base.artifacts, "features") if self.base else None
+            self.records["features"] = self.call(
+                features, self.run, self.checkpoint, self.inputs, self.items, earlier
+            )
+
+    def embed_and_evaluate(self, number: int) -> None:
+        """The first half of a round, which ends in a version."""
+        run, base = self.run, self.base if number == 0 else None
+        earlier = EarlierOutput.of(base.artifacts) if base else None
+        embeddings = self.call(embed, run, self.checkpoint, self.items, self.inputs, earlier)
+        if self.embeddings:
+            shared = self.call(overlap, run, self.embeddings, embeddings)
+            self.records[f"health/round={number}"] = shared
+        self.embeddings = embeddings
+        self.index = self.call(build, run, embeddings, base)
+        metrics = self.call(evaluate, run, embeddings, self.items)
+        _check_spread(metrics)
+        self.records[f"metrics/round={number}"] = metrics
+
+    def mine_and_train(self, number: int, seed: int) -> None:
+        """The second half of a round, which ends in a checkpoint."""
+        assert self.checkpoint is not None
+        assert self.embeddings is not None
+        mining = training_data(
+            self.run, self.checkpoint, self.embeddings, self.items, seed, self.call
+        )
+        self.records |= {f"{name}/round={number}": artifact for name, artifact in mining.items()}
+        material = next(iter(mining.values()), None)
+        self.checkpoint = self.call(
+            train, self.run, self.checkpoint, material, self.items, self.inputs, seed
+        )
+        self.records[f"training/round={number}"] = training_record(self.checkpoint)
+
+    def artifacts(self) -> dict[str, Artifact]:
+        """Everything that a version holds."""
+        assert self.checkpoint is not None
+        assert self.embeddings is not None
+        assert self.index is not None
+        return {
+            "items": self.items,
+            "inputs": self.inputs,
+            "checkpoint": self.checkpoint,
+            "embeddings": self.embeddings,
+            "index": self.index,
+            **self.records,
+        }
+
+
 def _check_spread(metrics: Artifact) -> None:
-    """Refuse to publish what nothing can be searched or mined in."""
-    if metrics.card["spread"] < COLLAPSED:
+    """Refuse to publish embeddings in which nothing can be searched or mined."""
+    if metrics.card["spread"] < COLLAPSE_SPREAD:
         raise InputError(
             "the encoder gives all items nearly the same embedding (their mean squared distance is"
-            f" {metrics.card['spread']:.1e}): change [encoder]; what is served stays"
+            f" {metrics.card['spread']:.1e}): change [encoder]; the served version is unchanged"
         )
 
 
-def _why(run: Run, base: Version | None, decision: Decision | None) -> dict[str, Artifact]:
-    """The decision that began the cycle, which a run that resumes it does not take again."""
+def _decision_record(
+    run: Run, base: Version | None, decision: Decision | None
+) -> dict[str, Artifact]:
+    """The decision that began the cycle; a run that resumes the cycle keeps the first one."""
     current = run.store.current()
     if current and (base is None or current.number > base.number):
-        begun = current.artifacts.get("decision")
-        return {"decision": begun} if begun else {}
+        first_decision = current.artifacts.get("decision")
+        return {"decision": first_decision} if first_decision else {}
     return {"decision": decision.artifact()} if decision else {}
 
 
-def _given_up(run: Run, version: Version) -> bool:
+def _is_given_up(run: Run, version: Version) -> bool:
     """Whether the round after `version` was stopped under other settings: these go on from it."""
     stop = stop_of(run.store, version)
     return stop is not None and stop["settings"] != digest(run.config.to_json())
 
 
 def _stopped(run: Run, version: Version, error: RoundStoppedError) -> RoundStoppedError:
-    """Note which settings stopped the round after `version`; says what is left and what to do."""
+    """Note which settings stopped the round after `version`; the error says what to do."""
     note_stop(run.store, run.config, version, str(error))
     run.store.log("stopped", version=version.number, round=version.round, why=str(error))
     return RoundStoppedError(
@@ -178,26 +259,26 @@ def _stopped(run: Run, version: Version, error: RoundStoppedError) -> RoundStopp
     )
 
 
-def unreported(run: Run) -> Version | None:
-    """The last version of a finished cycle that has no page yet: a kill came just before it."""
+def finished_without_page(run: Run) -> Version | None:
+    """The last version of a finished cycle without a page, because a kill came just before it."""
     current = run.store.current()
     if current is None or not current.finished or page_of(run.store, current).exists():
         return None
     if run.store.remote:
-        return None  # pages lie on the machine that ran the cycle, and this may be another
-    run.console.say(f"cycle {current.cycle} was finished but for its page")
+        return None  # pages lie on the machine that ran the cycle, which may be another one
+    run.console.say(f"cycle {current.cycle} was finished, except for its page")
     lay_out(run.store, current)
     return current
 
 
 def _start(run: Run, base: Version | None, items: Artifact, inputs: Artifact) -> Artifact:
-    """The last cycle's checkpoint, or a fresh encoder where there is none that fits."""
+    """The last cycle's checkpoint, or a fresh encoder if there is none that fits."""
     if base:
         checkpoint = base.artifacts["checkpoint"]
-        if evaluate.fits(run, checkpoint, items, inputs):
+        if fits(run, checkpoint, items, inputs):
             return checkpoint
         run.console.say("the encoder or its inputs changed: starting from a fresh encoder")
-    return evaluate.first_checkpoint(run, items, inputs)
+    return first_checkpoint(run, items, inputs)
 
 
 def _publish(
@@ -206,7 +287,10 @@ def _publish(
     place: tuple[int, int, int],
     artifacts: dict[str, Artifact],
 ) -> Version:
-    """Publish the state at the start of round `number`, unless this very cycle has."""
+    """Publish the state at the start of a round, unless this cycle has published it before.
+
+    place: numbers of the cycle and the round, and of the cycle's rounds.
+    """
     current, (cycle, number, rounds) = run.store.current(), place
     version = Version(
         number=current.number + 1 if current else 1,

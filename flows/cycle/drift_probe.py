@@ -8,7 +8,7 @@ from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import Embeddings
 from remine.flows.config.settings import Config
-from remine.flows.stages.features import device, load_checkpoint
+from remine.flows.stages.encoder import device, load_checkpoint
 from remine.index.embed import embed_rows
 from remine.index.overlap import neighbour_overlap
 

@@ -18,7 +18,7 @@ from remine.data.store.views import page_of
 from remine.flows.config.settings import Config
 from remine.flows.cycle.failures import failures_noted
 from remine.flows.cycle.stopped_rounds import stop_of
-from remine.flows.jobs.run import embedding_recipe
+from remine.flows.stages.embedding_recipe import embedding_recipe
 
 CYCLE, INDEX, NOTHING = "cycle", "index", "nothing"
 

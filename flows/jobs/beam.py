@@ -1,33 +1,49 @@
-"""The one Beam function; in a module of its own, because importing Beam takes a second."""
+"""Jobs on Apache Beam: one linear chain, whatever the runner.
 
-from collections.abc import Callable, Iterator
+Create(units) | Reshuffle | ParDo(RunUnit)
+"""
 
-import apache_beam as beam
-from apache_beam.metrics.metric import Metrics
+from collections.abc import Sequence
+from typing import Any
 
-from remine.data.store.place import Address
-from remine.data.store.records import Artifact
+from remine.data.errors import InputError
 from remine.data.store.store import Store
-from remine.flows.jobs.job import Job, Unit
+from remine.flows.jobs.job import Execute, Job, Unit
 
 
-class RunUnit(beam.DoFn):
-    """Does units of a job; each writes its own shard and receipt."""
+def beam_execute(runner: str, options: Sequence[str]) -> Execute:
+    """The units on Beam's `runner`; `options` are Beam's own flags."""
+    parsed = parse_options(runner, options)
 
-    def __init__(self, store: Address, job: Job) -> None:
-        """Only what can be pickled: the store's place and the job."""
-        self.address, self.job = store, job
-        self.work: Callable[[Unit], Artifact] | None = None
-        self.rows = Metrics.counter("remine", "rows")
+    def execute(store: Store, job: Job, units: Sequence[Unit]) -> None:
+        import apache_beam as beam
 
-    def setup(self) -> None:
-        """Open the store and load what all units share, once a worker."""
-        self.store = Store(self.address)
-        self.work = self.job.open(self.store)
+        from remine.flows.jobs.beam_worker import RunUnit
 
-    def process(self, unit: Unit) -> Iterator[int]:
-        """Do one unit; pass on its rows."""
-        assert self.work is not None
-        artifact = self.store.remember(self.job.key(unit), self.work(unit))
-        self.rows.inc(artifact.rows)
-        yield artifact.rows
+        with beam.Pipeline(options=parsed) as pipeline:
+            _ = (
+                pipeline
+                | beam.Create(list(units), reshuffle=False)
+                | beam.Reshuffle()
+                | beam.ParDo(RunUnit(store.address, job))
+            )
+
+    return execute
+
+
+def parse_options(runner: str, options: Sequence[str]) -> Any:
+    """Beam's PipelineOptions; refuses a runner or flags that Beam does not know."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.runner import create_runner
+
+    try:
+        create_runner(runner)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise InputError(f"beam.runner: {str(error).splitlines()[0]}") from None
+    parsed = PipelineOptions([f"--runner={runner}", *options])
+    known = parsed.get_all_options(drop_default=False)
+    for flag in options:
+        name = flag.removeprefix("--").split("=")[0].replace("-", "_")
+        if flag.startswith("--") and name not in known and name.removeprefix("no_") not in known:
+            raise InputError(f"Beam has no option {flag.split('=')[0]}")
+    return parsed

@@ -11,11 +11,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-from remine.data.errors import InputError, StoreError
+from remine.data.errors import StoreError
 from remine.data.store.records import Artifact, FileRef
-from remine.data.store.store import Store
+
+if TYPE_CHECKING:
+    from remine.data.store.store import Store
 
 Unit = tuple[int, int, int]
 """Number of the shard, first row, row after the last. Plain ints: Beam's coders know them."""
@@ -29,16 +31,16 @@ class Job(Protocol):
     def key(self, unit: Unit) -> str:
         """The hash of everything that the unit's output depends on."""
 
-    def open(self, store: Store) -> Callable[[Unit], Artifact]:
+    def open(self, store: "Store") -> Callable[[Unit], Artifact]:
         """On the worker: load what all units share, return the function that does one."""
 
 
-Execute = Callable[[Store, Job, Sequence[Unit]], None]
+Execute = Callable[["Store", Job, Sequence[Unit]], None]
 """Runs the units of a job and leaves a receipt for each."""
 
 
 def run_job(
-    store: Store, job: Job, units: Sequence[Unit], execute: Execute, progress: Progress
+    store: "Store", job: Job, units: Sequence[Unit], execute: Execute, progress: Progress
 ) -> list[Artifact]:
     """Run what is not done yet; return what each unit left, in order."""
     todo = [unit for unit in units if store.recall(job.key(unit)) is None]
@@ -51,53 +53,15 @@ def run_job(
     return cast("list[Artifact]", left)
 
 
-def run_plain(store: Store, job: Job, units: Sequence[Unit]) -> None:
+def run_plain(store: "Store", job: Job, units: Sequence[Unit]) -> None:
     """The units one after the other, in this process, without an engine."""
     work = job.open(store)
     for unit in units:
         store.remember(job.key(unit), work(unit))
 
 
-def beam_execute(runner: str, options: Sequence[str]) -> Execute:
-    """The units on Beam's `runner`; `options` are Beam's own flags."""
-    parsed = parse_options(runner, options)
-
-    def execute(store: Store, job: Job, units: Sequence[Unit]) -> None:
-        import apache_beam as beam
-
-        from remine.flows.jobs.beam import RunUnit
-
-        with beam.Pipeline(options=parsed) as pipeline:
-            _ = (
-                pipeline
-                | beam.Create(list(units), reshuffle=False)
-                | beam.Reshuffle()
-                | beam.ParDo(RunUnit(store.address, job))
-            )
-
-    return execute
-
-
-def parse_options(runner: str, options: Sequence[str]) -> Any:
-    """Beam's PipelineOptions; refuses a runner or flags that Beam does not know."""
-    from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.runners.runner import create_runner
-
-    try:
-        create_runner(runner)
-    except (ValueError, ImportError, AttributeError) as error:
-        raise InputError(f"beam.runner: {str(error).splitlines()[0]}") from None
-    parsed = PipelineOptions([f"--runner={runner}", *options])
-    known = parsed.get_all_options(drop_default=False)
-    for flag in options:
-        name = flag.removeprefix("--").split("=")[0].replace("-", "_")
-        if flag.startswith("--") and name not in known and name.removeprefix("no_") not in known:
-            raise InputError(f"Beam has no option {flag.split('=')[0]}")
-    return parsed
-
-
 @contextmanager
-def _watch(store: Store, keys: Sequence[str], progress: Progress) -> Iterator[None]:
+def _watch(store: "Store", keys: Sequence[str], progress: Progress) -> Iterator[None]:
     """Report how many receipts are there, while workers anywhere write them."""
     stop = threading.Event()
 

@@ -32,11 +32,11 @@ from prefect.types.entrypoint import EntrypointType
 from remine.data.errors import StoreBusyError, machine_line
 from remine.data.store.records import Artifact, digest
 from remine.flows.config.settings import Config, load_config
-from remine.flows.cycle.cycle import prepared, run_cycle, unreported
+from remine.flows.cycle.cycle import finished_without_page, prepared, run_cycle
 from remine.flows.cycle.failures import failures_noted
 from remine.flows.cycle.refresh import decide, standing
+from remine.flows.jobs.beam import beam_execute
 from remine.flows.jobs.console import Console
-from remine.flows.jobs.job import beam_execute
 from remine.flows.orchestration import crashed_runs
 from remine.flows.orchestration.artifacts import Artifacts
 from remine.flows.orchestration.prefect_server import Server
@@ -149,7 +149,9 @@ def _cycle(settings: Config, console: Console, config: str | None, overrides: li
             return artifact
 
         try:
-            version = unreported(run) or run_cycle(run, items, inputs, call, shown.rounds, decision)
+            version = finished_without_page(run) or run_cycle(
+                run, items, inputs, call, shown.rounds, decision
+            )
         except RoundStoppedError:
             if current := run.store.current():
                 write_report(run.store, current)

@@ -22,7 +22,7 @@ from remine.data.items.lookup import PICTURES, Contents, Texts
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int32, Int64
-from remine.flows.stages.features import device, load_checkpoint
+from remine.flows.stages.encoder import device, load_checkpoint
 from remine.index.build import IndexCard
 from remine.index.search import MAX_K, Mask, Searched, Searcher
 from remine.train.encoders.design import Design, transform_of

@@ -1,14 +1,15 @@
-"""Embedding: every item's vector, as a Beam job over the shards; what is known is not done again.
+"""Embedding: the vector of every item, as a Beam job over the shards.
 
-The vectors of the version before are taken where the weights, the batch and our code are the same
-and the item has the same id and content. A shard without a change is the same file. In the others
-only the new items go through the encoder, in batches of their own: their vectors equal those of a
-whole embedding up to the rounding that a batch's size makes.
+Vectors of the version before are used again if the weights, the batch and the code are the same
+and the item has the same id and content. A shard without a change is the same file. In other shards
+only the new items pass through the encoder, in batches of their own: their vectors equal those of
+embedding everything, up to rounding that depends on the size of a batch.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,75 +17,92 @@ import pyarrow as pa
 from remine.data import schemas
 from remine.data.items.inputs import Inputs
 from remine.data.store.records import Artifact, digest
-from remine.data.store.store import Store
 from remine.data.types import Embeddings, Float32, Int64
-from remine.flows.jobs.job import Unit, run_job, units_of_files
-from remine.flows.jobs.run import Run, code_hash, embedding_recipe, put_table
-from remine.flows.stages.features import device, features, load_trained
-from remine.flows.stages.reuse import Before, Known
-from remine.index.embed import embed_rows
+from remine.flows.jobs.job import Unit
+from remine.flows.stages.embedding_recipe import embedding_recipe
+from remine.flows.stages.encoder import device, load_trained
+from remine.flows.stages.features import features
+from remine.flows.stages.reuse import EarlierOutput, EarlierRows
+from remine.flows.stages.shard import put_table, run_shards
+from remine.index.embed import Rows, embed_rows
+
+if TYPE_CHECKING:
+    from remine.data.store.store import Store
+    from remine.flows.jobs.run import Run
 
 
 def embed(
-    run: Run,
+    run: "Run",
     checkpoint: Artifact,
     items: Artifact,
     inputs: Artifact,
-    before: Before | None = None,
+    earlier: EarlierOutput | None = None,
 ) -> Artifact:
-    """Every item's embedding. before: a version whose vectors may be taken."""
+    """Embed every item.
+
+    Args:
+        run: Settings, store, the way to run units.
+        checkpoint: The encoder.
+        items: Ids and labels.
+        inputs: What the encoder reads, row by row of the items.
+        earlier: A version whose vectors of unchanged items may be used again.
+
+    Returns:
+        The embeddings, one shard for each shard of inputs.
+
+    """
     recipe = embedding_recipe(checkpoint, run.config.index.batch)
-    if before and not before.serves(run.store, recipe, inputs):
-        before = None
-    kept = before.kept(inputs, items) if before else {}
+    if earlier and not earlier.is_usable(run.store, recipe, inputs):
+        earlier = None
     job = EmbedJob(
         checkpoint=checkpoint,
         items=items,
         inputs=features(run, checkpoint, inputs),
         batch=run.config.index.batch,
         base=run.config.base,
-        before=before,
+        earlier=earlier,
     )
-    units = [unit for unit in units_of_files(inputs.files) if unit[0] not in kept]
-    rows = sum(stop - start for _, start, stop in units)
+    unchanged = earlier.unchanged_shards(inputs, items) if earlier else {}
     with run.console.stage("embed", "items") as bar:
-        bar.partial = before is not None
-        shards = run_job(
-            run.store,
-            job,
-            units,
-            run.execute,
-            lambda done, count: bar.update(rows * done // max(1, count), rows),
-        )
-    made = {unit[0]: shard.files[0] for unit, shard in zip(units, shards, strict=True)}
-    files = tuple(file for _, file in sorted({**kept, **made}.items()))
+        bar.partial = earlier is not None
+        files = run_shards(run, job, inputs.files, unchanged, bar.update)
     card = {"checkpoint": checkpoint.digest, "items": items.digest, "inputs": inputs.digest}
     return Artifact(kind="embeddings", files=files, card={**card, "recipe": recipe})
 
 
+def embed_now(run: "Run", checkpoint: Artifact, inputs: Artifact, rows: Rows) -> Float32:
+    """Embed some rows of the inputs in this process, without a job and without keeping them.
+
+    Returns:
+        Unit vectors (m, d), float32, of the m rows.
+
+    """
+    encoder = load_trained(run.store, checkpoint, run.config.base).to(device())
+    read = Inputs(run.store.paths(features(run, checkpoint, inputs)))
+    return embed_rows(encoder, read, rows, run.config.index.batch, device())
+
+
 @dataclass(frozen=True, kw_only=True)
 class EmbedJob:
-    """Embeds one shard of inputs, or of a frozen backbone's features, a unit."""
+    """Embeds one shard a unit: of inputs, or of the features of a frozen backbone."""
 
     checkpoint: Artifact
     items: Artifact
     inputs: Artifact
     batch: int
     base: Path
-    before: Before | None = None
+    earlier: EarlierOutput | None = None
 
     def key(self, unit: Unit) -> str:
-        """Depends on the weights, on this shard, and on the vectors that it may take."""
+        """Hash of the weights, the shard, the vectors that may be used again and the code."""
         shard = [self.items.files[unit[0]].sha256, self.inputs.files[unit[0]].sha256]
-        weights = [self.checkpoint.card["encoder"], self.checkpoint.files[0].sha256]
-        taken = self.before.digests if self.before else []
-        code = code_hash("index", "train")
-        return digest(["embed", weights, shard, unit, self.batch, taken, code])
+        recipe = embedding_recipe(self.checkpoint, self.batch)
+        return digest(["embed", recipe, shard, unit, self.earlier and self.earlier.digests])
 
-    def open(self, store: Store) -> Callable[[Unit], Artifact]:
+    def open(self, store: "Store") -> Callable[[Unit], Artifact]:
         """Load the encoder."""
         encoder = load_trained(store, self.checkpoint, self.base).to(device())
-        known = Taken(store, self.before) if self.before else None
+        earlier = EarlierVectors(store, self.earlier) if self.earlier else None
 
         def work(unit: Unit) -> Artifact:
             number, start, stop = unit
@@ -94,10 +112,10 @@ class EmbedJob:
                 schema="items/1",
                 columns=["id", "label_code", "content_hash"],
             )
-            if known:
-                vectors, todo = known.vectors(items)
-                if len(todo):
-                    vectors[todo] = embed_rows(encoder, inputs, todo, self.batch, device())
+            if earlier:
+                vectors, new_rows = earlier.vectors(items)
+                if len(new_rows):
+                    vectors[new_rows] = embed_rows(encoder, inputs, new_rows, self.batch, device())
             else:
                 vectors = embed_rows(encoder, inputs, range(stop - start), self.batch, device())
             embeddings = Embeddings(
@@ -116,22 +134,23 @@ class EmbedJob:
         return work
 
 
-class Taken:
-    """The vectors of an earlier version; shards are read as they are needed."""
+class EarlierVectors:
+    """The vectors of an earlier version; its shards are read as they are needed."""
 
-    def __init__(self, store: Store, before: Before) -> None:
-        """Read who is there."""
-        self.store, self.files, self.known = store, before.made.files, Known(store, before)
+    def __init__(self, store: "Store", earlier: EarlierOutput) -> None:
+        """Load the earlier items' ids and content hashes."""
+        self.store, self.files = store, earlier.output.files
+        self.earlier_rows = EarlierRows(store, earlier)
         self.starts = np.cumsum([0, *(file.rows for file in self.files)])
         self.d = schemas.dimensions(store.path(self.files[0]))
 
     def vectors(self, items: pa.Table) -> tuple[Float32, Int64]:
-        """(m, d) vectors of a shard of items, and the rows in it that are not known."""
-        rows = self.known.rows(items)
-        out = np.zeros((len(rows), self.d), np.float32)
+        """Vectors (m, d) of a shard of items, and the rows in it that are new, whose are 0."""
+        rows = self.earlier_rows.rows(items)
+        vectors = np.zeros((len(rows), self.d), np.float32)
         shard = np.where(rows >= 0, np.searchsorted(self.starts, rows, side="right") - 1, -1)
         for number in np.unique(shard[rows >= 0]).tolist():
             part = schemas.read_embeddings([self.store.path(self.files[number])])
-            here = shard == number
-            out[here] = part.vectors[rows[here] - self.starts[number]]
-        return out, np.flatnonzero(rows < 0)
+            in_part = shard == number
+            vectors[in_part] = part.vectors[rows[in_part] - self.starts[number]]
+        return vectors, np.flatnonzero(rows < 0)

@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from remine.data import schemas
 from remine.data.store.records import Artifact, FileRef, digest
 from remine.data.types import Int64
-from remine.flows.config.settings import Config
-from remine.flows.jobs.run import Run, code_hash
+from remine.flows.jobs.stage_code import code_hash
 from remine.index.overlap import DEPTH, neighbour_overlap
 from remine.train.monitor.probe import Probe, sample_rows, sample_triplets
+
+if TYPE_CHECKING:
+    from remine.flows.config.settings import Config
+    from remine.flows.jobs.run import Run
 
 READINGS = pa.schema(
     [
@@ -27,7 +30,7 @@ SAMPLE = 1000
 
 
 def probe_of(
-    run: Run, mined: Artifact | None, labels: Int64, ids: Int64, seed: int
+    run: "Run", mined: Artifact | None, labels: Int64, ids: Int64, seed: int
 ) -> Probe | None:
     """What is measured while a round trains; None where nothing is. labels: -1 if untrained on."""
     config, triplets = run.config.health, None
@@ -45,7 +48,7 @@ def probe_of(
     )
 
 
-def put_history(run: Run, history: Mapping[str, Any]) -> list[FileRef]:
+def put_history(run: "Run", history: Mapping[str, Any]) -> list[FileRef]:
     """history.json, step by step, and health.parquet, the measurements, where there are any."""
     files = [run.store.put_bytes(json.dumps(history).encode(), name="history.json")]
     if readings := history["readings"]:
@@ -56,9 +59,9 @@ def put_history(run: Run, history: Mapping[str, Any]) -> list[FileRef]:
     return files
 
 
-def overlap(run: Run, before: Artifact, after: Artifact) -> Artifact:
+def overlap(run: "Run", before: Artifact, after: Artifact) -> Artifact:
     """How many nearest neighbours two index versions share: {"overlap": ..., "sampled": ...}."""
-    key = digest(["overlap", before.digest, after.digest, SAMPLE, code_hash("index")])
+    key = digest(["overlap", before.digest, after.digest, SAMPLE, code_hash(__name__)])
     if found := run.store.recall(key):
         return found
     old, new = (schemas.read_embeddings(run.store.paths(one)) for one in (before, after))
@@ -70,7 +73,7 @@ def overlap(run: Run, before: Artifact, after: Artifact) -> Artifact:
     return run.store.remember(key, Artifact(kind="overlap", files=(file,), card=card))
 
 
-def advice(config: Config) -> str:
+def advice(config: "Config") -> str:
     """What to change after a collapse."""
     train, hints = config.train, []
     hardest = {"hard", "hardest"} & set(config.mining.negatives) and "hard" in train.kinds

@@ -6,16 +6,15 @@ every vector is another, and the index is built anew.
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from remine.data import schemas
 from remine.data.errors import StoreError
 from remine.data.store.records import Artifact, Version, digest
-from remine.data.store.store import Store
 from remine.data.types import Embeddings, Int64
-from remine.flows.jobs.run import Run, code_hash
+from remine.flows.jobs.stage_code import code_hash
 from remine.index.build import IndexCard, build_index
 from remine.index.recall import Point
 from remine.index.update import (
@@ -28,11 +27,15 @@ from remine.index.update import (
     update_index,
 )
 
+if TYPE_CHECKING:
+    from remine.data.store.store import Store
+    from remine.flows.jobs.run import Run
 
-def build(run: Run, embeddings: Artifact, base: Version | None = None) -> Artifact:
+
+def build(run: "Run", embeddings: Artifact, base: Version | None = None) -> Artifact:
     """The FAISS index of all items. base: a version whose index may be brought up to date."""
     config = run.config.index
-    recipe = digest([config.factory, config.recall, config.memory, code_hash("index")])
+    recipe = digest([config.factory, config.recall, config.memory, code_hash(__name__)])
     if base and not _serves(base, embeddings, recipe):
         base = None
     if base and _unchanged(run.store, base, embeddings):
@@ -77,7 +80,7 @@ def _serves(base: Version, embeddings: Artifact, recipe: str) -> bool:
     return same and index.get("recipe") == recipe
 
 
-def _unchanged(store: Store, base: Version, embeddings: Artifact) -> bool:
+def _unchanged(store: "Store", base: Version, embeddings: Artifact) -> bool:
     """Whether the index of `base` is sound and of these very embeddings."""
     if base.artifacts["embeddings"].digest != embeddings.digest:
         return False
@@ -89,7 +92,7 @@ def _unchanged(store: Store, base: Version, embeddings: Artifact) -> bool:
 
 
 def _made(
-    run: Run, base: Version | None, embeddings: Artifact, vectors: Embeddings
+    run: "Run", base: Version | None, embeddings: Artifact, vectors: Embeddings
 ) -> tuple[Any, IndexCard, dict[str, Any]]:
     """The index, its card, and what else the card says: {"update": ...} or {"rebuilt": why}."""
     why: dict[str, Any] = {}
@@ -106,7 +109,7 @@ def _made(
 class Following:
     """The index of `base` to be brought to `vectors`."""
 
-    run: Run
+    run: "Run"
     base: Version
     embeddings: Artifact
     vectors: Embeddings

@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,10 @@ from remine.data import schemas
 from remine.data.items.catalogue import read_catalogue
 from remine.data.sources.vectors import read_id_pairs
 from remine.data.store.records import Artifact, digest
-from remine.data.store.store import Store
 from remine.data.types import SPLITS, Embeddings, Float32, Triplets
 from remine.flows.jobs.job import Unit, run_job, units_of
-from remine.flows.jobs.run import Run, code_hash, put_table
+from remine.flows.jobs.stage_code import code_hash
+from remine.flows.stages.shard import put_table
 from remine.mining.config import MiningConfig
 from remine.mining.miner import Phases, by_anchor, mine_block, mine_shards
 from remine.mining.problem import Problem, by_label
@@ -26,10 +26,14 @@ from remine.mining.search.engines import Setup, open_engine, prepare
 from remine.mining.stats import MiningStats
 from remine.mining.strategies.hub_cap import hub_limits, under_limits
 
+if TYPE_CHECKING:
+    from remine.data.store.store import Store
+    from remine.flows.jobs.run import Run
+
 TRAIN = SPLITS.index("train")
 
 
-def mine(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
+def mine(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
     """Triplets over the whole training split, as a Beam job over anchors."""
     config = run.config.mining
     anchors = items.card["splits"]["train"]["items"]
@@ -64,11 +68,11 @@ def mine(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> Artifact
     return Artifact(kind="triplets", files=files, card=card)
 
 
-def engine_setup(run: Run, embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
+def engine_setup(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
     """The engine for these embeddings, measured where it is not exact; once for all workers."""
     config, same_as = run.config.mining, _keep_same_as(run)
     given = [embeddings.digest, items.digest, asdict(config), same_as and same_as.digest, seed]
-    key = digest(["decide", given, code_hash("mining")])
+    key = digest(["decide", given, code_hash(__name__)])
     if found := run.store.recall(key):
         return found
     n = items.card["splits"]["train"]["items"]
@@ -107,9 +111,9 @@ class MineJob:
     def key(self, unit: Unit) -> str:
         """Depends on all embeddings: any item may be a negative."""
         given = [self.embeddings.digest, self.items.digest, self.settings(), self.setup.digest]
-        return digest(["mine", given, unit, code_hash("mining")])
+        return digest(["mine", given, unit, code_hash(__name__)])
 
-    def open(self, store: Store) -> Callable[[Unit], Artifact]:
+    def open(self, store: "Store") -> Callable[[Unit], Artifact]:
         """Load or map the training split's embeddings and open the engine."""
         if self.setup.card["shards"] > 1:
             return self._open_shards(store)
@@ -125,7 +129,7 @@ class MineJob:
 
         return work
 
-    def _open_shards(self, store: Store) -> Callable[[Unit], Artifact]:
+    def _open_shards(self, store: "Store") -> Callable[[Unit], Artifact]:
         """The gallery stays on disk, mapped, and is gone through part by part for each unit."""
         problem = read_problem(store, self.embeddings, self.items, self.same_as, mapped=True)
         size = -(-len(problem.gallery) // int(self.setup.card["shards"]))
@@ -142,7 +146,7 @@ class MineJob:
 
         return work
 
-    def _put(self, store: Store, unit: Unit, triplets: Any, stats: MiningStats) -> Artifact:
+    def _put(self, store: "Store", unit: Unit, triplets: Any, stats: MiningStats) -> Artifact:
         note = {"embeddings": self.embeddings.digest, "settings": self.settings()}
         table = schemas.triplets_table(triplets)
         shard = put_table(store, table, "triplets", unit[0], note)
@@ -150,7 +154,7 @@ class MineJob:
 
 
 def read_problem(
-    store: Store,
+    store: "Store",
     embeddings: Artifact,
     items: Artifact,
     same_as: Artifact | None,
@@ -176,7 +180,7 @@ def read_problem(
     return problem
 
 
-def read_setup(store: Store, setup: Artifact) -> Setup:
+def read_setup(store: "Store", setup: Artifact) -> Setup:
     """The engine's setup from its artifact."""
     body = json.loads(store.path(setup.files[0]).read_bytes())
     body["recall"] = None  # already in the card; workers do not need it
@@ -187,7 +191,7 @@ def read_setup(store: Store, setup: Artifact) -> Setup:
     return Setup(**body, centroids=centroids)
 
 
-def _keep_same_as(run: Run) -> Artifact | None:
+def _keep_same_as(run: "Run") -> Artifact | None:
     """The pairs that the settings name, in the store: workers elsewhere see nothing else."""
     if not run.config.mining.same_as:
         return None
@@ -197,7 +201,7 @@ def _keep_same_as(run: Run) -> Artifact | None:
 
 
 def _cap(
-    store: Store, shards: list[Artifact], stats: MiningStats, config: MiningConfig, seed: int
+    store: "Store", shards: list[Artifact], stats: MiningStats, config: MiningConfig, seed: int
 ) -> tuple[list[Artifact], MiningStats]:
     """The shards without what goes over mining.hub_cap; two passes, one shard in memory."""
     limits = hub_limits((_triplets(store, shard) for shard in shards), config.hub_cap, seed)
@@ -211,11 +215,11 @@ def _cap(
     return capped, replace(stats, capped=stats.triplets - kept)
 
 
-def _triplets(store: Store, shard: Artifact) -> Triplets:
+def _triplets(store: "Store", shard: Artifact) -> Triplets:
     return schemas.triplets_from(schemas.read(store.paths(shard), schema="triplets/1"))
 
 
-def _mapped_vectors(store: Store, embeddings: Artifact, chosen: NDArray[np.bool_]) -> Float32:
+def _mapped_vectors(store: "Store", embeddings: Artifact, chosen: NDArray[np.bool_]) -> Float32:
     """The chosen rows' vectors (n, d) in an unnamed temporary file, shard by shard."""
     d = schemas.dimensions(store.path(embeddings.files[0]))
     with tempfile.TemporaryFile(dir=store.root / "tmp") as file:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,18 +20,20 @@ from remine.data.items.staging import clear_beside, staging_folder
 from remine.data.sources.source import Source, open_source
 from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store, place_of
-from remine.flows.config.settings import Config
-from remine.flows.jobs.console import Bar, Console
-from remine.flows.jobs.run import code_hash
+from remine.flows.jobs.stage_code import code_hash
 from remine.index.build import check_factory
 from remine.train.encoders.design import build_trained, design, transform_key, transform_of, whole
 from remine.train.encoders.encoder import text_transform
+
+if TYPE_CHECKING:
+    from remine.flows.config.settings import Config
+    from remine.flows.jobs.console import Bar, Console
 
 Prepared = tuple[Artifact, Artifact]
 """The items and the inputs."""
 
 
-def prepare(config: Config, console: Console) -> tuple[Store, Artifact, Artifact]:
+def prepare(config: "Config", console: "Console") -> tuple[Store, Artifact, Artifact]:
     """Check the data and lay it down: the store, the items and the inputs.
 
     Items that the newest version holds with the same content are not decoded again.
@@ -71,17 +73,17 @@ def _recalled(
     return (items, inputs) if items and inputs else None
 
 
-def _recipe(config: Config) -> str:
+def _recipe(config: "Config") -> str:
     """What decides an item's input beside its content."""
     data = [config.data.image_size, config.data.channels]
-    return digest([data, transform_key(config.encoder, config.base), code_hash("data", "train")])
+    return digest([data, transform_key(config.encoder, config.base), code_hash(__name__)])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Laying:
     """One source to be laid down under one recipe."""
 
-    config: Config
+    config: "Config"
     source: Source
     recipe: str
 
@@ -93,7 +95,7 @@ class Laying:
         before = [artifact.digest for artifact in base or ()]
         return digest(["prepare", fingerprint, settings, self.recipe, before])
 
-    def run(self, store: Store | None, base: Prepared | None, console: Console) -> Prepared:
+    def run(self, store: Store | None, base: Prepared | None, console: "Console") -> Prepared:
         """Stage, check, commit. store: None where it is to be made."""
         earlier = _earlier(store, base, self.source) if store and base else None
         place = place_of(self.config.store).local
@@ -109,7 +111,7 @@ class Laying:
             return earlier.items, earlier.inputs
         return items, inputs
 
-    def _look(self, earlier: Earlier | None, console: Console) -> "Looked":
+    def _look(self, earlier: Earlier | None, console: "Console") -> "Looked":
         """Who is in the source, and what of it is as it was."""
         source: Source = self.source
         if not earlier:
@@ -125,7 +127,7 @@ class Laying:
         grown = Grown(source=source, found=found, hashes=hashes, compared=compared, earlier=earlier)
         return Looked(source=source, catalogue=found, grown=grown)
 
-    def _staged(self, store: Store | None, found: "Looked", folder: Path, bar: Bar) -> Staged:
+    def _staged(self, store: Store | None, found: "Looked", folder: Path, bar: "Bar") -> Staged:
         """The shards in `folder`; inputs of before are taken where they are of this recipe."""
         rows, grown = self.config.data.unit_rows, found.grown
         if store and grown and grown.compared.content.any() and self._fits(grown.earlier):
@@ -198,7 +200,7 @@ def _staging(root: Path) -> Iterator[Path]:
                 (root / "tmp").rmdir()
 
 
-def _check_settings(config: Config, source: Source, inputs: Mapping[str, Any], n: int) -> None:
+def _check_settings(config: "Config", source: Source, inputs: Mapping[str, Any], n: int) -> None:
     """Refuse an encoder or an index that does not fit the data, before a store is made for it."""
     shape, dtype, base = inputs["shape"], inputs["dtype"], config.base
     found = design(config.encoder, source.content, shape, dtype, base)
@@ -213,7 +215,7 @@ def _check_settings(config: Config, source: Source, inputs: Mapping[str, Any], n
         check_factory(config.index, n, encoder(one).shape[1])
 
 
-def _transform(source: Source, config: Config, shape: Sequence[int] = ()) -> Transform:
+def _transform(source: Source, config: "Config", shape: Sequence[int] = ()) -> Transform:
     """From contents to inputs. shape: of the inputs before, which a picture must fit to."""
     if own := transform_of(config.encoder, source.content, config.base):
         return own

@@ -1,8 +1,8 @@
-"""What an earlier version knows of items: which of its rows may be taken instead of made again."""
+"""Rows of an earlier version that are used again: those of items whose content is unchanged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
@@ -11,74 +11,80 @@ from remine.data import schemas
 from remine.data.errors import StoreError
 from remine.data.items.changes import read_hashes, rows_of
 from remine.data.store.records import Artifact, FileRef
-from remine.data.store.store import Store
 from remine.data.types import Int64
+
+if TYPE_CHECKING:
+    from remine.data.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Before:
-    """An earlier version's items and inputs, and what was made of them, shard by shard.
+class EarlierOutput:
+    """An earlier version's items and inputs, and what was computed from them, shard by shard.
 
-    made: the embeddings, or a frozen backbone's features.
+    output: the embeddings, or the features of a frozen backbone.
     """
 
     items: Artifact
     inputs: Artifact
-    made: Artifact
+    output: Artifact
 
     @classmethod
     def of(cls, artifacts: Mapping[str, Artifact], name: str = "embeddings") -> Self | None:
-        """From the artifacts of a version; None where it has none of that name."""
+        """From the artifacts of a version; None if it has none of that name."""
         if name not in artifacts:
             return None
-        return cls(items=artifacts["items"], inputs=artifacts["inputs"], made=artifacts[name])
+        return cls(items=artifacts["items"], inputs=artifacts["inputs"], output=artifacts[name])
 
-    def serves(self, store: Store, recipe: str, inputs: Artifact) -> bool:
-        """Whether it is what `recipe` makes of the same contents, and sound."""
-        recipes = self.made.card.get("recipe"), self.inputs.card.get("recipe")
+    def is_usable(self, store: "Store", recipe: str, inputs: Artifact) -> bool:
+        """Whether it was computed by `recipe` from inputs of the same shape, and is undamaged."""
+        recipes = self.output.card.get("recipe"), self.inputs.card.get("recipe")
         if recipes != (recipe, inputs.card.get("recipe")) or None in recipes:
             return False
-        try:  # damaged ones are made again
+        try:
             store.paths(self.items)
-            store.paths(self.made)
-        except StoreError:
+            store.paths(self.output)
+        except StoreError:  # computed again
             return False
         return bool(self.inputs.card["shape"] == inputs.card["shape"])
 
-    def kept(self, inputs: Artifact, items: Artifact | None = None) -> dict[int, FileRef]:
-        """By number, what was made of the shards whose inputs (and items) are the very same."""
-        known = {}
-        for number, file in enumerate(self.made.files):
-            known[_shard(number, self.inputs, self.items if items else None)] = file
-        found = {}
+    def unchanged_shards(
+        self, inputs: Artifact, items: Artifact | None = None
+    ) -> dict[int, FileRef]:
+        """By shard number, the output of shards whose inputs (and items, if given) are the same."""
+        files = {
+            _shard_key(number, self.inputs, self.items if items else None): file
+            for number, file in enumerate(self.output.files)
+        }
+        unchanged = {}
         for number in range(len(inputs.files)):
-            if made := known.get(_shard(number, inputs, items)):
-                suffix = made.name.rpartition(".")[2]
-                found[number] = replace(made, name=f"part-{number:05d}.{suffix}")
-        return found
+            if file := files.get(_shard_key(number, inputs, items)):
+                suffix = file.name.rpartition(".")[2]
+                unchanged[number] = replace(file, name=f"part-{number:05d}.{suffix}")
+        return unchanged
 
     @property
     def digests(self) -> list[str]:
-        """What decides which rows are taken."""
-        return [self.items.digest, self.made.digest]
+        """What decides which rows are used again."""
+        return [self.items.digest, self.output.digest]
 
 
-def _shard(number: int, inputs: Artifact, items: Artifact | None) -> tuple[str, str]:
+def _shard_key(number: int, inputs: Artifact, items: Artifact | None) -> tuple[str, str]:
     return inputs.files[number].sha256, items.files[number].sha256 if items else ""
 
 
-class Known:
-    """The rows of earlier items by id and content."""
+class EarlierRows:
+    """Row numbers of earlier items by id and content."""
 
-    def __init__(self, store: Store, before: Before) -> None:
-        """Read who is there."""
-        shards = store.paths(before.items)[:-1]
+    def __init__(self, store: "Store", earlier: EarlierOutput) -> None:
+        """Load the earlier items' ids and content hashes."""
+        # The last file of the items holds their labels.
+        shards = store.paths(earlier.items)[:-1]
         self.ids: Int64 = schemas.read(shards, schema="items/1", columns=["id"])["id"].to_numpy()
-        self.hashes = read_hashes(store, before.items)
+        self.hashes = read_hashes(store, earlier.items)
 
     def rows(self, items: pa.Table) -> Int64:
-        """(m,) the earlier row of each item, by id and content_hash; -1 where it is not known."""
+        """Earlier row (m,) of each item with the same id and content_hash; -1 if there is none."""
         rows = rows_of(items["id"].to_numpy(), self.ids)
-        same = self.hashes[rows] == np.array(items["content_hash"].to_pylist(), "S32")
-        found: Int64 = np.where(same, rows, -1)
-        return found
+        is_same = self.hashes[rows] == np.array(items["content_hash"].to_pylist(), "S32")
+        unchanged: Int64 = np.where(is_same, rows, -1)
+        return unchanged

@@ -32,7 +32,7 @@ from pathlib import Path
 sys.path.insert(0, {str(HERE)!r})
 import torch, torch.distributed as dist
 import rounds
-from train.checkpoint import encoder_bytes
+from remine.train.checkpoint import encoder_bytes
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
 for content, name, scratch, last in {JOBS!r}:

@@ -12,15 +12,16 @@ from remine.data.errors import StoreError
 from remine.data.store.store import Store
 from remine.flows.cli.app import app
 from remine.flows.config.settings import load_config
-from remine.flows.cycle.cycle import prepared, run_cycle, unreported
+from remine.flows.cycle.cycle import finished_without_page, prepared, run_cycle
+from remine.flows.jobs.beam import beam_execute
 from remine.flows.jobs.console import Console
-from remine.flows.jobs.job import beam_execute, run_plain
+from remine.flows.jobs.job import run_plain
 from remine.flows.report.cycle_page import write_report
 
 
 def run(config, execute=run_plain):
     with prepared(config, execute, Console(quiet=True)) as (run_, items, inputs):
-        assert unreported(run_) is None
+        assert finished_without_page(run_) is None
         version = run_cycle(run_, items, inputs)
         write_report(run_.store, version)
         return version

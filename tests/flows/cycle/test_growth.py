@@ -23,8 +23,8 @@ from remine.flows.config.settings import load_config
 from remine.flows.cycle.cycle import call_plain, prepared, run_cycle
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
-from remine.flows.jobs.run import put_table
 from remine.flows.stages import embed, index
+from remine.flows.stages.shard import put_table
 from remine.index.build import IndexCard
 from remine.index.search import Searcher
 

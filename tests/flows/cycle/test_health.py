@@ -16,7 +16,7 @@ from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
 from remine.flows.report.cycle_page import write_report
 from remine.flows.report.rounds_table import round_rows, round_table
-from remine.flows.stages.evaluate import split_of
+from remine.flows.stages.split import read_split
 from remine.index.overlap import neighbour_overlap
 from remine.train.monitor.health import RoundStoppedError
 
@@ -86,7 +86,7 @@ def test_the_overlap_is_of_the_two_indexes(config_file):
 
     share, _ = neighbour_overlap(*(schemas.read_embeddings(store.paths(one)) for one in pair))
     assert card["overlap"] == pytest.approx(share, abs=0.1)
-    assert split_of(store, pair[0], version.artifacts["items"], 0)
+    assert read_split(store, pair[0], version.artifacts["items"], 0)
 
 
 def test_pk_rounds_have_no_stale_triplets(config_file):

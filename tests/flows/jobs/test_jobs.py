@@ -8,7 +8,8 @@ import pytest
 from remine.data.errors import InputError, StoreError
 from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store
-from remine.flows.jobs.job import Unit, beam_execute, parse_options, run_job, run_plain, units_of
+from remine.flows.jobs.beam import beam_execute, parse_options
+from remine.flows.jobs.job import Unit, run_job, run_plain, units_of
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from remine.flows.jobs.job import run_plain
 from remine.flows.jobs.run import Run
 from remine.flows.query.questions import Question, queries_of
 from remine.flows.query.snapshot import Snapshot, Wish
-from remine.flows.stages.evaluate import TEST, split_of
-from remine.flows.stages.features import load_checkpoint
+from remine.flows.stages.encoder import load_checkpoint
+from remine.flows.stages.evaluate import TEST
+from remine.flows.stages.split import read_split
 
 NETS = """
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_a_frozen_backbone_sees_each_item_once(nets):
     run = Run(config=load_config(nets, FROZEN), store=store, execute=run_plain)
     found, inputs = read_catalogue(store, version.artifacts["items"]), version.artifacts["inputs"]
     made = embeddings_of(run, checkpoint, found, inputs, "test")
-    test = split_of(store, version.artifacts["embeddings"], version.artifacts["items"], TEST)
+    test = read_split(store, version.artifacts["embeddings"], version.artifacts["items"], TEST)
     np.testing.assert_array_equal(made.ids, test.ids)
     np.testing.assert_allclose(made.vectors, test.vectors, atol=1e-6)
     assert rows_seen(nets) == items + 40

@@ -11,9 +11,10 @@ from remine.data.store.store import Store
 from remine.data.types import SPLITS, Triplets
 from remine.flows.config.settings import load_config
 from remine.flows.cycle.cycle import prepared, run_cycle
+from remine.flows.jobs.beam import beam_execute
 from remine.flows.jobs.console import Console
-from remine.flows.jobs.job import beam_execute, run_plain
-from remine.flows.stages.evaluate import split_of
+from remine.flows.jobs.job import run_plain
+from remine.flows.stages.split import read_split
 from remine.mining.miner import mine_problem
 from remine.mining.problem import Problem, by_label
 
@@ -35,7 +36,7 @@ def posed(store: Store) -> Problem:
     """What round 0 mined."""
     first = next(v for v in store.versions() if v.round == 0)
     artifacts = first.artifacts["embeddings"], first.artifacts["items"]
-    return by_label(split_of(store, *artifacts, SPLITS.index("train")))
+    return by_label(read_split(store, *artifacts, SPLITS.index("train")))
 
 
 @pytest.fixture(scope="module")

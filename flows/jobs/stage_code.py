@@ -36,7 +36,8 @@ def code_hash(module: str, root: Path = ROOT) -> str:
 def _code_hash(module: str, root: Path) -> str:
     total = hashlib.sha256()
     for name in sorted(imported_modules(module, root)):
-        total.update(f"{name}\0{_code(_file_of(name, root))[0]}\0".encode())
+        code, _ = _code(_file_of(name, root).read_bytes())
+        total.update(f"{name}\0{code}\0".encode())
     return total.hexdigest()
 
 
@@ -47,8 +48,8 @@ def imported_modules(module: str, root: Path = ROOT) -> set[str]:
         name = pending.pop()
         if name not in names:
             names.add(name)
-            for parent, member in _code(_file_of(name, root))[1]:
-                pending.append(_target(parent, member, root))
+            _, imports = _code(_file_of(name, root).read_bytes())
+            pending += [_target(parent, member, root) for parent, member in imports]
     return names
 
 
@@ -72,9 +73,9 @@ def _find(module: str, root: Path) -> Path | None:
 
 
 @cache
-def _code(path: Path) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """A file's code without comments and docstrings, and what it imports: (module, name) pairs."""
-    tree = _Running().visit(ast.parse(path.read_bytes()))
+def _code(source: bytes) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Code without comments and docstrings, and what of ours it imports: (module, name) pairs."""
+    tree = _Running().visit(ast.parse(source))
     return ast.unparse(tree), tuple(_imports(tree))
 
 

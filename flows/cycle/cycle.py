@@ -55,7 +55,7 @@ def prepared(
         if locked:
             stack.enter_context(Store(config.store).lock())
         early: list[tuple[str, Bar, float]] = []  # there may be no store yet to log it in
-        console.finished = lambda *told: early.append(told)
+        console.on_stage_end = lambda *told: early.append(told)
         try:
             store, items, inputs = prepare(config, console)
         except FileNotFoundError:
@@ -68,9 +68,9 @@ def prepared(
         check_training(config, items)
         if not locked:
             stack.enter_context(store.lock())
-        console.finished = partial(_note, store, console)
+        console.on_stage_end = partial(_note, store, console)
         for told in early:
-            console.finished(*told)
+            console.on_stage_end(*told)
         yield Run(config=config, store=store, execute=execute, console=console), items, inputs
 
 

@@ -15,7 +15,7 @@ from remine.data.types import KINDS, SPLITS, Float32, Int64, Triplets
 from remine.flows.cycle.stopped_rounds import stop_of
 from remine.flows.report import health_curves, plots
 from remine.flows.report.gallery import Card, Gallery
-from remine.flows.report.rounds_table import PERCENT, columns_of, round_rows
+from remine.flows.report.rounds_table import PERCENT, column_titles, round_rows
 
 SHOWN_TRIPLETS, SHOWN_QUERIES, SHOWN_NEIGHBOURS, SHOWN_PAIRS = 8, 12, 8, 8
 
@@ -43,7 +43,7 @@ def _content(store: Store, version: Version) -> dict[str, Any]:
     }
     return {
         "version": version,
-        "columns": columns_of(rows),
+        "columns": column_titles(rows),
         "percent": PERCENT,
         "health": {"columns": health_curves.COLUMNS, "rows": health_curves.health_rows(version)},
         "stop": stop_of(store, version),

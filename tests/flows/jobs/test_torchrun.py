@@ -28,7 +28,7 @@ def build():
 PROGRAM = """
 import sys
 from pathlib import Path
-from remine.flows.config import load_config
+from remine.flows.config.settings import load_config
 from remine.flows.jobs.console import Console
 from remine.flows.cycle.cycle import prepared, run_cycle
 from remine.flows.jobs.job import run_plain

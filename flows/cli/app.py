@@ -162,10 +162,10 @@ def schedule(
 
     with server() as lent:
         typer.echo(f"Prefect: {lent.url.removesuffix('/api')}")
-        from remine.flows.orchestration.flow import serve
+        from remine.flows.orchestration.schedule import serve
 
         file = str(path.absolute()) if path else None
-        serve(file, overrides or [], lent, cron=cron, every=interval)
+        serve(file, overrides or [], lent, cron=cron, interval=interval)
 
 
 @app.command()

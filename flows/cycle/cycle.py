@@ -71,7 +71,7 @@ def prepared(
             stack.enter_context(Store(config.store).lock())
         # There may be no store yet whose log could take these lines.
         early_stages: list[tuple[str, Bar, float]] = []
-        console.finished = lambda *stage: early_stages.append(stage)
+        console.on_stage_end = lambda *stage: early_stages.append(stage)
         try:
             store, items, inputs = prepare(config, console)
         except FileNotFoundError:
@@ -84,9 +84,9 @@ def prepared(
         check_training(config, items)
         if not existed:
             stack.enter_context(store.lock())
-        console.finished = partial(_log_stage, store, console)
+        console.on_stage_end = partial(_log_stage, store, console)
         for stage in early_stages:
-            console.finished(*stage)
+            console.on_stage_end(*stage)
         run = Run(
             config=config, store=store, execute=execute, console=console, announce=announce_round
         )

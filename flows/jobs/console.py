@@ -1,4 +1,4 @@
-"""What a person sees while stages run: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of the stages: a live bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -17,59 +17,67 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-PLAIN_EVERY = 10.0
+PLAIN_SECONDS = 10.0
+"""Seconds between two plain progress lines of a stage."""
 
 
 @dataclass
 class Bar:
-    """The progress of one stage."""
+    """The progress of one stage.
+
+    show: Called with done, total and a note at each update.
+    """
 
     show: Callable[[int, int, str], None]
     done: int = 0
     total: int = 0
     partial: bool = False
-    """Whether part of the answer was taken from before: its time is not that of a whole stage."""
+    """Whether part of the result was reused, so that the time is not that of a full stage."""
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` units are done."""
+        """Show that `done` of `total` units are finished."""
         self.done, self.total = done, total
         self.show(done, total, note)
 
 
 @dataclass
 class Console:
-    """Prints stages; `quiet` prints nothing. `round` is put before each line.
+    """Prints the stages of a run to standard error.
 
-    also: gets each line too, printed or not.
+    quiet: Print nothing; the callbacks are still called.
+    round: Put before each line.
+    seconds: Time spent in each stage so far, by name.
+    on_stage_end: Called with name, bar and seconds of each finished stage.
+    on_line: Called with each line, even if quiet.
     """
 
     quiet: bool = False
     round: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
-    finished: Callable[[str, Bar, float], None] = lambda _stage, _bar, _seconds: None
-    also: Callable[[str], None] = lambda _line: None
+    on_stage_end: Callable[[str, Bar, float], None] = lambda _stage, _bar, _seconds: None
+    on_line: Callable[[str], None] = lambda _line: None
     out: RichConsole = field(default_factory=lambda: RichConsole(file=sys.stderr, highlight=False))
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.also(text)
+        self.on_line(text)
         if not self.quiet:
             self.out.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
-    def stage(self, name: str, what: str) -> Iterator[Bar]:
-        """Show a stage that counts `what`; a line with its time when it is done."""
+    def stage(self, name: str, unit: str) -> Iterator[Bar]:
+        """Show a stage that counts in `unit`, and print a line with its time at the end."""
         start = time.monotonic()
         with (
             self._live(name)
             if self.out.is_terminal and not self.quiet
-            else self._plain(name, what) as bar
+            else self._plain(name, unit) as bar
         ):
             yield bar
         seconds = time.monotonic() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-        self.finished(name, bar, seconds)
-        self.say(f"{self.round:<9} {name:<9} {bar.done:>10,} {what:<8} {seconds:7.1f} s")
+        self.on_stage_end(name, bar, seconds)
+        self.say(f"{self.round:<9} {name:<9} {bar.done:>10,} {unit:<8} {seconds:7.1f} s")
 
     @contextmanager
     def _live(self, name: str) -> Iterator[Bar]:
@@ -91,14 +99,14 @@ class Console:
             yield Bar(show)
 
     @contextmanager
-    def _plain(self, name: str, what: str) -> Iterator[Bar]:
-        last = time.monotonic()
+    def _plain(self, name: str, unit: str) -> Iterator[Bar]:
+        last_time = time.monotonic()
 
         def show(done: int, total: int, note: str) -> None:
-            nonlocal last
-            if time.monotonic() - last > PLAIN_EVERY and done < total:
-                last = time.monotonic()
+            nonlocal last_time
+            if time.monotonic() - last_time > PLAIN_SECONDS and done < total:
+                last_time = time.monotonic()
                 share = f"{done / total:4.0%}" if total else ""
-                self.say(f"{self.round:<9} {name:<9} {done:>10,} {what:<8} {share} {note}")
+                self.say(f"{self.round:<9} {name:<9} {done:>10,} {unit:<8} {share} {note}")
 
         yield Bar(show)

@@ -1,4 +1,4 @@
-"""What must stand in the environment before the engines are imported."""
+"""Environment variables that must be set before Prefect, Beam and FAISS are imported."""
 
 import importlib.util
 import logging
@@ -8,30 +8,36 @@ from importlib.metadata import PackageNotFoundError, version
 from remine.data.errors import InputError
 
 DEFAULTS = {
-    # Offline, Prefect's telemetry blocks its own database.
+    # Without network, Prefect's telemetry blocks its own database.
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # A slow machine needs more than the 20 s that Prefect gives its own server to start.
+    # Prefect gives its own server 20 s to start, which is too short on a slow machine.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-    # The console is ours; the run's log on the server keeps every line.
+    # remine prints its own progress; the run's log on the server keeps every line.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    # Workers must not import a stray train.py or data/ from the folder that they start in.
+    # Workers must not import modules from the folder that they happen to start in.
     "PYTHONSAFEPATH": "1",
 }
 
 
 def set_environment() -> None:
-    """Set what the user has not; refuse an installation with two FAISS packages or none."""
+    """Set the variables that the user has not set, and check that FAISS is installed once.
+
+    Raises:
+        InputError: If no FAISS package is installed, or two that overwrite each other.
+
+    """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    # Without a handler on the root, Beam's first warning would install one that prints all.
+    # Without a handler on the root logger, Beam's first warning installs one that prints
+    # everything.
     logging.getLogger().addHandler(logging.NullHandler())
     _check_faiss()
 
 
 def _check_faiss() -> None:
-    """faiss-cpu and faiss-gpu install the same module, and the last one silently wins."""
-    if len([name for name in ("faiss-cpu", "faiss-gpu") if _installed(name)]) == 2:
+    """Refuse both packages together: they install one module, and the last one silently wins."""
+    if len([name for name in ("faiss-cpu", "faiss-gpu") if _is_installed(name)]) == 2:
         raise InputError(
             "faiss-cpu and faiss-gpu are both installed and overwrite each other; repair with:"
             " pip uninstall -y faiss-cpu faiss-gpu && pip install faiss-cpu  (or faiss-gpu)"
@@ -40,7 +46,7 @@ def _check_faiss() -> None:
         raise InputError("FAISS is not installed: pip install faiss-cpu  (or faiss-gpu)")
 
 
-def _installed(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     try:
         version(package)
     except PackageNotFoundError:

@@ -1,9 +1,9 @@
-"""`torchrun` around `remine run`: process 0 runs the cycle, the others help it train.
+"""`remine run` in several processes under `torchrun`: process 0 runs the cycle, all train.
 
     torchrun --nproc-per-node=4 -m remine run --config remine.toml
 
-Process 0 announces each round of training, all train it together (`train.processes`), and only
-process 0 embeds, mines and writes. The others read the same store.
+Process 0 announces each round of training and all processes train it together (`train.processes`).
+Only process 0 embeds, mines and writes; the others read the same store.
 """
 
 import os
@@ -15,17 +15,18 @@ from typing import Any
 
 from remine.data.errors import InputError, StoreError
 
-WAIT = timedelta(days=20)
-"""How long the others wait for process 0 to embed and mine; torchrun ends them if it fails."""
+WAIT_LIMIT = timedelta(days=20)
+"""How long the other processes wait while process 0 embeds and mines; if it fails, torchrun ends
+them."""
 
 Task = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 @contextmanager
 def processes() -> Iterator[bool]:
-    """Whether this process runs the cycle. Any other helps first, until the cycle is over.
+    """Yield whether this process runs the cycle; in the others, after they have helped to train it.
 
-    With several processes the last thing that each does: they end here.
+    Under torchrun the process exits at the end of this context.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield True
@@ -38,17 +39,17 @@ def processes() -> Iterator[bool]:
         yield False
     else:
         yield True
-        # Only when all went well: where it did not, the others may wait within a step.
+        # Only after success: after an error the others may be waiting inside a training step.
         announce(None)
     dist.destroy_process_group()
-    # Gloo's threads may outlive the interpreter, and now and then abort a process that is done.
+    # Gloo's threads may outlive the interpreter, and sometimes abort a process that has finished.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 def announce(task: Task | None) -> None:
-    """Tell the others, if there are any, to call a function of ours; None: that it is over."""
+    """Have the other processes, if any, call a function with these arguments; None ends them."""
     import torch
     import torch.distributed as dist
 
@@ -59,31 +60,45 @@ def announce(task: Task | None) -> None:
 
 
 def _follow() -> None:
+    """Run what process 0 announces, until it announces the end.
+
+    Raises:
+        StoreError: If process 0 ends without that.
+
+    """
     import torch
     import torch.distributed as dist
 
     while True:
-        told: list[Task | None] = [None]
+        announcement: list[Task | None] = [None]
         try:
-            dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+            dist.broadcast_object_list(announcement, src=0, device=torch.device("cpu"))
         except RuntimeError:
             raise StoreError("process 0 has ended, and this one with it") from None
-        if told[0] is None:
+        if announcement[0] is None:
             return
-        work, arguments = told[0]
+        work, arguments = announcement[0]
         work(*arguments)
 
 
 def _join() -> None:
-    """Meet the others; on GPUs each process takes the one of its number on this machine."""
+    """Join the process group; with GPUs, each process uses the one of its local rank.
+
+    Raises:
+        InputError: If this machine has more processes than GPUs.
+
+    """
     import torch
     import torch.distributed as dist
 
     backend = "gloo"
     if torch.cuda.is_available():
-        local, wanted = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-        if wanted > (have := torch.cuda.device_count()):
-            raise InputError(f"torchrun --nproc-per-node={wanted}: there are {have} GPUs")
-        torch.cuda.set_device(local)
+        local_rank = int(os.environ["LOCAL_RANK"])
+        local_count = int(os.environ["LOCAL_WORLD_SIZE"])
+        if local_count > (gpu_count := torch.cuda.device_count()):
+            raise InputError(
+                f"torchrun --nproc-per-node={local_count}: this machine has {gpu_count} GPUs"
+            )
+        torch.cuda.set_device(local_rank)
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=WAIT)
+    dist.init_process_group(backend, timeout=WAIT_LIMIT)

@@ -1,6 +1,6 @@
-"""What a run leaves in Prefect's pages: its progress, the table of its rounds, where its report is.
+"""Artifacts of a run in Prefect's pages: its progress, the table of its rounds, its report.
 
-A run has one artifact of each kind; the progress and the table grow with it.
+A run has one artifact of each kind; the progress and the table are updated as it goes on.
 """
 
 import json
@@ -20,58 +20,61 @@ from prefect.artifacts import (
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from remine.data.store.records import Version
-from remine.flows.report.rounds_table import columns_of, round_rows, text_of
+from remine.flows.report.rounds_table import cell_text, column_titles, round_rows
 
-NEARLY = 99.0
-"""Percent at most, until the report is written: how many stages there are is an estimate."""
-WIDE = ("recall@8", "pairs")
-"""Columns that would push others out of Prefect's page; the report has them."""
+MAX_PERCENT = 99.0
+"""Progress until the report is written: the number of stages is an estimate."""
+
+HIDDEN_COLUMNS = ("recall@8", "pairs")
+"""Columns that do not fit the width of Prefect's page; the report has them."""
 
 
-class Artifacts:
-    """Those of one run."""
+class PrefectArtifacts:
+    """The artifacts of the flow run that creates this object."""
 
     def __init__(self) -> None:
-        """Show a run that begins."""
+        """Create the progress artifact of a run that starts."""
         self._progress: Any = create_progress_artifact(
-            0.0, "remine-progress", "How many of the cycle's stages are done."
+            0.0, "remine-progress", "Share of the cycle's stages that are finished."
         )
         self._table: Any = None
 
-    def progress(self, done: int, total: int) -> None:
-        """`done` of about `total` stages are done."""
-        update_progress_artifact(self._progress, min(NEARLY, 100 * done / total))
+    def show_progress(self, finished_stages: int, total: int) -> None:
+        """Show that `finished_stages` of about `total` stages are finished."""
+        percent = min(MAX_PERCENT, 100 * finished_stages / total)
+        update_progress_artifact(self._progress, percent)
 
-    def rounds(self, version: Version) -> None:
-        """The table round by round, up to `version`."""
+    def show_rounds(self, version: Version) -> None:
+        """Create or update the table of rounds up to `version`."""
         rows = round_rows(version)
-        columns = {key: name for key, name in columns_of(rows).items() if key not in WIDE}
+        titles = {k: title for k, title in column_titles(rows).items() if k not in HIDDEN_COLUMNS}
         table = [
-            {name: text_of(key, row.get(key)) for key, name in columns.items()} for row in rows
+            {title: cell_text(key, row.get(key)) for key, title in titles.items()} for row in rows
         ]
-        said = (
+        description = (
             f"Cycle {version.cycle}, version {version.number}: retrieval among the test items"
-            " before each round, what was mined and how it trained."
+            " before each round, what was mined, and how training went."
         )
         if self._table is None:
-            self._table = create_table_artifact(table, "remine-rounds", said)
+            self._table = create_table_artifact(table, "remine-rounds", description)
             return
         with get_client(sync_client=True) as client:
-            update = ArtifactUpdate(data=json.dumps(table), description=said)
+            update = ArtifactUpdate(data=json.dumps(table), description=description)
             client.update_artifact(self._table, update)
 
-    def report(
+    def show_report(
         self, version: Version, page: Path, config: str | None, overrides: Sequence[str]
     ) -> None:
-        """Where the finished cycle's page lies: browsers open no file from a page of a server."""
-        named = ["--config", config] if config else []
-        for one in overrides:
-            named += ["--set", one]
+        """Say where the finished cycle's page is; browsers open no local file from a web page."""
+        options = ["--config", config] if config else []
+        for override in overrides:
+            options += ["--set", override]
+        command = shlex.join(["remine", "report", *options])
         create_markdown_artifact(
             key="remine-report",
-            description=f"Cycle {version.cycle}, version {version.number}: where its report is.",
+            description=f"Cycle {version.cycle}, version {version.number}: path of its report.",
             markdown=f"Version {version.number}. On {socket.gethostname()}, open\n\n"
-            f"    {page}\n\nand to write it again:\n\n"
-            f"    {shlex.join(['remine', 'report', *named])} --version {version.number}\n",
+            f"    {page}\n\nTo write it again:\n\n"
+            f"    {command} --version {version.number}\n",
         )
         update_progress_artifact(self._progress, 100.0)

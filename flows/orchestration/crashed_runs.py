@@ -1,8 +1,9 @@
-"""Runs of a deployment that Prefect's server still counts as under way, or as due, wrongly.
+"""Runs of a deployment that Prefect's server wrongly counts as running or as due.
 
-The server never hears of a killed process, or of a machine without power. The store's lock tells:
-who holds it is the only cycle at work on the store. Only runs of the own deployment are touched:
-its machine, folder and store are ours, while the parameters of others may mean another machine's.
+The server is never told of a killed process, or of a machine without power. The store's lock knows
+better: only the holder of the lock can be at work on the store. Only runs of the deployment itself
+are touched: it belongs to this machine, folder and store, while the parameters of other deployments
+may refer to another machine.
 """
 
 from collections.abc import Iterator
@@ -31,88 +32,100 @@ from remine.data.store.place import Address
 from remine.data.store.store import Store, made
 from remine.flows.config.settings import load_config
 
-BEGINS_WITHIN = timedelta(minutes=5)
-"""How long a run may take to reach the lock, or to say that it was skipped there."""
+STARTUP_TIME = timedelta(minutes=5)
+"""How long a run may take until it holds the lock, or until it is skipped because another does."""
 
-UNDER_WAY = [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING]
-PAGE = 100
+ACTIVE_STATES = [StateType.RUNNING, StateType.CANCELLING, StateType.PENDING]
+PAGE_SIZE = 100
 
-BY_SCHEDULE = "auto-scheduled"
-"""The tag that the server gives to runs that no person started."""
+AUTO_SCHEDULED_TAG = "auto-scheduled"
+"""The server's tag for runs that its scheduler created."""
 
 
-def mark_crashed(deployment: UUID, store: Address) -> int:
-    """Mark the runs that should be at work on `store` while nobody is; how many.
+def mark_crashed_runs(deployment_id: UUID, store: Address) -> int:
+    """Mark active runs on `store` as crashed if nobody holds its lock; returns their number.
 
-    Without a store there is no lock that could tell: a first run may be checking its data.
+    Before the store exists there is no lock to ask: a first run may be checking its data.
     """
     if not made(store):
         return 0
     try:
         with Store(store).lock():
-            return mark_left(deployment, store)
+            return mark_orphaned_runs(deployment_id, store)
     except StoreBusyError:
         return 0
 
 
-def mark_left(deployment: UUID, store: Address, holder: UUID | None = None) -> int:
-    """Mark what stands under way on `store`, whose lock the caller holds; how many.
+def mark_orphaned_runs(deployment_id: UUID, store: Address, holder: UUID | None = None) -> int:
+    """Mark active runs on `store`, whose lock the caller holds; returns their number.
 
-    holder: the caller's own run. Others may have begun since, and are about to be skipped.
+    Args:
+        deployment_id: Only runs of this deployment are marked.
+        store: Address of the locked store.
+        holder: The caller's own run, if it is one. Runs that started after it are left alone:
+            they will meet the lock and be skipped.
+
     """
-    marked = 0
+    count = 0
     with get_client(sync_client=True) as client:
-        for run in list(_runs(client, deployment, _in(UNDER_WAY))):
-            if run.id == holder or store_of(run) != store or _begins(run, beside=bool(holder)):
+        for run in list(_runs(client, deployment_id, _state_filter(ACTIVE_STATES))):
+            is_starting = _is_starting(run, beside_holder=holder is not None)
+            if run.id == holder or store_of(run) != store or is_starting:
                 continue
-            crashed: State[Any] = Crashed(message="its process is gone; the next run resumes")
-            client.set_flow_run_state(run.id, crashed, force=True)
-            marked += 1
-    return marked
+            state: State[Any] = Crashed(message="the process has ended; the next run resumes")
+            client.set_flow_run_state(run.id, state, force=True)
+            count += 1
+    return count
 
 
-def catch_up_once(deployment: UUID) -> None:
-    """Of the runs whose time passed while nothing served them, only the latest is made up for."""
-    missed = _in([StateType.SCHEDULED])
-    missed.expected_start_time = FlowRunFilterExpectedStartTime(before_=DateTime.now(UTC))
+def cancel_older_missed_runs(deployment_id: UUID) -> None:
+    """Of the runs that fell due while nothing served them, cancel all but the latest."""
+    run_filter = _state_filter([StateType.SCHEDULED])
+    run_filter.expected_start_time = FlowRunFilterExpectedStartTime(before_=DateTime.now(UTC))
     with get_client(sync_client=True) as client:
-        found = [run for run in _runs(client, deployment, missed) if BY_SCHEDULE in run.tags]
-        for run in found[1:]:
-            state: State[Any] = Cancelled(message="missed; a later one is made up for")
+        due_runs = _runs(client, deployment_id, run_filter)
+        missed_runs = [run for run in due_runs if AUTO_SCHEDULED_TAG in run.tags]
+        for run in missed_runs[1:]:
+            state: State[Any] = Cancelled(message="missed; a later run takes its place")
             client.set_flow_run_state(run.id, state, force=True)
 
 
 def store_of(run: FlowRun) -> Address | None:
-    """The store that a run's parameters name; None where they can no longer be read."""
-    given = run.parameters
+    """The store that a run's parameters refer to; None if they cannot be read any more."""
     try:
-        path = given.get("config")
-        return load_config(Path(path) if path else None, given.get("overrides") or ()).store
-    except Exception:  # noqa: BLE001 - anything may have been typed into Prefect's form
+        path = run.parameters.get("config")
+        overrides = run.parameters.get("overrides") or ()
+        return load_config(Path(path) if path else None, overrides).store
+    except Exception:  # noqa: BLE001 - a user may have typed anything into Prefect's form
         return None
 
 
-def _runs(client: SyncPrefectClient, deployment: UUID, wanted: FlowRunFilter) -> Iterator[FlowRun]:
-    """The latest first; the server gives a page at a time."""
-    of = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+def _runs(
+    client: SyncPrefectClient, deployment_id: UUID, run_filter: FlowRunFilter
+) -> Iterator[FlowRun]:
+    """Runs of the deployment, the latest first; the server returns a page at a time."""
     offset = 0
     while page := client.read_flow_runs(
-        deployment_filter=of,
-        flow_run_filter=wanted,
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
+        flow_run_filter=run_filter,
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-        limit=PAGE,
+        limit=PAGE_SIZE,
         offset=offset,
     ):
         yield from page
         offset += len(page)
 
 
-def _in(states: list[StateType]) -> FlowRunFilter:
+def _state_filter(states: list[StateType]) -> FlowRunFilter:
     return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)))
 
 
-def _begins(run: FlowRun, *, beside: bool) -> bool:
-    """Whether its process may not have come to the lock yet; `beside` one that has it."""
+def _is_starting(run: FlowRun, *, beside_holder: bool) -> bool:
+    """Whether the run's process may not have reached the lock yet.
+
+    beside_holder: another run holds the lock, so that even a running one may be about to be
+    skipped there; without a holder only a pending run may still start.
+    """
     assert run.state is not None
-    recent = datetime.now(UTC) - run.state.timestamp < BEGINS_WITHIN
-    return recent and (beside or run.state.is_pending())
+    is_recent = datetime.now(UTC) - run.state.timestamp < STARTUP_TIME
+    return is_recent and (beside_holder or run.state.is_pending())

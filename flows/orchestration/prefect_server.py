@@ -1,7 +1,7 @@
-"""A Prefect server where none is configured, which never outlives the command that needs it.
+"""The configured Prefect server, or a temporary one that ends with the command that started it.
 
-Prefect's own temporary server has no scheduler, so a schedule served from it never creates a run,
-and it stays behind for ever when the process that started it is killed.
+Prefect's own temporary server does not fit: it has no scheduler, so a schedule served from it never
+creates a run, and it keeps running if the process that started it is killed.
 """
 
 import http.client
@@ -23,39 +23,45 @@ STOP_SECONDS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A Prefect server. passing: whether it ends with some command, this one or another."""
+    """A Prefect server: the URL of its API, and whether it ends with this or another command."""
 
     url: str
-    passing: bool
+    is_temporary: bool
 
-    def answers(self) -> bool:
-        """Whether it does now."""
-        return not self.passing or _healthy(int(self.url.split(":")[2].split("/")[0]))
+    def is_alive(self) -> bool:
+        """Whether a temporary server answers; a configured one may restart, so it always counts."""
+        return not self.is_temporary or _is_healthy(int(self.url.split(":")[2].split("/")[0]))
 
 
 @contextmanager
 def server(*, schedules: bool = True) -> Iterator[Server]:
-    """The configured Prefect API, or a server that lives as long as this or another command.
+    """The configured Prefect server, or a temporary one, as a context manager.
 
-    schedules: whether it must create runs, and show its pages; else it is a bare one for one run.
+    Args:
+        schedules: Whether a temporary server needs the scheduler and the pages. Without them it is
+            smaller, and good for one run.
+
+    Raises:
+        StoreError: If the temporary server does not start.
+
     """
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
 
-    if configured := PREFECT_API_URL.value():
-        yield Server(url=configured, passing=False)
+    if configured_url := PREFECT_API_URL.value():
+        yield Server(url=configured_url, is_temporary=False)
         return
     port = PREFECT_SERVER_API_PORT.value() if schedules else _free_port()
     url = f"http://{HOST}:{port}/api"
-    os.environ["PREFECT_API_URL"] = url  # for the processes that run the cycles
+    os.environ["PREFECT_API_URL"] = url  # for the child processes that run the cycles
     options = [] if schedules else ["--no-services", "--no-ui"]
-    with _started(port, options), temporary_settings({PREFECT_API_URL: url}):
-        yield Server(url=url, passing=True)
+    with _running_server(port, options), temporary_settings({PREFECT_API_URL: url}):
+        yield Server(url=url, is_temporary=True)
 
 
 @contextmanager
-def _started(port: int, options: list[str]) -> Iterator[None]:
-    """A server while this lasts; one that answers already is taken as it is."""
-    if _healthy(port):
+def _running_server(port: int, options: list[str]) -> Iterator[None]:
+    """Keep a server running on `port`; one that answers there already is used as it is."""
+    if _is_healthy(port):
         yield
         return
     command = [
@@ -72,21 +78,23 @@ def _started(port: int, options: list[str]) -> Iterator[None]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # Ctrl-C reaches a terminal's whole group: the server must outlive those who talk to it.
+        # Ctrl-C reaches every process of the terminal's group, but the runs still report their
+        # end to the server: it has to stop last.
         start_new_session=True,
     )
     try:
-        _wait(process, port)
+        _wait_until_healthy(process, port)
         yield
     finally:
         _stop(process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop the server, by force after STOP_SECONDS."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:  # a connection that nobody closes
+    except subprocess.TimeoutExpired:  # a connection is still open
         process.kill()
         process.wait()
     if process.stdin:
@@ -99,21 +107,21 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        if _healthy(port):
+        if _is_healthy(port):
             return
         if process.poll() is not None:
             break
         time.sleep(0.3)
     raise StoreError(
-        f"Prefect's server does not start on {HOST}:{port}; see `prefect server start`, or set"
-        " PREFECT_API_URL to a running one"
+        f"the Prefect server does not start on {HOST}:{port}; see `prefect server start`, or set"
+        " PREFECT_API_URL to a running server"
     )
 
 
-def _healthy(port: int) -> bool:
+def _is_healthy(port: int) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=5)
     try:
         connection.request("GET", "/api/health")

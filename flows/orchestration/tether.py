@@ -1,9 +1,9 @@
-"""Runs a module for as long as the process that started it lives.
+"""Run a module only as long as the process that started it lives.
 
     python -m remine.flows.orchestration.tether MODULE ARGUMENTS...
 
-That process holds the other end of our standard input and never writes to it: however it ends,
-`kill -9` too, the system closes its end, and this process stops.
+The parent process holds the other end of our standard input and never writes to it. However the
+parent ends, `kill -9` included, the system closes that end, and this process stops.
 """
 
 import os
@@ -17,6 +17,7 @@ GRACE_SECONDS = 5
 
 
 def _watch() -> None:
+    """Wait for the end of standard input, then terminate this process."""
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,7 +1,5 @@
 """Answers as a table, JSON, Parquet or a page of pictures."""
 
-import base64
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -19,10 +16,12 @@ from remine.data.errors import InputError
 from remine.data.items.inputs import open_image
 from remine.data.types import SPLITS
 from remine.flows.query.snapshot import Answers, Queries, Snapshot
-from remine.flows.report.cycle_page import Card, Gallery
+from remine.flows.report.gallery import Card, Gallery, picture_url
 
 SUFFIXES = (".parquet", ".json", ".html")
 SHEET_QUERIES = 500
+PICTURE_SIDE = 128
+"""Largest width and height in pixels of a query's picture on a page."""
 Pair = tuple[Queries, Answers]
 
 NEIGHBOURS = pa.schema(
@@ -157,15 +156,11 @@ def _own_card(snapshot: Snapshot, gallery: Gallery, queries: Queries, place: int
     if queries.rows is not None:
         return gallery.card(int(snapshot.known.ids[queries.rows[place]]), "query")
     raw = "" if queries.raw is None else queries.raw[place]
-    picture = picture_url(open_image(raw)) if isinstance(raw, bytes) else ""
+    picture = ""
+    if isinstance(raw, bytes):
+        image = open_image(raw)
+        image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+        picture = picture_url(image)
     return Card(
         picture=picture, text=raw if isinstance(raw, str) else "", label="", id=-1, note="query"
     )
-
-
-def picture_url(image: Image.Image) -> str:
-    """A picture as a data URL, at most 128 pixels wide and high."""
-    image.thumbnail((128, 128))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

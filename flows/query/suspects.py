@@ -14,7 +14,7 @@ from rich.table import Table
 from remine.data.errors import InputError
 from remine.data.types import SPLITS, Embeddings, Float32, Int64
 from remine.flows.query.snapshot import Snapshot, Wish
-from remine.flows.report.cycle_page import Gallery
+from remine.flows.report.gallery import Gallery
 from remine.mining.suspects import Leanings, SuspectConfig, leanings, near_limit, twins
 
 BLOCK = 2048

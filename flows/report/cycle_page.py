@@ -1,82 +1,23 @@
 """One self-contained HTML page per cycle: curves, counts, and pictures of what was mined."""
 
-import base64
-import io
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from remine.data import schemas
-from remine.data.items.catalogue import Catalogue, read_catalogue
-from remine.data.items.inputs import Inputs
 from remine.data.store.records import Artifact, Version
 from remine.data.store.store import Store
 from remine.data.store.views import page_of, view
 from remine.data.types import KINDS, SPLITS, Float32, Int64, Triplets
 from remine.flows.cycle.stopped_rounds import stop_of
 from remine.flows.report import health_curves, plots
-from remine.flows.report.rounds_table import PERCENT, columns_of, round_rows
+from remine.flows.report.gallery import Card, Gallery
+from remine.flows.report.rounds_table import PERCENT, column_titles, round_rows
 
 SHOWN_TRIPLETS, SHOWN_QUERIES, SHOWN_NEIGHBOURS, SHOWN_PAIRS = 8, 12, 8, 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """One item as the page shows it: a picture or a text, and what to say of it."""
-
-    picture: str
-    text: str
-    label: str
-    id: int
-    note: str = ""
-    good: bool | None = None
-
-
-class Gallery:
-    """Cards of items by id, from the stored inputs."""
-
-    def __init__(self, store: Store, version: Version) -> None:
-        """Map the inputs, read who is who."""
-        self.store, self.items = store, version.artifacts["items"]
-        self.found: Catalogue = read_catalogue(store, self.items)
-        self.inputs = Inputs(store.paths(version.artifacts["inputs"]))
-
-    def card(self, item: int, note: str = "", *, good: bool | None = None) -> Card:
-        """The card of the item with id `item`."""
-        row = int(np.searchsorted(self.found.ids, item))
-        content = self.items.card["content"]
-        return Card(
-            picture=self._drawn(row) if content in _PICTURES else "",
-            text=self._text(row) if content == "text" else "",
-            label=self.found.labels[self.found.label_codes[row]],
-            id=item,
-            note=note,
-            good=good,
-        )
-
-    def _drawn(self, row: int) -> str:
-        """The stored picture; none where an own transform made something else of it."""
-        block = self.inputs[np.array([row])]
-        drawable = block.dtype == np.uint8 and block.ndim == 4 and block.shape[1] in (1, 3)
-        return _picture(block[0]) if drawable else ""
-
-    def code(self, item: int) -> int:
-        """The label code of the item with id `item`."""
-        return int(self.found.label_codes[np.searchsorted(self.found.ids, item)])
-
-    def _text(self, row: int) -> str:
-        for file in self.items.files:
-            if row < file.rows:
-                column = pq.read_table(self.store.path(file), columns=["text"])["text"]
-                return str(column[row].as_py())
-            row -= file.rows
-        raise IndexError(row)
 
 
 def write_report(store: Store, version: Version) -> Path:
@@ -102,7 +43,7 @@ def _content(store: Store, version: Version) -> dict[str, Any]:
     }
     return {
         "version": version,
-        "columns": columns_of(rows),
+        "columns": column_titles(rows),
         "percent": PERCENT,
         "health": {"columns": health_curves.COLUMNS, "rows": health_curves.health_rows(version)},
         "stop": stop_of(store, version),
@@ -169,7 +110,7 @@ def _triplet(gallery: Gallery, triplets: Triplets, row: int) -> list[Card]:
 
 def _queries(store: Store, version: Version, gallery: Gallery) -> list[dict[str, Any]]:
     """Test items with their nearest test items, before the cycle and after it."""
-    test = np.flatnonzero(gallery.found.splits == SPLITS.index("test"))
+    test = np.flatnonzero(gallery.catalogue.splits == SPLITS.index("test"))
     asked = test[np.linspace(0, len(test) - 1, SHOWN_QUERIES + 2).astype(int)[1:-1]]
     # The first that is left: a collection may have taken the cycle's beginning.
     first = min((v for v in store.versions() if v.cycle == version.cycle), key=lambda v: v.round)
@@ -179,14 +120,14 @@ def _queries(store: Store, version: Version, gallery: Gallery) -> list[dict[str,
     }
     shown = []
     for place, row in enumerate(asked):
-        item = int(gallery.found.ids[row])
-        code = gallery.code(item)
+        item = int(gallery.catalogue.ids[row])
+        code = gallery.label_code(item)
         shown.append(
             {
                 "query": gallery.card(item, "query"),
                 "answers": {
                     title: [
-                        gallery.card(int(i), f"{d:.3f}", good=gallery.code(int(i)) == code)
+                        gallery.card(int(i), f"{d:.3f}", good=gallery.label_code(int(i)) == code)
                         for i, d in zip(ids[place], distances[place], strict=True)
                     ]
                     for title, (ids, distances) in answers.items()
@@ -217,14 +158,3 @@ def _seconds(store: Store) -> list[tuple[str, str, int, float]]:
         for event in events[start:]
         if event.get("event") == "stage"
     ]
-
-
-_PICTURES = ("image", "path")
-
-
-def _picture(pixels: np.ndarray) -> str:
-    """(channels, h, w) uint8 as a data URL."""
-    mode = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-    buffer = io.BytesIO()
-    Image.fromarray(mode).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -53,7 +53,7 @@ def round_rows(version: Version) -> list[dict[str, Any]]:
     return rows
 
 
-def columns_of(rows: list[dict[str, Any]]) -> dict[str, str]:
+def column_titles(rows: list[dict[str, Any]]) -> dict[str, str]:
     """The columns that say something: no steps where they are all alike, no batches where plain."""
     there = {key for row in rows for key in row}
     if all(row.get("batches", "triplets") == "triplets" for row in rows):
@@ -70,15 +70,15 @@ def round_table(version: Version) -> Table:
     title = f"cycle {version.cycle}: retrieval ({classes}) before each round, and what it mined"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     rows = round_rows(version)
-    columns = columns_of(rows)
+    columns = column_titles(rows)
     for name in columns.values():
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*(text_of(name, row.get(name)) for name in columns))
+        table.add_row(*(cell_text(name, row.get(name)) for name in columns))
     return table
 
 
-def text_of(name: str, value: float | str | None) -> str:
+def cell_text(name: str, value: float | str | None) -> str:
     """A value as the table shows it, under the key of its column."""
     if value is None or isinstance(value, str):
         return value or ""

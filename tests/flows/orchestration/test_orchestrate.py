@@ -146,7 +146,7 @@ def begun(deployment: UUID, config: Path, state: Any, *overrides: str) -> UUID:
 
 
 def marked(prefect: Any, deployment: UUID, config: Path) -> int:
-    return prefect.left_runs.mark_crashed(deployment, load_config(config, ()).store)
+    return prefect.crashed_runs.mark_crashed_runs(deployment, load_config(config, ()).store)
 
 
 def states(*runs: UUID) -> list[str]:
@@ -194,7 +194,7 @@ def test_a_run_that_was_killed_while_it_started_is_marked(
 
     run = begun(deployment, config_file, Pending())
     assert marked(prefect, deployment, config_file) == 0  # it may begin yet
-    monkeypatch.setattr(prefect.left_runs, "BEGINS_WITHIN", timedelta(0))
+    monkeypatch.setattr(prefect.crashed_runs, "STARTUP_TIME", timedelta(0))
     assert marked(prefect, deployment, config_file) == 1
     assert states(run) == ["Crashed"]
 
@@ -217,13 +217,13 @@ def test_of_missed_runs_only_the_latest_of_the_own_is_made_up_for(prefect, monke
         ask("create_deployment", ask("create_flow", prefect.cycle), name=name)
         for name in ("mine", "foreign")
     )
-    monkeypatch.setattr(prefect.left_runs, "PAGE", 2)
+    monkeypatch.setattr(prefect.crashed_runs, "PAGE_SIZE", 2)
     now = datetime.now(UTC)
     whens = [now - timedelta(minutes=m) for m in (5, 4, 3, 2, 1)] + [now + timedelta(hours=1)]
     runs = [late(mine, when) for when in whens]
     newest = late(foreign, now)
     by_hand = ask("create_flow_run_from_deployment", mine, state=Scheduled(scheduled_time=now)).id
-    prefect.left_runs.catch_up_once(mine)
+    prefect.crashed_runs.cancel_older_missed_runs(mine)
     assert states(*runs) == ["Cancelled"] * 4 + ["Scheduled"] * 2
     assert states(newest, by_hand) == ["Scheduled"] * 2
 
@@ -241,23 +241,26 @@ def test_a_cycle_marks_those_before_it(prefect, deployment, config_file, monkeyp
     """In a work pool no schedule starts again; what has just begun may be on its way to skip."""
     from prefect.states import Running
 
-    monkeypatch.setattr(prefect.left_runs, "BEGINS_WITHIN", timedelta(minutes=within))
+    monkeypatch.setattr(prefect.crashed_runs, "STARTUP_TIME", timedelta(minutes=within))
     left = begun(deployment, config_file, Running())
     assert run_scheduled(prefect, deployment, config_file).is_completed()
     assert states(left) == [name]
 
 
-@pytest.mark.parametrize("passing", [True, False])
-def test_a_server_that_another_command_took_along_is_missed(prefect, monkeypatch, passing):
-    """One that is configured is waited for: it restarts."""
-    monkeypatch.setattr(prefect, "GONE_EVERY", 0.01)
-    nobody = Server(url="http://127.0.0.1:9/api", passing=passing)
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize("is_temporary", [True, False])
+def test_the_end_of_a_temporary_server_is_noticed(monkeypatch, is_temporary):
+    """A configured server is waited for: it may restart."""
+    from remine.flows.orchestration import schedule
 
-    async def missed() -> None:
-        await asyncio.wait_for(prefect._until_gone(nobody), timeout=1)
+    monkeypatch.setattr(schedule, "CHECK_SECONDS", 0.01)
+    dead_server = Server(url="http://127.0.0.1:9/api", is_temporary=is_temporary)
 
-    if passing:
-        asyncio.run(missed())
+    async def wait() -> None:
+        await asyncio.wait_for(schedule._wait_until_gone(dead_server), timeout=1)
+
+    if is_temporary:
+        asyncio.run(wait())
     else:
         with pytest.raises(TimeoutError):
-            asyncio.run(missed())
+            asyncio.run(wait())

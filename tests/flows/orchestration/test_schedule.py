@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from remine.data.store.store import Store
 from remine.flows.cli.app import _interval
 from remine.flows.config.settings import load_config
 from remine.flows.jobs.environment import set_environment
+from remine.flows.orchestration.prefect_server import _running_server
 
 LIMIT = 120
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -41,7 +43,7 @@ def test_intervals():
 
 def test_every_store_has_a_deployment_of_its_own(config_file, monkeypatch):
     set_environment()
-    from remine.flows.orchestration.flow import deployment_name
+    from remine.flows.orchestration.schedule import deployment_name
 
     def name(store: str, *more: str) -> str:
         return deployment_name(load_config(config_file, [f'run.store="{store}"', *more]))
@@ -102,11 +104,19 @@ class Schedule:
         return sum(version.finished for version in Store(root).versions())
 
     def ask(self, path: str, **body: Any) -> Any:
-        """What Prefect's server answers."""
+        """What Prefect's server answers; 503 means that its database is busy, so ask again."""
         url, raw = f"http://127.0.0.1:{self.port}/api/{path}", json.dumps(body).encode()
-        asked = urllib.request.Request(url, raw, {"content-type": "application/json"})
-        with urllib.request.urlopen(asked, timeout=20) as answer:
-            return json.load(answer)
+        request = urllib.request.Request(url, raw, {"content-type": "application/json"})
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=20) as response:
+                    return json.load(response)
+            except urllib.error.HTTPError as error:
+                with error:
+                    if error.code != 503 or time.monotonic() > deadline:
+                        raise
+            time.sleep(0.5)
 
     def states(self) -> Counter[str]:
         """How many runs are in which state; nothing while no server answers."""
@@ -230,7 +240,53 @@ def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule, page)
     schedule.wait_for_silence()
 
 
-def test_a_tethered_module_ends_with_whoever_started_it():
+def register_by_0_1(schedule: Schedule, config_file: Path) -> str:
+    """A deployment as version 0.1 registered it for this store; returns its id."""
+    from remine.flows.orchestration.schedule import deployment_name
+
+    deployment = schedule.ask(
+        "deployments/",
+        name=deployment_name(load_config(config_file)),
+        flow_id=schedule.ask("flows/", name="remine-cycle")["id"],
+        entrypoint="flows.orchestrate.cycle",
+        parameters={"config": str(config_file), "overrides": []},
+        tags=["remine"],
+    )
+    return str(deployment["id"])
+
+
+def test_a_schedule_migrates_the_deployment_of_version_0_1(schedule, config_file, monkeypatch):
+    monkeypatch.setenv("PREFECT_HOME", str(schedule.folder / "prefect"))
+    set_environment()
+    with _running_server(schedule.port, []):
+        deployment_id = register_by_0_1(schedule, config_file)
+        assert schedule.ask("deployments/filter")[0]["entrypoint"] == "flows.orchestrate.cycle"
+        run_id = schedule.run(["run.rounds=1", "train.steps=2"])  # due before the migration
+        schedule.start(*NEVER)
+        schedule.wait_for(lambda: schedule.states().get("Completed", 0) == 1)
+        (deployment,) = schedule.ask("deployments/filter")
+        assert deployment["id"] == deployment_id
+        assert deployment["entrypoint"] == "remine.flows.orchestration.flow.cycle"
+        (flow_run,) = [r for r in schedule.ask("flow_runs/filter") if r["id"] == run_id]
+        assert (flow_run["state_name"], schedule.finished()) == ("Completed", 1)
+        schedule.started[0].send_signal(signal.SIGTERM)
+        assert schedule.started[0].wait(20) == 130
+
+
+def test_a_work_pool_in_a_clone_finds_the_entrypoint_of_version_0_1():
+    """Prefect's worker puts the deployment's working directory on the path of the run."""
+    clone = Path(__file__).parents[3]
+    code = (
+        "from prefect.flows import load_flow_from_entrypoint as load;"
+        "from remine.flows.orchestration.flow import cycle;"
+        "assert load('flows.orchestrate.cycle') is cycle"
+    )
+    path = os.pathsep.join(filter(None, [str(clone), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-P", "-c", code], env=environment, cwd=clone, check=True)
+
+
+def test_a_tethered_module_ends_with_the_process_that_started_it():
     command = [
         sys.executable,
         "-m",

@@ -1,0 +1,90 @@
+"""Items of a version as cards: a picture or a text with its label, for HTML pages."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from remine.data.items.catalogue import read_catalogue
+from remine.data.items.inputs import Inputs
+from remine.data.store.records import Version
+from remine.data.store.store import Store
+
+PICTURE_CONTENT = ("image", "path")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One item as the pages show it: a picture or a text, its label and a note.
+
+    Args:
+        picture: A data URL, empty if the item is not a picture.
+        text: The item's text, empty if it is not a text.
+        label: The item's label.
+        id: The item's id, -1 for a query that is not an item.
+        note: A line under the picture, such as a distance.
+        good: Whether the label is that of the query; None if that does not apply.
+
+    """
+
+    picture: str
+    text: str
+    label: str
+    id: int
+    note: str = ""
+    good: bool | None = None
+
+
+class Gallery:
+    """Makes cards of a version's items from the inputs in the store."""
+
+    def __init__(self, store: Store, version: Version) -> None:
+        """Map the inputs and read the catalogue of `version`."""
+        self.store, self.items = store, version.artifacts["items"]
+        self.catalogue = read_catalogue(store, self.items)
+        self.inputs = Inputs(store.paths(version.artifacts["inputs"]))
+
+    def card(self, item_id: int, note: str = "", *, good: bool | None = None) -> Card:
+        """The card of the item with id `item_id`."""
+        row = int(np.searchsorted(self.catalogue.ids, item_id))
+        content = self.items.card["content"]
+        return Card(
+            picture=self._picture(row) if content in PICTURE_CONTENT else "",
+            text=self._text(row) if content == "text" else "",
+            label=self.catalogue.labels[self.catalogue.label_codes[row]],
+            id=item_id,
+            note=note,
+            good=good,
+        )
+
+    def label_code(self, item_id: int) -> int:
+        """The label code of the item with id `item_id`."""
+        return int(self.catalogue.label_codes[np.searchsorted(self.catalogue.ids, item_id)])
+
+    def _picture(self, row: int) -> str:
+        """The input as a data URL; empty if a custom transform turned it into something else."""
+        block = self.inputs[np.array([row])]
+        is_drawable = block.dtype == np.uint8 and block.ndim == 4 and block.shape[1] in (1, 3)
+        if not is_drawable:
+            return ""
+        pixels = block[0]  # (channels, height, width)
+        grey_or_rgb = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+        return picture_url(Image.fromarray(grey_or_rgb))
+
+    def _text(self, row: int) -> str:
+        for file in self.items.files:
+            if row < file.rows:
+                column = pq.read_table(self.store.path(file), columns=["text"])["text"]
+                return str(column[row].as_py())
+            row -= file.rows
+        raise IndexError(row)
+
+
+def picture_url(image: Image.Image) -> str:
+    """A picture as a PNG data URL."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

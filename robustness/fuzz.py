@@ -88,7 +88,7 @@ def _chunk(place: Path, cases: range, seed: int, outcomes: dict[str, Counter[str
 
     def work() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        remine.flows.cli.app._run = _checks_only  # type: ignore[assignment]  # noqa: SLF001
+        remine.flows.cli.commands.run.run_one_cycle = _checks_only  # type: ignore[assignment]
         for case in cases:
             kind, code, text = _case(place, case, seed)
             with told.open("a") as out:

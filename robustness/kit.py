@@ -255,7 +255,7 @@ def command(*arguments: object, marks: Marks | None = None) -> Callable[[], None
 
     def work() -> None:
         sys.argv = ["remine", *map(str, arguments)]
-        remine.flows.cli.app._run = marked(marks)  # noqa: SLF001
+        remine.flows.cli.commands.run.run_one_cycle = marked(marks)
         remine.flows.cli.app.main()
 
     return work

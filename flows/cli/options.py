@@ -1,14 +1,17 @@
-"""Options that several commands take, and the store that they name."""
+"""Options that several commands take, and the settings and the store that they name."""
 
 import weakref
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from remine.data.errors import InputError
 from remine.data.store.records import Version
 from remine.data.store.store import Store
+
+if TYPE_CHECKING:
+    from remine.flows.config.settings import Config
 
 ConfigOption = Annotated[
     Path | None,
@@ -33,15 +36,22 @@ ServedOption = Annotated[
 RoundOption = Annotated[int, typer.Option("--round", help="A round; -1: the last one mined.")]
 
 
+def settings_of(config: Path | None, overrides: list[str] | None) -> "Config":
+    """The settings of the config that was named, or of the default one."""
+    from remine.flows.config.settings import find_config, load_config
+
+    return load_config(find_config(config), overrides or ())
+
+
 def store_of(root: str | None, config: Path | None) -> Store:
-    """The store that was named."""
+    """The store of --store, or of the config."""
     from remine.flows.config.settings import find_config, load_config
 
     return Store(root or load_config(find_config(config)).store)
 
 
 def base_of(config: Path | None) -> Path:
-    """The folder of the config, where an encoder of the user's own lies."""
+    """The folder of the config, where the user's own encoder modules are."""
     from remine.flows.config.settings import find_config
 
     path = find_config(config)
@@ -49,13 +59,13 @@ def base_of(config: Path | None) -> Path:
 
 
 def opened(root: str | None, config: Path | None, number: int) -> tuple[Store, Version]:
-    """The store that was named, and the version of that number or the current one."""
+    """The store of --store or --config, and the version of that number, or the newest for 0."""
     store = store_of(root, config)
     return store, _held(store, store.version(number) if number else store.current())
 
 
 def opened_served(root: str | None, config: Path | None, number: int) -> tuple[Store, Version]:
-    """The store that was named, and the version of that number or the served one."""
+    """The store of --store or --config, and the version of that number, or the served for 0."""
     from remine.data.store.pins import served
 
     store = store_of(root, config)

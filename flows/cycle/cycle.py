@@ -17,7 +17,7 @@ from remine.data.store.store import Store, made
 from remine.data.store.views import lay_out, page_of, view
 from remine.flows.config.settings import Config
 from remine.flows.cycle.failures import failures_noted
-from remine.flows.cycle.refresh import INDEX, Decision
+from remine.flows.cycle.refresh import INDEX, NOTHING, Decision, decide
 from remine.flows.cycle.stopped_rounds import note_stop, stop_of
 from remine.flows.jobs.console import Bar, Console
 from remine.flows.jobs.job import Execute
@@ -44,10 +44,12 @@ def call_plain(stage: Callable[..., Artifact], *args: Any) -> Artifact:
     return stage(*args)
 
 
+Prepared = tuple[Run, Artifact, Artifact]
+"""A run that holds the store's lock, the items and the inputs."""
+
+
 @contextmanager
-def prepared(
-    config: Config, execute: Execute, console: Console
-) -> Iterator[tuple[Run, Artifact, Artifact]]:
+def prepared(config: Config, execute: Execute, console: Console) -> Iterator[Prepared]:
     """Lock the store and put the checked data into it.
 
     Args:
@@ -64,33 +66,70 @@ def prepared(
 
     """
     with ExitStack() as stack:
-        stack.enter_context(failures_noted(config))
-        config.check_cycle()
-        existed = made(config.store)
-        if existed:
-            stack.enter_context(Store(config.store).lock())
-        # There may be no store yet whose log could take these lines.
-        early_stages: list[tuple[str, Bar, float]] = []
-        console.on_stage_end = lambda *stage: early_stages.append(stage)
-        try:
-            store, items, inputs = prepare(config, console)
-        except FileNotFoundError:
-            if existed or not _is_used_by_others(config):
-                raise
-            # Whoever created the store removed half-done files in it, those of this run, too.
-            raise StoreBusyError(
-                f"{config.store} was created by another cycle at the same time: one cycle at a time"
-            ) from None
-        check_training(config, items)
-        if not existed:
-            stack.enter_context(store.lock())
-        console.on_stage_end = partial(_log_stage, store, console)
-        for stage in early_stages:
-            console.on_stage_end(*stage)
-        run = Run(
-            config=config, store=store, execute=execute, console=console, announce=announce_round
-        )
-        yield run, items, inputs
+        is_locked = _enter(stack, config)
+        yield _prepare(stack, config, execute, console, is_locked=is_locked)
+
+
+@contextmanager
+def prepared_if_needed(
+    config: Config, engine: Callable[[], Execute], console: Console
+) -> Iterator[tuple[Prepared | None, Decision | None]]:
+    """As `prepared`, if a run is worth it by the settings `[refresh]`.
+
+    Args:
+        config: Settings.
+        engine: Returns the way to run the units of jobs; not called if nothing is to do.
+        console: Where stages report.
+
+    Yields:
+        The prepared run, None if nothing is to do; and the decision, None if refresh.when is
+        "always". Both are made under one lock, which is held until the context ends.
+
+    """
+    with ExitStack() as stack:
+        is_locked = _enter(stack, config)
+        decision = decide(config) if config.refresh.when == "needed" else None
+        if decision and decision.what == NOTHING:
+            yield None, decision
+            return
+        if decision:
+            console.say(f"{decision.what} needed: {decision.why}")
+        yield _prepare(stack, config, engine(), console, is_locked=is_locked), decision
+
+
+def _enter(stack: ExitStack, config: Config) -> bool:
+    """Note failures in the store's log and lock the store, if there is one; whether there is."""
+    stack.enter_context(failures_noted(config))
+    config.check_cycle()
+    if not made(config.store):
+        return False
+    stack.enter_context(Store(config.store).lock())
+    return True
+
+
+def _prepare(
+    stack: ExitStack, config: Config, execute: Execute, console: Console, *, is_locked: bool
+) -> Prepared:
+    # There may be no store yet whose log could take these lines.
+    early_stages: list[tuple[str, Bar, float]] = []
+    console.on_stage_end = lambda *stage: early_stages.append(stage)
+    try:
+        store, items, inputs = prepare(config, console)
+    except FileNotFoundError:
+        if is_locked or not _is_used_by_others(config):
+            raise
+        # Whoever created the store removed half-done files in it, those of this run, too.
+        raise StoreBusyError(
+            f"{config.store} was created by another cycle at the same time: one cycle at a time"
+        ) from None
+    check_training(config, items)
+    if not is_locked:
+        stack.enter_context(store.lock())
+    console.on_stage_end = partial(_log_stage, store, console)
+    for stage in early_stages:
+        console.on_stage_end(*stage)
+    run = Run(config=config, store=store, execute=execute, console=console, announce=announce_round)
+    return run, items, inputs
 
 
 def _is_used_by_others(config: Config) -> bool:

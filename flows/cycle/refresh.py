@@ -16,7 +16,6 @@ from remine.data.store.records import Artifact, Version, digest
 from remine.data.store.store import Store, made
 from remine.data.store.views import page_of
 from remine.flows.config.settings import Config
-from remine.flows.cycle.failures import failures_noted
 from remine.flows.cycle.stopped_rounds import stop_of
 from remine.flows.stages.embedding_recipe import embedding_recipe
 
@@ -51,8 +50,7 @@ def decide(config: Config) -> Decision:
     if not made(config.store):
         return Decision(what=CYCLE, why="there is no store yet")
     store = Store(config.store)
-    with failures_noted(config):
-        decision = decision_of(config, store, store.current(), remember=True)
+    decision = decision_of(config, store, store.current(), remember=True)
     store.log("decision", **decision.to_json())
     return decision
 
@@ -164,11 +162,3 @@ def _share_since_training(config: Config, store: Store, newest: Version, change:
         return change.share
     source = open_source(config.data, config.base)
     return _change(config, source, store, trained).share
-
-
-def standing(config: Config, decision: Decision) -> int:
-    """Where nothing is to be done, the number of the newest version; else 0."""
-    if decision.what != NOTHING:
-        return 0
-    newest = Store(config.store).current()
-    return newest.number if newest else 0

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,12 +25,18 @@ from prefect.states import Cancelled
 
 from remine.data.errors import StoreBusyError, machine_line
 from remine.data.store.records import Artifact, Version
+from remine.data.store.store import Store
 from remine.flows.config.settings import Config, load_config
-from remine.flows.cycle.cycle import finished_without_page, prepared, run_cycle
-from remine.flows.cycle.failures import failures_noted
-from remine.flows.cycle.refresh import Decision, decide, standing
+from remine.flows.cycle.cycle import (
+    Prepared,
+    finished_without_page,
+    prepared_if_needed,
+    run_cycle,
+)
+from remine.flows.cycle.refresh import Decision
 from remine.flows.jobs.beam import beam_execute
 from remine.flows.jobs.console import Console
+from remine.flows.jobs.job import Execute
 from remine.flows.jobs.run import Run
 from remine.flows.orchestration import crashed_runs
 from remine.flows.orchestration.artifacts import PrefectArtifacts
@@ -105,10 +112,12 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int 
 
     """
     settings = load_config(Path(config) if config else None, overrides or ())
-    logger = get_run_logger()
-    console = Console(on_line=lambda line: logger.info(line.strip()))
+    console = Console(on_line=_log_line)
     try:
-        return _cycle(settings, console, config, overrides or [])
+        with prepared_if_needed(settings, partial(open_engine, settings), console) as (ready, why):
+            if ready is None:
+                return _nothing_to_do(settings, console, why)
+            return _finish(ready, why, config, overrides or [])
     except StoreBusyError as error:
         if not runtime.deployment.id:
             raise
@@ -117,20 +126,60 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int 
         return Cancelled(message=f"skipped: {error}")
 
 
-def _cycle(settings: Config, console: Console, config: str | None, overrides: Sequence[str]) -> int:
-    """Run the cycle if it is needed; returns the number of the version then served."""
-    decision = decide(settings) if settings.refresh.when == "needed" else None
-    if decision and (current_number := standing(settings, decision)):
-        console.say(f"nothing to do: {decision.why}")
-        return current_number
-    with failures_noted(settings):
-        execute = beam_execute(settings.beam.runner, settings.beam.options)
-    with prepared(settings, execute, console) as (run, items, inputs):
-        _mark_orphaned_runs(settings)
-        artifacts = PrefectArtifacts()
-        version = _run_stages(run, items, inputs, artifacts, decision)
-        artifacts.show_report(version, write_report(run.store, version), config, overrides)
-        run.store.log("cycle", cycle=version.cycle, version=version.number)
+def run_prepared(
+    prepared: Prepared, decision: Decision | None, config: str | None, overrides: list[str]
+) -> int:
+    """Run the cycle of a prepared store now, shown by Prefect like a scheduled one.
+
+    Args:
+        prepared: The locked run, the items and the inputs.
+        decision: Why the cycle runs; None if it was not asked whether it is needed.
+        config: Path of the TOML file, for Prefect's pages.
+        overrides: Settings that override the file's, for Prefect's pages.
+
+    Returns:
+        The number of the last version. Prefect's queued logs and events are sent.
+
+    """
+
+    @flow(name="remine-cycle", description=FLOW_DESCRIPTION, persist_result=False)
+    def run_now(config: str | None, overrides: list[str]) -> int:
+        prepared[0].console.on_line = _log_line
+        return _finish(prepared, decision, config, overrides)
+
+    try:
+        return run_now(config, overrides)
+    finally:
+        APILogHandler().flush()
+        EventsWorker.drain_all(timeout=5)
+
+
+def open_engine(settings: Config) -> Execute:
+    """The Beam runner that the settings name; a wrong one is noted as a failed run."""
+    return beam_execute(settings.beam.runner, settings.beam.options)
+
+
+def _log_line(line: str) -> None:
+    get_run_logger().info(line.strip())
+
+
+def _nothing_to_do(settings: Config, console: Console, decision: Decision | None) -> int:
+    assert decision is not None
+    console.say(f"nothing to do: {decision.why}")
+    newest = Store(settings.store).current()
+    return newest.number if newest else 0
+
+
+def _finish(
+    prepared: Prepared, decision: Decision | None, config: str | None, overrides: Sequence[str]
+) -> int:
+    """Run the cycle in a prepared store; returns the number of its last version."""
+    run, items, inputs = prepared
+    _mark_orphaned_runs(run.config)
+    artifacts = PrefectArtifacts()
+    version = _run_stages(run, items, inputs, artifacts, decision)
+    artifacts.show_report(version, write_report(run.store, version), config, overrides)
+    run.store.log("cycle", cycle=version.cycle, version=version.number)
     return version.number
 
 
@@ -174,12 +223,3 @@ def _run_stages(
         if current := run.store.current():
             write_report(run.store, current)  # the page says why the round was stopped
         raise
-
-
-def run_once(config: str | None, overrides: list[str]) -> int:
-    """Run the cycle now, and send Prefect's queued logs and events before returning."""
-    try:
-        return int(cycle(config, overrides))  # type: ignore[arg-type]  # a State only when served
-    finally:
-        APILogHandler().flush()
-        EventsWorker.drain_all(timeout=5)

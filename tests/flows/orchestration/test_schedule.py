@@ -23,7 +23,7 @@ import pytest
 
 from remine.data.errors import InputError
 from remine.data.store.store import Store
-from remine.flows.cli.app import _interval
+from remine.flows.cli.commands.schedule import parse_interval
 from remine.flows.config.settings import load_config
 from remine.flows.jobs.environment import set_environment
 from remine.flows.orchestration.prefect_server import _running_server
@@ -34,11 +34,11 @@ NEVER = ("--cron", "0 0 29 2 *")
 
 
 def test_intervals():
-    assert _interval("90s").total_seconds() == 90
-    assert _interval("6h").total_seconds() == 6 * 3600
+    assert parse_interval("90s").total_seconds() == 90
+    assert parse_interval("6h").total_seconds() == 6 * 3600
     for bad in ("6", "h", "0s", "-1h", "1w", "²s", "99999999999d", "9999d"):
         with pytest.raises(InputError):
-            _interval(bad)
+            parse_interval(bad)
 
 
 def test_every_store_has_a_deployment_of_its_own(config_file, monkeypatch):

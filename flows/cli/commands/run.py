@@ -1,0 +1,65 @@
+"""`remine run`: one cycle, now."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console as RichConsole
+
+from remine.flows.cli.options import ConfigOption, SetOption
+
+
+def run(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    runner: Annotated[
+        str | None, typer.Option(help="Beam runner, for example DirectRunner or DaskRunner.")
+    ] = None,
+    beam_options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- BEAM OPTIONS]", help="Beam's own flags, after `--`."),
+    ] = None,
+    *,
+    if_needed: Annotated[
+        bool, typer.Option("--if-needed", help="Only if [refresh] finds it worth it.")
+    ] = False,
+) -> None:
+    """Run one cycle: embed, index, evaluate, mine, train, R rounds; or resume a killed one.
+
+    Training starts from the last cycle's checkpoint. A second `remine run` on a finished store
+    is the next cycle. On several devices: `torchrun --nproc-per-node=N -m remine run ...`.
+    """
+    from remine.flows.jobs.torchrun import processes
+
+    when = "needed" if if_needed else "always"
+    changes = [*(overrides or []), *_beam_overrides(runner, beam_options), f"refresh.when={when}"]
+    with processes() as is_first:
+        if is_first:
+            run_one_cycle(config, changes)
+
+
+def run_one_cycle(config: Path | None, overrides: list[str]) -> None:
+    """Run the cycle and print the table of its rounds."""
+    from remine.data.store.store import Store
+    from remine.flows.config.settings import find_config, load_config
+    from remine.flows.jobs.console import Console
+    from remine.flows.orchestration.single_run import run_now
+    from remine.flows.report.rounds_table import round_table
+
+    path = find_config(config)
+    settings = load_config(path, overrides)
+    number = run_now(settings, Console(), path, overrides)
+    if number is None:
+        return
+    width = None if sys.stdout.isatty() else 120
+    store = Store(settings.store)
+    RichConsole(width=width).print(round_table(store.version(number)))
+    typer.echo(f"report: {store.root / 'latest' / 'report.html'}")
+
+
+def _beam_overrides(runner: str | None, options: list[str] | None) -> list[str]:
+    changes = [f'beam.runner="{runner}"'] if runner else []
+    if options:
+        changes.append("beam.options=[" + ", ".join(f'"{o}"' for o in options) + "]")
+    return changes

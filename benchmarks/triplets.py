@@ -16,7 +16,7 @@ from remine.data.store.records import Artifact, FileRef, Version
 from remine.data.store.store import Store
 from remine.data.types import Triplets
 from remine.flows.query.triplet_stats import compare, stats
-from remine.flows.query.triplets import Mined, TripletQuery
+from remine.flows.query.triplets import TripletQuery, TripletTable
 from remine.flows.stages.shard import put_table
 
 SHARD, ITEMS = 1_000_000, 1_000_000
@@ -72,7 +72,7 @@ def main() -> None:
             number=1, parent=None, cycle=1, round=1, rounds=1, config={}, artifacts=artifacts
         )
         page = TripletQuery(sort="margin", kinds=("hard",), limit=50)
-        work: dict[str, Callable[[Mined], object]] = {
+        work: dict[str, Callable[[TripletTable], object]] = {
             "stats": lambda m: stats(m, 0),
             "compare with itself": lambda m: compare(m, 0, 0),
             "the 50 of least margin": lambda m: m.page(page),
@@ -82,7 +82,7 @@ def main() -> None:
         for name, ask in work.items():
             # A store of its own: each hashes the files and reads the items, as a command does.
             start, cpu = time.perf_counter(), time.process_time()
-            ask(Mined(Store(store.root), version))
+            ask(TripletTable(Store(store.root), version))
             cpu, start = time.process_time() - cpu, time.perf_counter() - start
             rows.append([name, f"{cpu:.1f}", f"{start:.1f}"])
         show(f"{shards} million triplets, {sum(f.bytes for f in files) / 1e6:.0f} MB", rows)

@@ -237,7 +237,7 @@ def _takes_over(root: Path, damage: Callable[[], None]) -> Callable[[], object]:
         pin(store, 3)
         damage()
         taken = holder.refresh()
-        served = holder.current.version
+        served = holder.current.record
         if not taken and (holder.current is not before or served.number != 2):
             raise AssertionError("the served version changed")
         print(f"taken={taken} fault={holder.fault}")

@@ -1,4 +1,4 @@
-"""Answers as a table, JSON, Parquet or a page of pictures."""
+"""Neighbours as a table, JSON, Parquet or a page of pictures, and the path they are written to."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,8 @@ from remine.flows.query.snapshot import Answers, Queries, Snapshot
 from remine.flows.report.gallery import Card, Gallery, picture_url
 
 SUFFIXES = (".parquet", ".json", ".html")
-SHEET_QUERIES = 500
+"""Files that neighbours are written to."""
+MAX_PAGE_QUERIES = 500
 PICTURE_SIDE = 128
 """Largest width and height in pixels of a query's picture on a page."""
 Pair = tuple[Queries, Answers]
@@ -37,38 +38,50 @@ NEIGHBOURS = pa.schema(
 )
 
 
-def check_out(out: Path | None) -> None:
-    """Refuse a file that cannot be written, before anything is searched."""
+def check_output_path(out: Path | None, suffixes: Sequence[str] = SUFFIXES) -> None:
+    """Check before a search that its results can be written to `out`; None is fine.
+
+    Raises:
+        InputError: If `out` has none of the suffixes, or its folder does not exist.
+    """
     if out is None:
         return
-    if out.suffix not in SUFFIXES:
-        raise InputError(f"--out {out}: name a file that ends in {', '.join(SUFFIXES)}")
+    if out.suffix not in suffixes:
+        raise InputError(f"--out {out}: name a file that ends in {', '.join(suffixes)}")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.parent} does not exist")
 
 
 def write_answers(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:
-    """Write the file that `out` names, by its suffix; returns the number of queries."""
+    """Write the neighbours in the format that the suffix of `out` names.
+
+    Returns:
+        The number of queries.
+
+    Raises:
+        InputError: If a page would have more than 500 queries.
+    """
     if out.suffix == ".parquet":
         return _write_parquet(snapshot, pairs, out)
-    whole = list(pairs)
-    count = sum(len(queries) for queries, _ in whole)
+    blocks = list(pairs)
+    count = sum(len(queries) for queries, _ in blocks)
     if out.suffix == ".json":
-        out.write_text(json.dumps([n for _, a in whole for n in neighbours(snapshot, a)]) + "\n")
+        lists = [one for _, answers in blocks for one in neighbours(snapshot, answers)]
+        out.write_text(json.dumps(lists) + "\n")
     else:
-        out.write_text(_sheet(snapshot, whole))
+        out.write_text(_neighbour_page(snapshot, blocks))
     return count
 
 
 def neighbours(snapshot: Snapshot, answers: Answers) -> Iterator[list[dict[str, Any]]]:
-    """One list a query, nearest first."""
-    known = snapshot.known
+    """Yield one list per query: id, label, split and distance of its neighbours, nearest first."""
+    catalogue = snapshot.catalogue
     for rows, distances in zip(answers.rows, answers.distances, strict=True):
         yield [
             {
-                "id": int(known.ids[row]),
+                "id": int(catalogue.ids[row]),
                 "label": snapshot.label_of(row),
-                "split": SPLITS[known.splits[row]],
+                "split": SPLITS[catalogue.splits[row]],
                 "distance": float(distance),
             }
             for row, distance in zip(rows, distances, strict=True)
@@ -77,39 +90,57 @@ def neighbours(snapshot: Snapshot, answers: Answers) -> Iterator[list[dict[str, 
 
 
 def print_answers(snapshot: Snapshot, pairs: Iterable[Pair], *, as_json: bool) -> None:
-    """As JSON (one list a query) or as tables."""
-    found = [one for _, answers in pairs for one in neighbours(snapshot, answers)]
+    """Print the neighbours as JSON (one list per query) or as one table per query."""
+    lists = [one for _, answers in pairs for one in neighbours(snapshot, answers)]
     if as_json:
-        print(json.dumps(found))  # noqa: T201
+        print(json.dumps(lists))  # noqa: T201
         return
-    for near in found:
+    for query_neighbours in lists:
         table = Table("rank", "id", "label", "split", "distance")
-        for rank, one in enumerate(near, start=1):
+        for rank, one in enumerate(query_neighbours, start=1):
             row = (rank, one["id"], one["label"], one["split"], f"{one['distance']:.4f}")
             table.add_row(*map(str, row))
         Console(markup=False).print(table)
 
 
 def neighbour_table(snapshot: Snapshot, answers: Answers, first: int = 0) -> pa.Table:
-    """A row a neighbour in the columns of NEIGHBOURS; queries are numbered from `first` on."""
+    """One row per neighbour with the columns of NEIGHBOURS; queries are numbered from `first`."""
     query, rank = np.nonzero(answers.rows >= 0)
     rows = answers.rows[query, rank]
-    known = snapshot.known
-    groups = known.groups
+    catalogue = snapshot.catalogue
+    groups = catalogue.groups
     columns = [
         query + first,
         (rank + 1).astype(np.int32),
-        known.ids[rows],
+        catalogue.ids[rows],
         answers.distances[query, rank],
-        pa.array(known.labels).take(pa.array(known.label_codes[rows])),
-        pa.array(SPLITS).take(pa.array(known.splits[rows])),
+        pa.array(catalogue.labels).take(pa.array(catalogue.label_codes[rows])),
+        pa.array(SPLITS).take(pa.array(catalogue.splits[rows])),
         groups.take(pa.array(rows)) if groups is not None else pa.nulls(len(rows), pa.string()),
     ]
     return pa.table(columns, schema=NEIGHBOURS)
 
 
+def render_page(
+    snapshot: Snapshot, queries: Sequence[dict[str, Any]], summary: Sequence[str], title: str
+) -> str:
+    """Render an HTML page of queries, each beside the cards of other items.
+
+    Args:
+        snapshot: The version that was searched.
+        queries: One per query: `query`, its own card, and `cards`, those beside it.
+        summary: Lines above the queries.
+        title: Heading of the page.
+    """
+    environment = Environment(
+        loader=PackageLoader("remine.flows"), autoescape=True, undefined=StrictUndefined
+    )
+    page = environment.get_template("sheet.html.j2")
+    return page.render(queries=queries, version=snapshot.version, told=summary, title=title)
+
+
 def _write_parquet(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:
-    """A block at a time, so that millions of queries fit."""
+    """Write block by block, so that millions of queries fit in memory."""
     temp, count = out.with_name(f".{out.name}.part"), 0
     try:
         with pq.ParquetWriter(temp, NEIGHBOURS, compression="zstd") as writer:
@@ -122,40 +153,36 @@ def _write_parquet(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:
     return count
 
 
-def _sheet(snapshot: Snapshot, pairs: Sequence[Pair]) -> str:
-    """A page of queries, each with its neighbours; green where the label is the query's."""
-    if (count := sum(len(queries) for queries, _ in pairs)) > SHEET_QUERIES:
+def _neighbour_page(snapshot: Snapshot, pairs: Sequence[Pair]) -> str:
+    """A page of queries and their neighbours; green marks those with the query's label."""
+    if (count := sum(len(queries) for queries, _ in pairs)) > MAX_PAGE_QUERIES:
         raise InputError(
-            f"a page of {count:,} queries is too long to look at (at most {SHEET_QUERIES});"
+            f"a page of {count:,} queries is too long to look at (at most {MAX_PAGE_QUERIES});"
             " --out a .parquet file"
         )
     gallery = Gallery(snapshot.store, snapshot.version)
-    shown = []
+    cases = []
     for queries, answers in pairs:
-        for place, near in enumerate(neighbours(snapshot, answers)):
-            own = _own_card(snapshot, gallery, queries, place)
+        for place, query_neighbours in enumerate(neighbours(snapshot, answers)):
+            query_card = _query_card(snapshot, gallery, queries, place)
             cards = [
                 gallery.card(
                     one["id"],
                     f"{one['distance']:.3f}",
-                    good=one["label"] == own.label if own.id >= 0 else None,
+                    good=one["label"] == query_card.label if query_card.id >= 0 else None,
                 )
-                for one in near
+                for one in query_neighbours
             ]
-            shown.append({"query": own, "cards": cards})
-    environment = Environment(
-        loader=PackageLoader("remine.flows"), autoescape=True, undefined=StrictUndefined
-    )
-    told = pairs[0][1].told.lines() if pairs else []
-    page = environment.get_template("sheet.html.j2")
-    return page.render(queries=shown, version=snapshot.version, told=told, title="Neighbours")
+            cases.append({"query": query_card, "cards": cards})
+    summary = pairs[0][1].explanation.lines() if pairs else []
+    return render_page(snapshot, cases, summary, "Neighbours")
 
 
-def _own_card(snapshot: Snapshot, gallery: Gallery, queries: Queries, place: int) -> Card:
-    """What was asked: an item, a picture, a text, or a vector that shows nothing."""
+def _query_card(snapshot: Snapshot, gallery: Gallery, queries: Queries, place: int) -> Card:
+    """The card of a query: an item, a picture, a text, or an empty one for a vector."""
     if queries.rows is not None:
-        return gallery.card(int(snapshot.known.ids[queries.rows[place]]), "query")
-    raw = "" if queries.raw is None else queries.raw[place]
+        return gallery.card(int(snapshot.catalogue.ids[queries.rows[place]]), "query")
+    raw = "" if queries.raw_contents is None else queries.raw_contents[place]
     picture = ""
     if isinstance(raw, bytes):
         image = open_image(raw)

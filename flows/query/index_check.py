@@ -1,4 +1,4 @@
-"""The versions of the index on the terminal: which there are, what one is, whether it is sound."""
+"""The published versions, one version's index, and the check of an index, on the terminal."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,12 +13,14 @@ from remine.flows.query.snapshot import Snapshot, index_card
 from remine.flows.query.terminal import wide_console
 from remine.index.recheck import recall_again, stored_as_given
 
-SLACK = 0.02
-ROUNDING = 0.01
+RECALL_SLACK = 0.02
+"""How far recall on another sample may lie under the recall on the card."""
+ROUNDING = {"Flat": 1e-9, "SQfp16": 1e-4, "SQ8": 0.01}
+"""By codec: the largest squared distance between a vector and its stored form."""
 
 
 def print_versions(store: Store) -> None:
-    """A line a version, newest first."""
+    """Print one line per version, newest first."""
     table = Table("version", "cycle", "round", "index", "items", "recall@10", "MB", "model", "")
     current, serving = store.current(), served(store)
     for version in store.versions():
@@ -43,7 +45,7 @@ def print_versions(store: Store) -> None:
 
 
 def print_version(store: Store, version: Version) -> None:
-    """The card of one version's index, and its curve."""
+    """Print the card of one version's index and its recall curve."""
     card, index = index_card(version), version.artifacts["index"]
     seconds = _build_seconds(store, index.files[0].sha256)
     console = wide_console()
@@ -58,65 +60,76 @@ def print_version(store: Store, version: Version) -> None:
         "file": index.files[0].object,
         "setting": f"{card.knob} {card.setting}, for recall {card.wished:g}",
     }
-    if follows := index.card.get("update"):
-        lines["brought up"] = (
-            f"from version {follows['base']}: {follows['added']:,} added,"
-            f" {follows['removed']:,} removed; {follows['moved']:,} since the whole"
-            f" build that version {follows['since']} has"
+    if update := index.card.get("update"):
+        lines["updated"] = (
+            f"from version {update['base']}: {update['added']:,} added,"
+            f" {update['removed']:,} removed; {update['moved']:,} since the last full build,"
+            f" in version {update['since']}"
         )
-    if why := index.card.get("rebuilt"):
-        lines["built anew"] = why
+    if reason := index.card.get("rebuilt"):
+        lines["rebuilt"] = reason
     for name, text in lines.items():
         console.print(f"{name:<11} {text}")
     console.print(f"recall against exact search, on {card.held_out:,} items held out:")
     table = Table(card.knob, "recall@1", "recall@10", "recall@100", "vectors visited")
     for point in card.curve:
         shares = (point.recall_1, point.recall_10, point.recall_100)
-        seen = "" if point.visited is None else f"{point.visited:.2%}"
+        visited_share = "" if point.visited is None else f"{point.visited:.2%}"
         mark = " *" if point.setting == card.setting else ""
-        table.add_row(f"{point.setting}{mark}", *(f"{share:.4f}" for share in shares), seen)
+        table.add_row(
+            f"{point.setting}{mark}", *(f"{share:.4f}" for share in shares), visited_share
+        )
     console.print(table)
 
 
-def verify(store: Store, version: Version, say: Callable[[str], None]) -> None:
-    """Check one version's index and say what was found; refuses at the first fault."""
-    say(f"version {version.number}: {len(version.artifacts)} artifacts")
+def verify(store: Store, version: Version, report: Callable[[str], None]) -> None:
+    """Check one version's index and report each step; stops at the first fault.
+
+    Args:
+        store: The store that holds the version.
+        version: The version to check.
+        report: Called with one line per check that passed.
+
+    Raises:
+        StoreError: If a file, a vector or the recall is not as the version says.
+    """
+    report(f"version {version.number}: {len(version.artifacts)} artifacts")
     for artifact in version.artifacts.values():
         store.paths(artifact)
     count = sum(len(artifact.files) for artifact in version.artifacts.values())
-    say(f"ok  {count} files have the bytes that the version names")
+    report(f"ok  {count} files match the checksums of the version")
     snapshot = Snapshot(store, version)
-    say("ok  the index is of this version's checkpoint and items")
-    for line in _measured(snapshot):
-        say(f"ok  {line}")
+    report("ok  the index belongs to this version's checkpoint and items")
+    for line in _measure(snapshot):
+        report(f"ok  {line}")
 
 
-def _measured(snapshot: Snapshot) -> Iterator[str]:
-    """What the index is worth against the version's own embeddings."""
+def _measure(snapshot: Snapshot) -> Iterator[str]:
+    """Compare the index with the version's embeddings; yield one line per check that passed."""
     version, card = snapshot.version, snapshot.searcher.card
     artifact = version.artifacts["embeddings"]
     if version.artifacts["index"].card["embeddings"] != artifact.digest:
         raise StoreError(f"version {version.number}: the index is of other embeddings")
     embeddings = schemas.read_embeddings(snapshot.store.paths(artifact))
     gap = stored_as_given(snapshot.searcher, embeddings)
-    codec = card.factory.rpartition(",")[2]
-    allowed = {"Flat": 1e-9, "SQfp16": 1e-4, "SQ8": ROUNDING}.get(codec)
-    if allowed is not None and gap > allowed:
+    # Other codecs, such as product quantization, have no bound worth checking.
+    limit = ROUNDING.get(card.factory.rpartition(",")[2])
+    if limit is not None and gap > limit:
         raise StoreError(
             f"version {version.number}: stored vectors are {gap:.2g} away from the embeddings"
         )
     yield f"stored vectors are at most {gap:.2g} away from the embeddings (squared)"
-    recall, asked = recall_again(snapshot.searcher, embeddings)
-    if recall < card.recall - SLACK:
+    recall, sampled_items = recall_again(snapshot.searcher, embeddings)
+    if recall < card.recall - RECALL_SLACK:
         raise StoreError(
-            f"version {version.number}: recall@10 is {recall:.4f} on {asked} items; the card says"
-            f" {card.recall:.4f}"
+            f"version {version.number}: recall@10 is {recall:.4f} on {sampled_items} items; the"
+            f" card says {card.recall:.4f}"
         )
-    yield f"recall@10 is {recall:.4f} on {asked:,} items (card: {card.recall:.4f})"
+    yield f"recall@10 is {recall:.4f} on {sampled_items:,} items (card: {card.recall:.4f})"
 
 
 def _build_seconds(store: Store, sha256: str) -> float | None:
-    """How long the build took, from the log."""
+    """Seconds that the build took, from the event log; None if it is not there."""
     events = [event for event in store.events() if event.get("sha256") == sha256]
     seconds = [event["seconds"] for event in events if event.get("event") == "index"]
     return seconds[-1] if seconds else None

@@ -1,4 +1,4 @@
-"""Questions on the command line: one thing, or a file of many."""
+"""The queries of a command line: one item, vector, picture or text, or a file of many."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,25 @@ from remine.data.types import unit
 from remine.flows.query.snapshot import Queries, Snapshot
 
 BLOCK = 2048
+"""Queries in one search."""
 COLUMNS = ("id", "text", "path", "image", "vector")
+"""Columns that a file of queries may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is nearest to what: exactly one of item, vector, image, text and file is given.
+    """The queries of a command line: exactly one of item, vector, image, text and file is set.
 
-    itself: keep an item among its own neighbours.
+    Attributes:
+        item: Id of an item.
+        vector: An .npy file of one vector (d,) or several (q, d).
+        image: A picture file.
+        text: A text.
+        file: A Parquet, CSV or .npy file of many queries.
+        itself: Keep an item among its own neighbours.
+
+    Raises:
+        InputError: If none or several are set, or the item id is out of range.
     """
 
     item: int | None = None
@@ -36,99 +47,103 @@ class Question:
     itself: bool = False
 
     def __post_init__(self) -> None:
-        given = [self.item, self.vector, self.image, self.text, self.file]
-        if sum(part is not None for part in given) != 1:
+        sources = [self.item, self.vector, self.image, self.text, self.file]
+        if sum(source is not None for source in sources) != 1:
             raise InputError("give exactly one of --id, --vector, --image, --text and --queries")
         if self.item is not None and not 0 <= self.item < 2**63:
             raise InputError(f"no item {self.item} in the index: ids are 0 to 2^63 - 1")
 
 
 def queries_of(snapshot: Snapshot, question: Question) -> Iterator[Queries]:
-    """The queries, at most 2,048 at a time."""
+    """Yield the queries in blocks of at most 2,048."""
     if question.item is not None:
-        yield snapshot.by_id(np.array([question.item]), itself=question.itself)
+        yield snapshot.item_queries(np.array([question.item]), itself=question.itself)
     elif question.image is not None:
-        yield snapshot.by_picture([question.image], lambda _row: f"--image {question.image}")
+        yield snapshot.picture_queries([question.image], lambda _row: f"--image {question.image}")
     elif question.text is not None:
-        yield snapshot.by_text([question.text], lambda _row: "--text")
+        yield snapshot.text_queries([question.text], lambda _row: "--text")
     elif question.vector is not None:
-        yield from _vectors(snapshot, _load_array("--vector", question.vector), question.vector)
+        array = _load_array("--vector", question.vector)
+        yield from _vector_blocks(snapshot, array, question.vector)
     else:
         assert question.file is not None
-        yield from _from_file(snapshot, question.file, itself=question.itself)
+        yield from _file_blocks(snapshot, question.file, itself=question.itself)
 
 
-def _from_file(snapshot: Snapshot, path: Path, *, itself: bool) -> Iterator[Queries]:
-    """A query a row: an .npy of vectors or ids, Parquet or CSV with one of the COLUMNS."""
+def _file_blocks(snapshot: Snapshot, path: Path, *, itself: bool) -> Iterator[Queries]:
+    """Read one query per row: an .npy of vectors or ids, or a table with one of COLUMNS."""
     if path.suffix == ".npy":
         array = _load_array("--queries", path)
         if array.ndim == 1 and array.dtype.kind in "iu":
-            yield from _ids(snapshot, array.astype(np.int64), itself=itself)
+            yield from _id_blocks(snapshot, array.astype(np.int64), itself=itself)
         else:
-            yield from _vectors(snapshot, array, path)
+            yield from _vector_blocks(snapshot, array, path)
         return
     table = _read_table(path)
-    found = [name for name in COLUMNS if name in table.column_names]
-    if len(found) != 1:
+    names = [name for name in COLUMNS if name in table.column_names]
+    if len(names) != 1:
         raise InputError(
-            f"--queries {path} has {' and '.join(found) or 'none'} of the columns"
+            f"--queries {path} has {' and '.join(names) or 'none'} of the columns"
             f" {', '.join(COLUMNS)}; exactly one is needed"
         )
-    column = table[found[0]]
+    (name,) = names
+    column = table[name]
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
-        raise InputError(f"--queries {path}: row {row}: {found[0]} is missing")
+        raise InputError(f"--queries {path}: row {row}: {name} is missing")
     for start in range(0, len(column), BLOCK):
-        part = column.slice(start, BLOCK)
-
-        where = partial(_where, path, start)
-        if found[0] == "id":
-            yield from _ids(snapshot, _whole_numbers(part, path), itself=itself)
-        elif found[0] == "vector":
-            vectors: Any = vector_rows(part, where)
-            yield snapshot.by_vector(unit(vector_transform(vectors, where)))
-        elif found[0] == "text":
-            yield snapshot.by_text(_checked(part, pa.string(), path), where)
+        block = column.slice(start, BLOCK)
+        locate = partial(_row_of_file, path, start)
+        if name == "id":
+            yield from _id_blocks(snapshot, _integers(block, path), itself=itself)
+        elif name == "vector":
+            vectors: Any = vector_rows(block, locate)
+            yield snapshot.vector_queries(unit(vector_transform(vectors, locate)))
+        elif name == "text":
+            yield snapshot.text_queries(_cast(block, pa.string(), path), locate)
         else:
-            yield snapshot.by_picture(_pictures(part, found[0], path), where)
+            yield snapshot.picture_queries(_pictures(block, name, path), locate)
 
 
-def _where(path: Path, start: int, row: int) -> str:
+def _row_of_file(path: Path, start: int, row: int) -> str:
     return f"{path}: row {start + row}"
 
 
-def _ids(snapshot: Snapshot, ids: np.ndarray, *, itself: bool) -> Iterator[Queries]:
+def _id_blocks(snapshot: Snapshot, ids: np.ndarray, *, itself: bool) -> Iterator[Queries]:
     for start in range(0, len(ids), BLOCK):
-        yield snapshot.by_id(ids[start : start + BLOCK], itself=itself)
+        yield snapshot.item_queries(ids[start : start + BLOCK], itself=itself)
 
 
-def _vectors(snapshot: Snapshot, array: np.ndarray, path: Path) -> Iterator[Queries]:
-    given: Any = np.atleast_2d(array)
-    if given.ndim != 2 or given.dtype.kind not in "fiu":
+def _vector_blocks(snapshot: Snapshot, array: np.ndarray, path: Path) -> Iterator[Queries]:
+    vectors: Any = np.atleast_2d(array)
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         raise InputError(f"{path} holds {array.dtype} {array.shape}, not (q, d) numbers")
-    for start in range(0, len(given), BLOCK):
-        where = partial(_where, path, start)
-        yield snapshot.by_vector(unit(vector_transform(given[start : start + BLOCK], where)))
+    for start in range(0, len(vectors), BLOCK):
+        locate = partial(_row_of_file, path, start)
+        block = vector_transform(vectors[start : start + BLOCK], locate)
+        yield snapshot.vector_queries(unit(block))
 
 
-def _pictures(part: pa.ChunkedArray, name: str, path: Path) -> Sequence[bytes | Path]:
+def _pictures(block: pa.ChunkedArray, name: str, path: Path) -> Sequence[bytes | Path]:
     if name == "path":
-        return [path.parent / place for place in _checked(part, pa.string(), path)]
-    return _checked(part, pa.binary(), path)
+        return [path.parent / picture for picture in _cast(block, pa.string(), path)]
+    return _cast(block, pa.binary(), path)
 
 
-def _checked(part: pa.ChunkedArray, kind: pa.DataType, path: Path) -> list[Any]:
+def _cast(block: pa.ChunkedArray, kind: pa.DataType, path: Path) -> list[Any]:
     try:
-        values: list[Any] = part.cast(kind).to_pylist()
+        values: list[Any] = block.cast(kind).to_pylist()
     except (pa.ArrowException, UnicodeDecodeError):
-        raise InputError(f"--queries {path}: a column of {part.type} is no {kind}") from None
+        raise InputError(
+            f"--queries {path}: a column of {block.type} cannot be read as {kind}"
+        ) from None
     return values
 
 
-def _whole_numbers(part: pa.ChunkedArray, path: Path) -> np.ndarray:
-    if not pa.types.is_integer(part.type):
-        raise InputError(f"--queries {path}: id is {part.type}; ids are whole numbers")
-    numbers: np.ndarray = part.to_numpy().astype(np.int64)
+def _integers(block: pa.ChunkedArray, path: Path) -> np.ndarray:
+    if not pa.types.is_integer(block.type):
+        raise InputError(f"--queries {path}: id is {block.type}; ids are whole numbers")
+    numbers: np.ndarray = block.to_numpy().astype(np.int64)
     return numbers
 
 

@@ -1,7 +1,6 @@
-"""One version opened for questions.
+"""A published version opened for searches.
 
-Its model, index and items belong together for as long as somebody holds it, whatever is published
-meanwhile.
+Its index, encoder and items stay those of one version, whatever is published while it is open.
 """
 
 import weakref
@@ -33,7 +32,7 @@ BATCH = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which items may be found: of any of these labels, splits and groups; empty for all."""
+    """The items that a search may return: any of these labels, splits and groups; empty for all."""
 
     labels: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
@@ -41,15 +40,24 @@ class Filter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """How to answer: k neighbours, with what recall (None: the index's own), among which items.
+class SearchOptions:
+    """How to search.
 
-    distinct: leave out items whose content is that of the query or of a nearer one.
+    Attributes:
+        k: Number of neighbours per query, 1 to MAX_K - 1.
+        recall: Target share of the exact k nearest, above 0 and at most 1; None for the target that
+            the index was built for.
+        item_filter: The items that may be returned.
+        distinct: Leave out items with the content of the query or of a nearer neighbour.
+        explain: Count the vectors that were compared.
+
+    Raises:
+        InputError: If k or recall is out of range.
     """
 
     k: int = 10
     recall: float | None = None
-    among: Filter = Filter()
+    item_filter: Filter = Filter()
     distinct: bool = False
     explain: bool = False
 
@@ -62,16 +70,19 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Queries:
-    """What is asked: vectors (q, d) of length 1.
+    """Queries as vectors in the space of the embeddings.
 
-    without: (q,) the id to leave out of each answer, -1 for none. rows: (q,) the places of items
-    that are themselves the queries, or None. raw: the q contents that were embedded, or None.
+    Attributes:
+        vectors: (q, d) float32 vectors of length 1.
+        excluded_ids: (q,) int64 id to leave out of each answer, -1 for none.
+        rows: (q,) int64 rows of the items that are the queries, or None.
+        raw_contents: The q contents that were embedded, or None.
     """
 
     vectors: Float32
-    without: Int64
+    excluded_ids: Int64
     rows: Int64 | None = None
-    raw: Sequence[bytes | str] | None = None
+    raw_contents: Sequence[bytes | str] | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -81,25 +92,33 @@ class Queries:
 class Answers:
     """The neighbours of q queries.
 
-    rows: (q, k) int64 places in the order of ids, -1 where there are fewer. distances: (q, k)
-    float32 squared distances, ascending, inf where rows are -1.
+    Attributes:
+        rows: (q, k) int64 rows in the order of ids, -1 where there are fewer than k neighbours.
+        distances: (q, k) float32 squared distances, ascending, inf where rows are -1.
+        explanation: How the index was searched.
     """
 
     rows: Int64
     distances: Float32
-    told: Searched
+    explanation: Searched
 
 
 class Snapshot:
-    """A version's model, index and items. What is loaded is kept; threads may share it."""
+    """A version's index, encoder and items, each loaded at its first use; thread-safe."""
 
     def __init__(self, store: Store, version: Version, base: Path = Path()) -> None:
-        """Open `version`; each file is verified before its first use.
+        """Open `version`; every file is verified before its first use.
 
-        base: the folder of the config, where an encoder of the user's own lies.
+        Args:
+            store: The store that holds the version.
+            version: The version to open.
+            base: Folder of the configuration file, where a user-defined encoder is looked up.
+
+        Raises:
+            StoreError: If the index belongs to another checkpoint or to other items.
         """
         self.store, self.version, self.base = store, version, base
-        # No collection takes the files away for as long as this object is there.
+        # Garbage collection keeps the version's files until this object is gone.
         weakref.finalize(self, store.hold(version))
         index = version.artifacts["index"]
         if index.card["checkpoint"] != version.artifacts["checkpoint"].digest:
@@ -107,22 +126,22 @@ class Snapshot:
         self.items = version.artifacts["items"]
         self.content: str = self.items.card["content"]
         self.searcher = Searcher(store.path(index.files[0]), index_card(version))
-        self.known: Catalogue = read_catalogue(store, self.items)
-        if not np.array_equal(self.known.ids, self.searcher.ids):
+        self.catalogue: Catalogue = read_catalogue(store, self.items)
+        if not np.array_equal(self.catalogue.ids, self.searcher.ids):
             raise StoreError(f"version {version.number}: the index is of other items")
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The model that made the embeddings."""
+        """The encoder that made the embeddings."""
         checkpoint = self.version.artifacts["checkpoint"]
         return load_checkpoint(self.store, checkpoint, self.base).to(device())
 
     @cached_property
     def transform(self) -> Transform:
-        """From contents to what the model eats, as when the items were prepared."""
+        """The transform of contents to encoder inputs with which the items were prepared."""
         design = Design.from_json(self.version.artifacts["checkpoint"].card["encoder"])
-        if own := transform_of(design.config, self.content, self.base):
-            return own
+        if custom := transform_of(design.config, self.content, self.base):
+            return custom
         if self.content not in PICTURES:
             return text_transform
         channels, height, width = self.version.artifacts["inputs"].card["shape"]
@@ -130,7 +149,7 @@ class Snapshot:
 
     @cached_property
     def inputs(self) -> Inputs:
-        """What the model ate, by row."""
+        """The items' encoder inputs, by row."""
         return Inputs(self.store.paths(self.version.artifacts["inputs"]))
 
     @cached_property
@@ -140,126 +159,169 @@ class Snapshot:
 
     @cached_property
     def contents(self) -> Contents:
-        """Which items have the same content."""
+        """Codes that are equal for items with equal content."""
         return Contents(self.store, self.items)
 
-    # Questions -----------------------------------------------------------------------------
+    # Queries -------------------------------------------------------------------------------
 
-    def by_id(self, ids: Int64, *, itself: bool = False) -> Queries:
-        """Items (q,) by id as queries; `itself` keeps each among its own neighbours."""
+    def item_queries(self, ids: Int64, *, itself: bool = False) -> Queries:
+        """Use the items with these ids (q,) as queries.
+
+        Args:
+            ids: (q,) int64 item ids.
+            itself: Keep each item among its own neighbours.
+
+        Raises:
+            InputError: If an id is not in the index.
+        """
         rows = self.searcher.rows(ids)
         vectors = self.searcher.vectors(ids)
         if itself:
-            return self.by_vector(vectors)
-        return Queries(vectors=vectors, without=ids, rows=rows)
+            return self.vector_queries(vectors)
+        return Queries(vectors=vectors, excluded_ids=ids, rows=rows)
 
-    def by_vector(self, vectors: Float32) -> Queries:
-        """Vectors (q, d) of length 1 in the space of the embeddings."""
-        return Queries(vectors=vectors, without=np.full(len(vectors), -1))
+    def vector_queries(self, vectors: Float32) -> Queries:
+        """Use vectors (q, d) of length 1 in the space of the embeddings as queries."""
+        return Queries(vectors=vectors, excluded_ids=np.full(len(vectors), -1))
 
-    def by_picture(self, pictures: Sequence[bytes | Path], where: Callable[[int], str]) -> Queries:
-        """Pictures as bytes or files, through the model."""
+    def picture_queries(
+        self, pictures: Sequence[bytes | Path], locate: Callable[[int], str]
+    ) -> Queries:
+        """Embed pictures.
+
+        Args:
+            pictures: Encoded pictures, or paths to picture files.
+            locate: Maps the position of a picture to its place for error messages.
+
+        Raises:
+            InputError: If the items are not pictures, or a picture cannot be read.
+        """
         if self.content not in PICTURES:
-            raise InputError(f"{where(0)}: the items are {self.content}, not pictures")
-        return self._encoded(self.transform(pictures, where), pictures)
+            raise InputError(f"{locate(0)}: the items are {self.content}, not pictures")
+        return self._embed(self.transform(pictures, locate), pictures)
 
-    def by_text(self, texts: Sequence[str], where: Callable[[int], str]) -> Queries:
-        """Texts, through the model."""
+    def text_queries(self, texts: Sequence[str], locate: Callable[[int], str]) -> Queries:
+        """Embed texts.
+
+        Args:
+            texts: The texts.
+            locate: Maps the position of a text to its place for error messages.
+
+        Raises:
+            InputError: If the items are not texts.
+        """
         if self.content != "text":
-            raise InputError(f"{where(0)}: the items are {self.content}, not texts")
-        return self._encoded(self.transform(texts, where), texts)
+            raise InputError(f"{locate(0)}: the items are {self.content}, not texts")
+        return self._embed(self.transform(texts, locate), texts)
 
     # Answers -------------------------------------------------------------------------------
 
-    def ask(self, queries: Queries, wish: Wish) -> Answers:
-        """The neighbours of each query, as wished."""
-        kept = self.kept(wish.among)
-        count = len(self.known.ids) if kept is None else int(kept.sum())
-        # One more where the item itself is found and left out.
-        wanted = min(wish.k + bool((queries.without >= 0).any()), max(1, count))
-        own = self._own_contents(queries) if wish.distinct else None
-        while True:
-            found, told = self.searcher.search(
-                queries.vectors, wanted, recall=wish.recall, kept=kept, explain=wish.explain
-            )
-            rows = np.where(found.ids >= 0, np.searchsorted(self.known.ids, found.ids), -1)
-            good = (rows >= 0) & (found.ids != queries.without[:, None])
-            if wish.distinct:
-                good &= self._first_of_kind(rows, own)
-            full = int(good.sum(axis=1).min(initial=wish.k)) >= wish.k
-            if full or wanted >= min(count, MAX_K):
-                break
-            wanted = min(2 * wanted, count, MAX_K)  # what was left out makes room for more
-        return _packed(rows, found.distances, good, wish.k, told)
+    def search(self, queries: Queries, options: SearchOptions) -> Answers:
+        """Return the nearest items of each query.
 
-    def kept(self, among: Filter) -> Mask | None:
-        """(n,) whether each item may be found; None for all."""
-        masks = []
-        if among.labels:
-            codes = [self._label(label) for label in among.labels]
-            masks.append(np.isin(self.known.label_codes, codes))
-        if among.splits:
-            if unknown := sorted(set(among.splits) - set(SPLITS)):
+        Raises:
+            InputError: If the filter names an unknown label, split or group.
+        """
+        mask = self.filter_mask(options.item_filter)
+        count = len(self.catalogue.ids) if mask is None else int(mask.sum())
+        # One more than k, since an item finds itself and is then left out.
+        width = min(options.k + bool((queries.excluded_ids >= 0).any()), max(1, count))
+        query_contents = self._query_contents(queries) if options.distinct else None
+        while True:
+            neighbours, explanation = self.searcher.search(
+                queries.vectors, width, recall=options.recall, kept=mask, explain=options.explain
+            )
+            ids = neighbours.ids
+            rows = np.where(ids >= 0, np.searchsorted(self.catalogue.ids, ids), -1)
+            valid = (rows >= 0) & (ids != queries.excluded_ids[:, None])
+            if options.distinct:
+                valid &= self._is_first_of_content(rows, query_contents)
+            shortest = int(valid.sum(axis=1).min(initial=options.k))
+            if shortest >= options.k or width >= min(count, MAX_K):
+                break
+            # Exclusions took places: a wider search fills them.
+            width = min(2 * width, count, MAX_K)
+        return _pack(rows, neighbours.distances, valid, options.k, explanation)
+
+    def filter_mask(self, item_filter: Filter) -> Mask | None:
+        """(n,) bool mask of the items that pass the filter, in order of id; None for all.
+
+        Raises:
+            InputError: If the filter names an unknown label, split or group.
+        """
+        catalogue, masks = self.catalogue, []
+        if item_filter.labels:
+            codes = [self._label_code(label) for label in item_filter.labels]
+            masks.append(np.isin(catalogue.label_codes, codes))
+        if item_filter.splits:
+            if unknown := sorted(set(item_filter.splits) - set(SPLITS)):
                 raise InputError(f"no split {unknown[0]!r}; known: {', '.join(SPLITS)}")
-            masks.append(np.isin(self.known.splits, [SPLITS.index(s) for s in among.splits]))
-        if among.groups:
-            if unknown := sorted(set(among.groups) - self._group_names):
+            split_codes = [SPLITS.index(split) for split in item_filter.splits]
+            masks.append(np.isin(catalogue.splits, split_codes))
+        if item_filter.groups:
+            if unknown := sorted(set(item_filter.groups) - self._group_names):
                 raise InputError(f"no group {unknown[0]!r} among the items")
-            inside = pc.is_in(self.known.groups, pa.array(list(among.groups), pa.string()))
-            masks.append(inside.to_numpy())
+            names = pa.array(list(item_filter.groups), pa.string())
+            masks.append(pc.is_in(catalogue.groups, names).to_numpy())
         return np.logical_and.reduce(masks) if masks else None
 
     def label_of(self, row: int) -> str:
         """The label of the item at `row`."""
-        return str(self.known.labels[self.known.label_codes[row]])
+        return str(self.catalogue.labels[self.catalogue.label_codes[row]])
 
     def group_of(self, row: int) -> str | None:
-        """The group of the item at `row`."""
-        groups = self.known.groups
+        """The group of the item at `row`, or None."""
+        groups = self.catalogue.groups
         return None if groups is None else groups[int(row)].as_py()
 
     @cached_property
     def _codes_by_label(self) -> dict[str, int]:
-        return {label: code for code, label in enumerate(self.known.labels)}
+        return {label: code for code, label in enumerate(self.catalogue.labels)}
 
     @cached_property
     def _group_names(self) -> set[str]:
-        groups = self.known.groups
+        groups = self.catalogue.groups
         return set() if groups is None else set(pc.unique(groups).to_pylist())
 
-    def _label(self, label: str) -> int:
+    def _label_code(self, label: str) -> int:
         if label not in self._codes_by_label:
             raise InputError(f"no label {label!r} among the items")
         return self._codes_by_label[label]
 
-    def _encoded(self, inputs: np.ndarray, contents: Sequence[bytes | str | Path]) -> Queries:
+    def _embed(self, inputs: np.ndarray, contents: Sequence[bytes | str | Path]) -> Queries:
         parts = []
         with torch.inference_mode():
             for start in range(0, len(inputs), BATCH):
                 block = torch.from_numpy(inputs[start : start + BATCH]).to(device())
                 parts.append(self.encoder(block).cpu().numpy())
         raw = [c.read_bytes() if isinstance(c, Path) else c for c in contents]
-        return Queries(vectors=np.concatenate(parts), without=np.full(len(raw), -1), raw=raw)
+        return Queries(
+            vectors=np.concatenate(parts), excluded_ids=np.full(len(raw), -1), raw_contents=raw
+        )
 
-    def _own_contents(self, queries: Queries) -> Int32 | None:
-        """(q,) the code of each query's own content, -1 where no item has it."""
+    def _query_contents(self, queries: Queries) -> Int32 | None:
+        """(q,) content code of each query, -1 for a content that no item has."""
         if queries.rows is not None:
             return self.contents.codes[queries.rows]
-        return None if queries.raw is None else self.contents.of(queries.raw)
+        return None if queries.raw_contents is None else self.contents.of(queries.raw_contents)
 
-    def _first_of_kind(self, rows: Int64, own: Int32 | None) -> Mask:
-        """(q, k) whether no nearer item, nor the query itself, has the same content."""
+    def _is_first_of_content(self, rows: Int64, query_contents: Int32 | None) -> Mask:
+        """(q, k) bool, whether neither a nearer item nor the query has the same content."""
         codes = np.where(rows >= 0, self.contents.codes[rows], -1)
         first = np.zeros(rows.shape, bool)
-        for row, found in enumerate(codes):
-            first[row, np.unique(found, return_index=True)[1]] = True
-        if own is not None:
-            first &= (codes != own[:, None]) | (own[:, None] < 0)
+        for query, query_codes in enumerate(codes):
+            first[query, np.unique(query_codes, return_index=True)[1]] = True
+        if query_contents is not None:
+            first &= (codes != query_contents[:, None]) | (query_contents[:, None] < 0)
         return first
 
 
 def index_card(version: Version) -> IndexCard:
-    """The card of a version's index; refuses one without a measured curve."""
+    """The card of a version's index.
+
+    Raises:
+        StoreError: If the index has no measured recall curve.
+    """
     card = version.artifacts["index"].card
     if "curve" not in card:
         raise StoreError(
@@ -269,14 +331,14 @@ def index_card(version: Version) -> IndexCard:
     return IndexCard.from_json(card)
 
 
-def _packed(rows: Int64, distances: Float32, good: Mask, k: int, told: Searched) -> Answers:
-    """The first k good ones of each query, moved to the front."""
-    order = np.argsort(~good, axis=1, kind="stable")[:, :k]
-    kept = np.take_along_axis(good, order, axis=1)
-    near = np.where(kept, np.take_along_axis(distances, order, axis=1), np.inf)
-    places = np.where(kept, np.take_along_axis(rows, order, axis=1), -1)
-    if places.shape[1] < k:
-        wide = ((0, 0), (0, k - places.shape[1]))
-        places = np.pad(places, wide, constant_values=-1)
-        near = np.pad(near, wide, constant_values=np.inf)
-    return Answers(rows=places, distances=near.astype(np.float32), told=told)
+def _pack(rows: Int64, distances: Float32, valid: Mask, k: int, explanation: Searched) -> Answers:
+    """Move the first k valid neighbours of each query to the front, padded with -1 and inf."""
+    order = np.argsort(~valid, axis=1, kind="stable")[:, :k]
+    valid = np.take_along_axis(valid, order, axis=1)
+    rows = np.where(valid, np.take_along_axis(rows, order, axis=1), -1)
+    distances = np.where(valid, np.take_along_axis(distances, order, axis=1), np.inf)
+    if rows.shape[1] < k:
+        padding = ((0, 0), (0, k - rows.shape[1]))
+        rows = np.pad(rows, padding, constant_values=-1)
+        distances = np.pad(distances, padding, constant_values=np.inf)
+    return Answers(rows=rows, distances=distances.astype(np.float32), explanation=explanation)

@@ -1,4 +1,4 @@
-"""Label suspects of a version: found from its index, shown with their neighbours."""
+"""Items of a version that are probably mislabelled, shown beside their neighbours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,94 +7,98 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console as RichConsole
 from rich.table import Table
 
-from remine.data.errors import InputError
 from remine.data.types import SPLITS, Embeddings, Float32, Int64
-from remine.flows.query.snapshot import Snapshot, Wish
+from remine.flows.query.answers import render_page
+from remine.flows.query.snapshot import SearchOptions, Snapshot
 from remine.flows.report.gallery import Gallery
 from remine.mining.suspects import Leanings, SuspectConfig, leanings, near_limit, twins
 
 BLOCK = 2048
-SHEET = 200
+MAX_PAGE_SUSPECTS = 200
 SUFFIXES = (".parquet", ".csv", ".html")
+"""Files that suspects are written to."""
 NEIGHBOURS = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """suspects: a row each, the worst first. near: (n, k) rows of all items' neighbours."""
-
-    suspects: pd.DataFrame
-    near: Int64
-    distances: Float32
-
-
-def find_suspects(
-    snapshot: Snapshot, config: SuspectConfig, progress: Callable[[int, int], None]
-) -> Found:
-    """Every item against all classes, and unlike items that are nearly in one place.
-
-    Holds the embeddings and 12 NEIGHBOURS bytes an item.
-    """
-    known, k = snapshot.known, NEIGHBOURS
-    n = len(known.ids)
-    near, distances = np.full((n, k), -1), np.full((n, k), np.inf, np.float32)
-    for start in range(0, n, BLOCK):
-        part = slice(start, min(start + BLOCK, n))
-        answers = snapshot.ask(snapshot.by_id(known.ids[part]), Wish(k=k))
-        near[part], distances[part] = answers.rows, answers.distances
-        progress(part.stop, n)
-    codes = known.label_codes
-    vectors = snapshot.searcher.vectors(known.ids)
-    said = leanings(Embeddings(ids=known.ids, label_codes=codes, vectors=vectors))
-    mine = (near >= 0) & (codes[near] == codes[:, None])
-    contents = snapshot.contents.codes
-    same = (near >= 0) & (contents[near] == contents[:, None])
-    limit = near_limit(distances, mine, config.twin_share)
-    rows = _mislabelled(snapshot, said, said.mislabelled(config.margin))
-    rows += _twins(snapshot, twins(near, distances, codes, same, limit), contents)
-    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"other_id": "Int64"})
-    return Found(suspects=frame, near=near, distances=distances)
-
 
 REASONS = ("mislabelled", "same content, two labels", "near twin of another label")
 COLUMNS = ["id", "label", "suspected_label", "reason", "score", "other_id", "distance", "split"]
 """score: how much nearer the suspected class's centroid is. other_id, distance: of a twin."""
 
 
-def check_out(out: Path | None) -> None:
-    """Refuse a file that cannot be written, before anything is searched."""
-    if out and out.suffix not in SUFFIXES:
-        raise InputError(f"--out {out}: name a file that ends in {', '.join(SUFFIXES)}")
-    if out and not out.parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.parent} does not exist")
+@dataclass(frozen=True, kw_only=True)
+class SuspectReport:
+    """Suspects of a version and the neighbours of all its items.
+
+    Attributes:
+        suspects: One row per suspect with COLUMNS, the worst first.
+        neighbour_rows: (n, NEIGHBOURS) int64 rows of each item's neighbours, -1 where there are
+            fewer.
+        distances: (n, NEIGHBOURS) float32 squared distances, inf where rows are -1.
+    """
+
+    suspects: pd.DataFrame
+    neighbour_rows: Int64
+    distances: Float32
 
 
-def write_suspects(snapshot: Snapshot, found: Found, out: Path) -> None:
-    """All of them as Parquet or CSV, or the worst SHEET with pictures as a page."""
+def find_suspects(
+    snapshot: Snapshot, config: SuspectConfig, progress: Callable[[int, int], None]
+) -> SuspectReport:
+    """Find items nearer to another class, and near-identical items under two labels.
+
+    Holds all embeddings and 12 bytes per neighbour of each item in memory.
+
+    Args:
+        snapshot: The version.
+        config: The thresholds.
+        progress: Called with the number of items searched and the number of all items.
+    """
+    catalogue, k = snapshot.catalogue, NEIGHBOURS
+    n = len(catalogue.ids)
+    neighbour_rows, distances = np.full((n, k), -1), np.full((n, k), np.inf, np.float32)
+    for start in range(0, n, BLOCK):
+        block = slice(start, min(start + BLOCK, n))
+        answers = snapshot.search(snapshot.item_queries(catalogue.ids[block]), SearchOptions(k=k))
+        neighbour_rows[block], distances[block] = answers.rows, answers.distances
+        progress(block.stop, n)
+    codes = catalogue.label_codes
+    vectors = snapshot.searcher.vectors(catalogue.ids)
+    scores = leanings(Embeddings(ids=catalogue.ids, label_codes=codes, vectors=vectors))
+    contents = snapshot.contents.codes
+    exists = neighbour_rows >= 0
+    same_class = exists & (codes[neighbour_rows] == codes[:, None])
+    same_content = exists & (contents[neighbour_rows] == contents[:, None])
+    limit = near_limit(distances, same_class, config.twin_share)
+    pairs = twins(neighbour_rows, distances, codes, same_content, limit)
+    records = _mislabelled_records(snapshot, scores, scores.mislabelled(config.margin))
+    records += _twin_records(snapshot, pairs, contents)
+    frame = pd.DataFrame(records, columns=COLUMNS).astype({"other_id": "Int64"})
+    return SuspectReport(suspects=frame, neighbour_rows=neighbour_rows, distances=distances)
+
+
+def write_suspects(snapshot: Snapshot, report: SuspectReport, out: Path) -> None:
+    """Write all suspects as Parquet or CSV, or the worst 200 as a page of pictures."""
     if out.suffix == ".parquet":
-        found.suspects.to_parquet(out, index=False)
+        report.suspects.to_parquet(out, index=False)
     elif out.suffix == ".csv":
-        found.suspects.to_csv(out, index=False)
+        report.suspects.to_csv(out, index=False)
     else:
-        out.write_text(_sheet(snapshot, found))
+        out.write_text(_suspect_page(snapshot, report))
 
 
-def print_suspects(found: Found, rows: int) -> None:
-    """The first `rows` as a table, and how many there are."""
+def print_suspects(report: SuspectReport, rows: int) -> None:
+    """Print the first `rows` suspects as a table, and the number of all by reason."""
     table = Table(*COLUMNS)
-    for row in found.suspects.head(rows).itertuples(index=False):
+    for row in report.suspects.head(rows).itertuples(index=False):
         table.add_row(*(_text(value) for value in row))
     console = RichConsole(markup=False)
     console.print(table)
-    reasons = found.suspects["reason"].value_counts()
-    said = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
-    console.print(
-        f"{len(found.suspects):,} suspects of {len(found.near):,} items: {said or 'none'}"
-    )
+    counts = report.suspects["reason"].value_counts()
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    items = len(report.neighbour_rows)
+    console.print(f"{len(report.suspects):,} suspects of {items:,} items: {reasons or 'none'}")
 
 
 def _text(value: Any) -> str:
@@ -105,66 +109,68 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _mislabelled(snapshot: Snapshot, said: Leanings, rows: np.ndarray) -> list[tuple[Any, ...]]:
-    known = snapshot.known
+def _mislabelled_records(
+    snapshot: Snapshot, scores: Leanings, rows: np.ndarray
+) -> list[tuple[Any, ...]]:
+    catalogue = snapshot.catalogue
     return [
         (
-            int(known.ids[row]),
+            int(catalogue.ids[row]),
             snapshot.label_of(row),
-            known.labels[said.other[row]],
+            catalogue.labels[scores.other[row]],
             REASONS[0],
-            float(said.score[row]),
+            float(scores.score[row]),
             None,
             float("nan"),
-            SPLITS[known.splits[row]],
+            SPLITS[catalogue.splits[row]],
         )
         for row in rows
     ]
 
 
-def _twins(snapshot: Snapshot, pairs: Int64, contents: np.ndarray) -> list[tuple[Any, ...]]:
-    known, found = snapshot.known, []
+def _twin_records(snapshot: Snapshot, pairs: Int64, contents: np.ndarray) -> list[tuple[Any, ...]]:
+    """One record per pair (2, t) of rows, under the first of the two."""
+    catalogue, records = snapshot.catalogue, []
     vectors = snapshot.searcher.vectors
     for first, second in pairs.T:
-        equal = contents[first] == contents[second]
-        ids = known.ids[[first, second]]
+        ids = catalogue.ids[[first, second]]
         distance = float(np.square(np.subtract(*vectors(ids))).sum())
-        found.append(
+        records.append(
             (
                 int(ids[0]),
                 snapshot.label_of(first),
                 snapshot.label_of(second),
-                REASONS[1] if equal else REASONS[2],
+                REASONS[1] if contents[first] == contents[second] else REASONS[2],
                 float("nan"),
                 int(ids[1]),
                 distance,
-                SPLITS[known.splits[first]],
+                SPLITS[catalogue.splits[first]],
             )
         )
-    return found
+    return records
 
 
-def _sheet(snapshot: Snapshot, found: Found) -> str:
-    """The worst with their nearest items: green has the item's label, red another."""
+def _suspect_page(snapshot: Snapshot, report: SuspectReport) -> str:
+    """A page of the worst suspects; green marks neighbours with the item's label, red others."""
     gallery = Gallery(snapshot.store, snapshot.version)
-    ids = snapshot.known.ids
-    shown = []
-    for one in found.suspects.head(SHEET).itertuples(index=False):
-        row = int(np.searchsorted(ids, one.id))
+    ids = snapshot.catalogue.ids
+    cases = []
+    for suspect in report.suspects.head(MAX_PAGE_SUSPECTS).itertuples(index=False):
+        row = int(np.searchsorted(ids, suspect.id))
         cards = [
             gallery.card(
-                int(ids[other]), f"{distance:.3f}", good=snapshot.label_of(other) == one.label
+                int(ids[neighbour]),
+                f"{distance:.3f}",
+                good=snapshot.label_of(neighbour) == suspect.label,
             )
-            for other, distance in zip(found.near[row], found.distances[row], strict=True)
-            if other >= 0
+            for neighbour, distance in zip(
+                report.neighbour_rows[row], report.distances[row], strict=True
+            )
+            if neighbour >= 0
         ]
-        shown.append({"query": gallery.card(one.id, one.reason), "cards": cards})
-    environment = Environment(
-        loader=PackageLoader("remine.flows"), autoescape=True, undefined=StrictUndefined
-    )
-    told = [
-        f"{len(found.suspects):,} suspects of {len(ids):,} items; the worst {len(shown)}.",
-        "Green: has the item's label. Red: another.",
+        cases.append({"query": gallery.card(suspect.id, suspect.reason), "cards": cards})
+    summary = [
+        f"{len(report.suspects):,} suspects of {len(ids):,} items; the worst {len(cases)}.",
+        "Green: has the item's label. Red: has another label.",
     ]
-    page = environment.get_template("sheet.html.j2")
-    return page.render(queries=shown, version=snapshot.version, told=told, title="Suspects")
+    return render_page(snapshot, cases, summary, "Suspects")

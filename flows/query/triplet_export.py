@@ -1,8 +1,10 @@
-"""Mined triplets for other programs, a batch at a time, whatever their number.
+"""Mined triplets written for other programs, batch by batch, whatever their number.
 
-csv, jsonl, parquet: the columns as they lie, with the three labels. triplet, n-tuple: the texts,
-paths or pictures themselves, as sentence-transformers trains on. indices: places of items, as
-pytorch-metric-learning takes them.
+Layouts:
+    plain      the stored columns and the three labels, as .csv, .jsonl or .parquet
+    triplet    the texts, paths or pictures of the three items, for sentence-transformers
+    n-tuple    the same with several negatives per pair
+    indices    positions of items, the indices_tuple of pytorch-metric-learning
 """
 
 import json
@@ -20,17 +22,21 @@ import pyarrow.parquet as pq
 from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.types import Int64
-from remine.flows.query.triplets import Mined, TripletQuery
+from remine.flows.query.triplets import ROLES, TripletQuery, TripletTable
 
 BATCH = 65_536
 LAYOUTS = ("plain", "triplet", "n-tuple", "indices")
-ROLES = ("anchor", "positive", "negative")
 TABLES = (".parquet", ".csv", ".jsonl")
 ARRAYS = (".npz", ".npy")
 
 
-def check_export(mined: Mined, layout: str, out: Path, negatives: int) -> None:
-    """Refuse what cannot be written, before anything is read."""
+def check_export(triplets: TripletTable, layout: str, out: Path, negatives: int) -> None:
+    """Check, before anything is read, that the layout can be written to `out`.
+
+    Raises:
+        InputError: If the layout, the file, its folder, the number of negatives or the content of
+            the items does not fit.
+    """
     if layout not in LAYOUTS:
         raise InputError(f"no layout {layout!r}; known: {', '.join(LAYOUTS)}")
     suffixes = ARRAYS if layout == "indices" else TABLES
@@ -40,7 +46,7 @@ def check_export(mined: Mined, layout: str, out: Path, negatives: int) -> None:
         raise InputError(f"{out}: the folder {out.parent} does not exist")
     if not 1 <= negatives <= 1000:
         raise InputError(f"--negatives is {negatives}; it must be 1 to 1000")
-    content = mined.version.artifacts["items"].card["content"]
+    content = triplets.version.artifacts["items"].card["content"]
     if layout in ("triplet", "n-tuple"):
         if content == "vector":
             raise InputError(
@@ -50,21 +56,34 @@ def check_export(mined: Mined, layout: str, out: Path, negatives: int) -> None:
             raise InputError(f"{out}: pictures are written to .parquet")
 
 
-def export(mined: Mined, query: TripletQuery, layout: str, out: Path, negatives: int = 1) -> int:
-    """Write the rows that fit `query` to `out`; returns how many rows were written.
+def export(
+    triplets: TripletTable, query: TripletQuery, layout: str, out: Path, negatives: int = 1
+) -> int:
+    """Write the triplets that pass the filters of `query` to `out`.
 
-    negatives: of n-tuples; pairs with fewer are left out.
+    Args:
+        triplets: The triplets of a version.
+        query: The round and the filters; its order and page are ignored.
+        layout: One of LAYOUTS.
+        out: The file to write; its suffix decides the format.
+        negatives: Negatives per row of the layout n-tuple; pairs with fewer are left out.
+
+    Returns:
+        The number of rows written.
+
+    Raises:
+        InputError: If the file cannot be written, or no triplet passes.
     """
-    check_export(mined, layout, out, negatives)
+    check_export(triplets, layout, out, negatives)
     temp = out.with_name(f".{out.name}.part")
     try:
         if layout == "indices":
-            count = _write_indices(mined, query, temp, npz=out.suffix == ".npz")
+            count = _write_indices(triplets, query, temp, npz=out.suffix == ".npz")
         else:
             makers: dict[str, Callable[[], Iterator[pa.Table]]] = {
-                "plain": lambda: _plain(mined, query),
-                "triplet": lambda: _contents(mined, _ids(mined, query), ROLES),
-                "n-tuple": lambda: _contents(mined, *_tuples(mined, query, negatives)),
+                "plain": lambda: _plain_tables(triplets, query),
+                "triplet": lambda: _content_tables(triplets, _id_blocks(triplets, query), ROLES),
+                "n-tuple": lambda: _content_tables(triplets, *_tuples(triplets, query, negatives)),
             }
             count = _write_tables(makers[layout](), temp, out.suffix)
         temp.replace(out)
@@ -73,46 +92,46 @@ def export(mined: Mined, query: TripletQuery, layout: str, out: Path, negatives:
     return count
 
 
-def _batches(mined: Mined, sql: str, values: list[Any]) -> Iterator[pa.Table]:
-    """The rows of a query, at most 65,536 at a time."""
-    reader = mined.cursor().sql(sql, params=values).to_arrow_reader(BATCH)
+def _batches(triplets: TripletTable, sql: str, values: list[Any]) -> Iterator[pa.Table]:
+    """Yield the rows of a SQL query, at most 65,536 at a time."""
+    reader = triplets.cursor().sql(sql, params=values).to_arrow_reader(BATCH)
     for batch in reader:
         if batch.num_rows:
             yield pa.Table.from_batches([batch])
 
 
-def _plain(mined: Mined, query: TripletQuery) -> Iterator[pa.Table]:
-    """Batch by batch, so that the labels' join keeps the order in which the triplets lie."""
-    sql, values = mined.selection(query)
-    catalogue = mined.items()
+def _plain_tables(triplets: TripletTable, query: TripletQuery) -> Iterator[pa.Table]:
+    # Labels are looked up batch by batch: a join in SQL would not keep the order of the rows.
+    sql, values = triplets.selection(query)
+    catalogue = triplets.catalogue
     labels = pa.array(catalogue.labels)
-    for table in _batches(mined, sql, values):
-        whole = table.set_column(
-            table.column_names.index("kind"), "kind", table["kind"].cast(pa.string())
+    for batch in _batches(triplets, sql, values):
+        table = batch.set_column(
+            batch.column_names.index("kind"), "kind", batch["kind"].cast(pa.string())
         )
         for role in ROLES:
-            rows = np.searchsorted(catalogue.ids, table[f"{role}_id"].to_numpy())
+            rows = np.searchsorted(catalogue.ids, batch[f"{role}_id"].to_numpy())
             codes = pa.array(catalogue.label_codes[rows])
-            whole = whole.append_column(f"{role}_label", labels.take(codes))
-        yield whole
+            table = table.append_column(f"{role}_label", labels.take(codes))
+        yield table
 
 
-def _ids(mined: Mined, query: TripletQuery) -> Iterator[Int64]:
-    """(b, 3) ids of anchors, positives and negatives."""
-    sql, values = mined.selection(query)
-    for table in _batches(mined, sql, values):
-        yield np.stack([table[f"{role}_id"].to_numpy() for role in ROLES], axis=1)
+def _id_blocks(triplets: TripletTable, query: TripletQuery) -> Iterator[Int64]:
+    """Yield (b, 3) ids of anchors, positives and negatives."""
+    sql, values = triplets.selection(query)
+    for batch in _batches(triplets, sql, values):
+        yield np.stack([batch[f"{role}_id"].to_numpy() for role in ROLES], axis=1)
 
 
 def _tuples(
-    mined: Mined, query: TripletQuery, negatives: int
+    triplets: TripletTable, query: TripletQuery, negatives: int
 ) -> tuple[Iterator[Int64], tuple[str, ...]]:
-    """(b, 2 + negatives) ids, a row an (anchor, positive) pair, and the columns' names.
+    """Blocks (b, 2 + negatives) of ids, one row per (anchor, positive) pair, and column names.
 
-    The nearest negatives of the pair, whatever their kinds; each once.
+    A row holds the nearest negatives of the pair, of any kind and without repetition.
     """
-    sql, values = mined.selection(query)
-    whole = (
+    sql, values = triplets.selection(query)
+    pairs_sql = (
         "SELECT anchor_id, positive_id,"
         f" list(negative_id ORDER BY d_an, negative_id)[1:{negatives}] AS negatives FROM"
         f" (SELECT anchor_id, positive_id, negative_id, min(d_an) AS d_an FROM ({sql})"
@@ -120,33 +139,36 @@ def _tuples(
         f" GROUP BY ALL HAVING count(*) >= {negatives} ORDER BY anchor_id, positive_id"
     )
 
-    def ids() -> Iterator[Int64]:
-        for table in _batches(mined, whole, values):
-            pairs = [table[name].to_numpy() for name in ("anchor_id", "positive_id")]
-            lists = pc.list_flatten(table["negatives"]).to_numpy().reshape(len(table), negatives)
+    def id_blocks() -> Iterator[Int64]:
+        for batch in _batches(triplets, pairs_sql, values):
+            pairs = [batch[name].to_numpy() for name in ("anchor_id", "positive_id")]
+            lists = pc.list_flatten(batch["negatives"]).to_numpy().reshape(len(batch), negatives)
             yield np.concatenate([np.stack(pairs, axis=1), lists], axis=1)
 
     names = tuple(f"negative_{place + 1}" for place in range(negatives))
-    return ids(), ("anchor", "positive", *(names if negatives > 1 else ("negative",)))
+    return id_blocks(), ("anchor", "positive", *(names if negatives > 1 else ("negative",)))
 
 
-def _contents(mined: Mined, ids: Iterator[Int64], names: tuple[str, ...]) -> Iterator[pa.Table]:
-    """The texts, paths or pictures of ids (b, columns); all items' contents are in memory."""
-    content = mined.version.artifacts["items"].card["content"]
-    shards = mined.store.paths(mined.version.artifacts["items"])[:-1]
+def _content_tables(
+    triplets: TripletTable, id_blocks: Iterator[Int64], names: tuple[str, ...]
+) -> Iterator[pa.Table]:
+    """Replace ids (b, columns) by texts, paths or pictures; holds all items' contents in memory."""
+    content = triplets.version.artifacts["items"].card["content"]
+    shards = triplets.store.paths(triplets.version.artifacts["items"])[:-1]
     table = schemas.read(shards, schema="items/1", columns=["id", content])
-    known, values = table["id"].to_numpy(), table[content]
-    for block in ids:
-        columns = [values.take(pa.array(np.searchsorted(known, part))) for part in block.T]
-        if content == "image":  # as the data sets of Hugging Face hold pictures
-            columns = [_pictures(column) for column in columns]
+    item_ids, values = table["id"].to_numpy(), table[content]
+    for block in id_blocks:
+        columns = [values.take(pa.array(np.searchsorted(item_ids, ids))) for ids in block.T]
+        if content == "image":
+            columns = [_picture_structs(column) for column in columns]
         yield pa.table(dict(zip(names, columns, strict=True)))
 
 
-def _pictures(column: pa.ChunkedArray) -> pa.StructArray:
-    whole = column.combine_chunks()
+def _picture_structs(column: pa.ChunkedArray) -> pa.StructArray:
+    """Pictures as structs of bytes and path, the format of Hugging Face data sets."""
+    pictures = column.combine_chunks()
     return pa.StructArray.from_arrays(
-        [whole, pa.nulls(len(whole), pa.string())], names=["bytes", "path"]
+        [pictures, pa.nulls(len(pictures), pa.string())], names=["bytes", "path"]
     )
 
 
@@ -173,43 +195,45 @@ def _json_lines(table: pa.Table) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in table.to_pylist())
 
 
-def _write_indices(mined: Mined, query: TripletQuery, temp: Path, *, npz: bool) -> int:
-    """(3, t) int64 places of items in the order of ids, in one .npy or three of an .npz.
+def _write_indices(triplets: TripletTable, query: TripletQuery, temp: Path, *, npz: bool) -> int:
+    """Write (3, t) int64 positions of items in the order of ids: one .npy, or members of an .npz.
 
-    anchors, positives, negatives: what pytorch-metric-learning calls indices_tuple.
+    The members anchors, positives and negatives form the indices_tuple of pytorch-metric-learning;
+    `ids` maps positions to item ids.
     """
-    count = mined.count(query)
+    count = triplets.count(query)
     if not count:
         raise InputError("no triplet fits: nothing is written")
     if not npz:
-        whole = np.lib.format.open_memmap(temp, "w+", np.int64, (3, count))
+        indices = np.lib.format.open_memmap(temp, "w+", np.int64, (3, count))
         start = 0
-        for rows in _places(mined, query):
-            whole[:, start : start + rows.shape[1]] = rows
-            start += rows.shape[1]
-        whole.flush()
+        for block in _index_blocks(triplets, query):
+            indices[:, start : start + block.shape[1]] = block
+            start += block.shape[1]
+        indices.flush()
         return count
+    ids = triplets.catalogue.ids
     with zipfile.ZipFile(temp, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for place, role in enumerate(ROLES):
-            parts = (rows[place] for rows in _places(mined, query))
-            _add_array(archive, f"{role}s", parts, count)
-        _add_array(archive, "ids", iter([mined.items().ids]), len(mined.items().ids))
+            blocks = (block[place] for block in _index_blocks(triplets, query))
+            _add_array(archive, f"{role}s", blocks, count)
+        _add_array(archive, "ids", iter([ids]), len(ids))
     return count
 
 
-def _places(mined: Mined, query: TripletQuery) -> Iterator[Int64]:
-    """(3, b) places at a time."""
-    ids = mined.items().ids
-    for block in _ids(mined, query):
+def _index_blocks(triplets: TripletTable, query: TripletQuery) -> Iterator[Int64]:
+    """Yield (3, b) positions of anchors, positives and negatives."""
+    ids = triplets.catalogue.ids
+    for block in _id_blocks(triplets, query):
         yield np.searchsorted(ids, block.T)
 
 
-def _add_array(archive: zipfile.ZipFile, name: str, parts: Iterator[Int64], count: int) -> None:
-    """An int64 array (count,) as a member of an .npz, part by part."""
+def _add_array(archive: zipfile.ZipFile, name: str, blocks: Iterator[Int64], count: int) -> None:
+    """Add an int64 array (count,) to an .npz, block by block."""
     # A fixed date: the same triplets give the same bytes.
     member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
     with archive.open(member, "w", force_zip64=True) as file:
         header = {"descr": "<i8", "fortran_order": False, "shape": (count,)}
         np.lib.format.write_array_header_1_0(file, header)
-        for part in parts:
-            file.write(np.ascontiguousarray(part, "<i8").tobytes())
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, "<i8").tobytes())

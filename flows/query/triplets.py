@@ -20,6 +20,7 @@ from remine.data.types import KINDS
 MARGIN = "(d_an - d_ap)"
 MEASURES = {"d_ap": "d_ap", "d_an": "d_an", "margin": MARGIN, "negative_rank": "negative_rank"}
 SORTS = ("anchor", *MEASURES)
+ROLES = ("anchor", "positive", "negative")
 COLUMNS = "anchor_id, positive_id, negative_id, d_ap, d_an, kind, negative_rank"
 MAX_LIMIT = 10_000
 OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
@@ -35,11 +36,26 @@ class Range:
 
 @dataclass(frozen=True, kw_only=True)
 class TripletQuery:
-    """Which triplets of a round, in what order.
+    """A filter, an order and a page of one round's triplets.
 
-    kinds: of these; empty for all. label, negative_label: of the anchor, of the negative. item: in
-    any place; anchor: as the anchor. d_ap, d_an, margin, negative_rank: within a range. sort:
-    `anchor` is the order in which they lie.
+    Attributes:
+        round: The round, or -1 for the last one with triplets.
+        kinds: Kinds to keep; empty for all.
+        label: Label of the anchor.
+        negative_label: Label of the negative.
+        item: Id of the anchor, the positive or the negative.
+        anchor: Id of the anchor.
+        d_ap: Range of the squared distance from anchor to positive.
+        d_an: Range of the squared distance from anchor to negative.
+        margin: Range of d_an - d_ap.
+        negative_rank: Range of the negative's rank.
+        sort: A measure, or `anchor` for the order in which the triplets are stored.
+        descending: Sort from the largest.
+        offset: Rows before the page.
+        limit: Rows of the page, 0 to 10,000.
+
+    Raises:
+        InputError: If a kind, the order, the offset or the limit is invalid.
     """
 
     round: int = -1
@@ -68,94 +84,99 @@ class TripletQuery:
             raise InputError(f"offset is {self.offset}; it must be 0 or more")
 
 
-class Mined:
-    """The triplets of a version's rounds and the labels of its items, as DuckDB sees them."""
+class TripletTable:
+    """The triplets of a version's rounds and the labels of its items, as tables in DuckDB."""
 
     def __init__(self, store: Store, version: Version, *, threads: int = 0) -> None:
-        """Name the files; each is verified before its round is first read."""
+        """Open nothing yet: each round's files are verified before it is first read.
+
+        Args:
+            store: The store that holds the version.
+            version: The version.
+            threads: Threads of DuckDB; 0 for one per processor.
+        """
         self.store, self.version = store, version
-        self.artifacts = mined_rounds(version)
+        self.artifacts = triplet_artifacts(version)
         self._items = version.artifacts["items"]
         self._threads = threads or os.cpu_count() or 1
-        self._seen: set[int] = set()
+        self._open_rounds: set[int] = set()
 
     def round(self, number: int) -> int:
-        """The number of a round with triplets; -1 for the last one."""
-        return chosen_round(self.version, number)
+        """The number of a round with triplets; -1 stands for the last one."""
+        return resolve_round(self.version, number)
 
     def relation(self, number: int) -> str:
-        """What to select from for a round."""
+        """The name of the view that holds a round's triplets."""
         number = self.round(number)
-        if number not in self._seen:
+        if number not in self._open_rounds:
             paths = self.store.paths(self.artifacts[number])
             for path in paths:
                 schemas.check(path, schema="triplets/1")
-            files = ", ".join(f"'{quoted(path)}'" for path in paths)
+            files = ", ".join(f"'{escape_quotes(path)}'" for path in paths)
             self._database.execute(
                 f"CREATE OR REPLACE VIEW round_{number} AS"
                 f" SELECT * FROM read_parquet([{files}], hive_partitioning = false)"
             )
-            self._seen.add(number)
+            self._open_rounds.add(number)
         return f"round_{number}"
 
-    def items(self) -> Catalogue:
-        """Who is who."""
-        return self._catalogue
-
     @cached_property
-    def _catalogue(self) -> Catalogue:
+    def catalogue(self) -> Catalogue:
+        """The version's items: ids, labels, splits."""
         return read_catalogue(self.store, self._items)
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """All rows of a query as dictionaries."""
+        """All rows of a SQL query as dictionaries."""
         cursor = self.cursor()
         cursor.execute(sql, list(values))
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of one's own to the same tables, with the items' labels at hand."""
-        return self._labelled.cursor()
+        """A new connection to the rounds and to the tables `items` and `labels`."""
+        return self._database_with_labels.cursor()
 
     def page(self, query: TripletQuery) -> list[dict[str, Any]]:
-        """The rows that `query` asks for, with the labels of the three items."""
-        where, values = self._where(query)
+        """The rows of the page that `query` selects, with the labels of the three items."""
+        condition, values = self._condition(query)
         order = "" if query.sort == "anchor" else self._order(query)
         if query.sort == "anchor" and query.descending:
             raise InputError("sort by a measure to see the largest first")
-        inner = (
+        # The page is cut before the labels are joined; `place` restores its order after the join.
+        page = (
             f"SELECT {COLUMNS}, row_number() OVER () AS place FROM"
-            f" (SELECT {COLUMNS} FROM {self.relation(query.round)} {where} {order}"
+            f" (SELECT {COLUMNS} FROM {self.relation(query.round)} {condition} {order}"
             f" LIMIT {query.limit} OFFSET {query.offset})"
         )
-        return self.rows(f"SELECT * EXCLUDE place FROM ({_labelled(inner)}) ORDER BY place", values)
+        return self.rows(
+            f"SELECT * EXCLUDE place FROM ({_with_labels(page)}) ORDER BY place", values
+        )
 
     def count(self, query: TripletQuery) -> int:
-        """How many rows there are, whatever the page."""
-        where, values = self._where(query)
-        sql = f"SELECT count(*) AS n FROM {self.relation(query.round)} {where}"
+        """The number of rows that pass the filters, on all pages."""
+        condition, values = self._condition(query)
+        sql = f"SELECT count(*) AS n FROM {self.relation(query.round)} {condition}"
         return int(self.rows(sql, values)[0]["n"])
 
     def selection(self, query: TripletQuery) -> tuple[str, list[Any]]:
-        """The SQL of all rows that fit `query`, whatever the page, in the order they lie in."""
-        where, values = self._where(query)
-        return f"SELECT * FROM {self.relation(query.round)} {where}", values
+        """SQL and its values for all rows that pass the filters, in the order they are stored."""
+        condition, values = self._condition(query)
+        return f"SELECT * FROM {self.relation(query.round)} {condition}", values
 
     @cached_property
     def _database(self) -> duckdb.DuckDBPyConnection:
         settings: dict[str, Any] = {
             **OFFLINE,
             "threads": self._threads,
-            # Not the store's: a cycle that starts empties it.
+            # Not the store's temporary folder: a cycle that starts empties that.
             "temp_directory": str(Path(tempfile.gettempdir()) / f"remine-{os.getpid()}"),
         }
         return duckdb.connect(":memory:", config=settings)
 
     @cached_property
-    def _labelled(self) -> duckdb.DuckDBPyConnection:
-        """The database with its tables of items and label names."""
+    def _database_with_labels(self) -> duckdb.DuckDBPyConnection:
         *shards, _ = self.store.paths(self._items)
-        files = ", ".join(f"'{quoted(path)}'" for path in shards)
+        files = ", ".join(f"'{escape_quotes(path)}'" for path in shards)
         self._database.execute(
             f"CREATE TABLE items AS SELECT id, label_code FROM read_parquet([{files}])"
         )
@@ -165,16 +186,17 @@ class Mined:
         )
         return self._database
 
-    def _where(self, query: TripletQuery) -> tuple[str, list[Any]]:
+    def _condition(self, query: TripletQuery) -> tuple[str, list[Any]]:
+        """The WHERE clause of the filters, or "", and the values of its placeholders."""
         tests: list[str] = []
         values: list[Any] = []
         if query.kinds:
             tests.append(f"kind IN ({', '.join('?' * len(query.kinds))})")
             values += query.kinds
-        for place, label in (("anchor_id", query.label), ("negative_id", query.negative_label)):
+        for column, label in (("anchor_id", query.label), ("negative_id", query.negative_label)):
             if label is not None:
                 tests.append(
-                    f"{place} IN (SELECT id FROM items JOIN labels USING (label_code)"
+                    f"{column} IN (SELECT id FROM items JOIN labels USING (label_code)"
                     " WHERE label = ?)"
                 )
                 values.append(label)
@@ -185,8 +207,8 @@ class Mined:
             tests.append("(anchor_id = ? OR positive_id = ? OR negative_id = ?)")
             values += [query.item] * 3
         for name, measure in MEASURES.items():
-            within: Range = getattr(query, name)
-            for bound, sign in ((within.low, ">="), (within.high, "<=")):
+            bounds: Range = getattr(query, name)
+            for bound, sign in ((bounds.low, ">="), (bounds.high, "<=")):
                 if bound is not None:
                     tests.append(f"{measure} {sign} ?")
                     values.append(bound)
@@ -194,13 +216,16 @@ class Mined:
 
     @staticmethod
     def _order(query: TripletQuery) -> str:
-        # Ties in one order, so that pages do not overlap.
-        way = "DESC" if query.descending else "ASC"
-        return f"ORDER BY {MEASURES[query.sort]} {way}, anchor_id, positive_id, negative_id, kind"
+        # Ties are broken by the ids, so that pages do not overlap.
+        direction = "DESC" if query.descending else "ASC"
+        return (
+            f"ORDER BY {MEASURES[query.sort]} {direction},"
+            " anchor_id, positive_id, negative_id, kind"
+        )
 
 
-def mined_rounds(version: Version) -> dict[int, Artifact]:
-    """The triplets of a version by round."""
+def triplet_artifacts(version: Version) -> dict[int, Artifact]:
+    """The triplet artifacts of a version by round."""
     return {
         int(name.split("=")[1]): artifact
         for name, artifact in sorted(version.artifacts.items())
@@ -208,39 +233,42 @@ def mined_rounds(version: Version) -> dict[int, Artifact]:
     }
 
 
-def chosen_round(version: Version, number: int) -> int:
-    """`number`, or the last round for -1; refuses a round without triplets."""
-    mined = mined_rounds(version)
-    if not mined and not version.rounds:
+def resolve_round(version: Version, number: int) -> int:
+    """`number`, or the last round with triplets for -1.
+
+    Raises:
+        InputError: If the round has no triplets.
+    """
+    artifacts = triplet_artifacts(version)
+    if not artifacts and not version.rounds:
         raise InputError(
             f"version {version.number} has no triplets: it only took up what changed in the items;"
             " name one of a trained cycle (remine history) with --version"
         )
-    if not mined:
+    if not artifacts:
         raise InputError(
             f"version {version.number} has no triplets: none were mined yet, or its rounds trained"
             " on PK batches"
         )
     if number < -1:
         raise InputError(f"--round is {number}; it must be a round, or -1 for the last one")
-    chosen = max(mined) if number < 0 else number
-    if chosen not in mined:
-        raise InputError(f"round {chosen} has no triplets; known: {sorted(mined)}")
-    return chosen
+    resolved_round = max(artifacts) if number < 0 else number
+    if resolved_round not in artifacts:
+        raise InputError(f"round {resolved_round} has no triplets; known: {sorted(artifacts)}")
+    return resolved_round
 
 
-def quoted(path: Path) -> str:
-    """A path inside single quotes in SQL."""
+def escape_quotes(path: Path) -> str:
+    """Escape a path for use between single quotes in SQL."""
     return str(path).replace("'", "''")
 
 
-def _labelled(inner: str) -> str:
-    """The rows of `inner` with anchor_label, positive_label and negative_label."""
-    names = ("anchor", "positive", "negative")
-    labels = ", ".join(f"{name}_labels.label AS {name}_label" for name in names)
+def _with_labels(page: str) -> str:
+    """SQL for the rows of `page` with anchor_label, positive_label and negative_label."""
+    labels = ", ".join(f"{role}_labels.label AS {role}_label" for role in ROLES)
     joins = " ".join(
-        f"LEFT JOIN items AS {name}s ON {name}s.id = t.{name}_id"
-        f" LEFT JOIN labels AS {name}_labels ON {name}_labels.label_code = {name}s.label_code"
-        for name in names
+        f"LEFT JOIN items AS {role}s ON {role}s.id = t.{role}_id"
+        f" LEFT JOIN labels AS {role}_labels ON {role}_labels.label_code = {role}s.label_code"
+        for role in ROLES
     )
-    return f"SELECT t.*, {labels} FROM ({inner}) AS t {joins}"
+    return f"SELECT t.*, {labels} FROM ({page}) AS t {joins}"

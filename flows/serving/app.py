@@ -1,4 +1,4 @@
-"""The app: routes, refusals and the guard around them."""
+"""The FastAPI application: routes, error handlers and the guard around them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,12 +19,12 @@ from remine.flows.serving.faults import add_handlers
 from remine.flows.serving.guard import Guard
 from remine.flows.serving.holder import Holder
 from remine.flows.serving.limits import Limits
+from remine.flows.serving.long_tasks import LongTasks
 from remine.flows.serving.models import BatchBody, SearchBody
 from remine.flows.serving.routes import items, page, search, state, suspects, triplets
-from remine.flows.serving.study import Study
 
-OPEN = frozenset({"/health"}) | page.OPEN
-"""What answers without the token."""
+OPEN_PATHS = frozenset({"/health"}) | page.OPEN_PATHS
+"""Paths that are answered without the token."""
 
 
 def make_app(
@@ -35,10 +35,17 @@ def make_app(
     every: float = 1.0,
     base: Path = Path(),
 ) -> FastAPI:
-    """The app over a store.
+    """Build the app over a store.
 
-    hosts: the names it answers to. every: seconds between looks for another version. base: the
-    folder of the config, where an encoder of the user's own lies.
+    Args:
+        store: The store to serve.
+        limits: Bounds of requests, and the token; None for the defaults.
+        hosts: Host names that a request may use; None for any.
+        every: Seconds between checks for a newly served version.
+        base: Folder of the configuration file, where a user-defined encoder is looked up.
+
+    Raises:
+        InputError: If the store has no published version.
     """
     limits, counters = limits or Limits(), Counters()
     holder = Holder(store, counters, base)
@@ -46,12 +53,14 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with (
-            ThreadPoolExecutor(1, "encode") as encode,
-            ThreadPoolExecutor(2, "tables") as tables,
-            Study() as study,
+            ThreadPoolExecutor(1, "encoder") as encoder_pool,
+            ThreadPoolExecutor(2, "tables") as table_pool,
+            LongTasks() as long_tasks,
         ):
             batcher = Batcher(counters)
-            app.state.context = Context(holder, batcher, counters, limits, encode, tables, study)
+            app.state.context = Context(
+                holder, batcher, counters, limits, encoder_pool, table_pool, long_tasks
+            )
             watch = asyncio.create_task(holder.watch(every))
             try:
                 yield
@@ -61,7 +70,7 @@ def make_app(
                     await watch
                 batcher.close()
 
-    # FastAPI's own pages of documentation load scripts from elsewhere.
+    # FastAPI's documentation pages are off: they load scripts from another host.
     app = FastAPI(
         title="remine",
         version=package_version("remine"),
@@ -70,28 +79,21 @@ def make_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.version = holder.current.version.number
+    app.state.version = holder.current.record.number
     app.state.dimensions = holder.current.snapshot.searcher.card.dimensions
-    for routes in (
-        search,
-        items,
-        triplets,
-        suspects,
-        state,
-        page,
-    ):
+    for routes in (search, items, triplets, suspects, state, page):
         app.include_router(routes.router)
-    app.include_router(page.signing)
+    app.include_router(page.session_router)
     add_handlers(app)
-    _document(app)
+    _describe_bodies(app)
     app.add_middleware(
-        Guard, limits=limits, counters=counters, hosts=hosts, open_paths=OPEN.__contains__
+        Guard, limits=limits, counters=counters, hosts=hosts, open_paths=OPEN_PATHS.__contains__
     )
     return app
 
 
-def _document(app: FastAPI) -> None:
-    """Name the bodies in the OpenAPI document, which we read ourselves."""
+def _describe_bodies(app: FastAPI) -> None:
+    """Add the models of bodies to the OpenAPI document; FastAPI does not parse these bodies."""
 
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:

@@ -1,7 +1,7 @@
-"""Micro-batching: what waits while the index is searched is asked together in the next search.
+"""Micro-batching: queries that arrive while the index is searched are merged into the next search.
 
-FAISS compares many queries at a time far faster than one after the other. Nobody waits for company:
-an idle index is searched at once.
+FAISS compares many queries at once far faster than one after the other. An idle index is searched
+at once: no request waits for others to arrive.
 """
 
 import asyncio
@@ -11,130 +11,144 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from remine.flows.query.snapshot import Answers, Queries, Snapshot, Wish
+from remine.flows.query.snapshot import Answers, Queries, SearchOptions, Snapshot
 from remine.flows.serving.counters import Counters
 
-TOGETHER = 512
-"""Queries in one search: enough for full speed, and nobody waits long behind a large batch."""
+MAX_QUERIES = 512
+"""Queries in one search: enough for full speed, and a large batch delays others only briefly."""
 
 
 @dataclass(eq=False)
-class _Waiting:
+class _Part:
+    """At most MAX_QUERIES queries of a request, and the future of their answers."""
+
     snapshot: Snapshot
     queries: Queries
-    wish: Wish
-    done: "asyncio.Future[Answers]"
+    options: SearchOptions
+    answers: "asyncio.Future[Answers]"
 
-    def joins(self, other: "_Waiting") -> bool:
-        """Whether one search may answer both: of one version, with one wish."""
+    def can_join(self, first: "_Part") -> bool:
+        """Whether one search can answer both: the same version and the same options.
+
+        `distinct` needs the content of each query, which merged queries do not carry.
+        """
         return (
-            self.snapshot is other.snapshot and self.wish == other.wish and not self.wish.distinct
+            self.snapshot is first.snapshot
+            and self.options == first.options
+            and not self.options.distinct
         )
 
 
 class Batcher:
-    """One thread that searches, and a line of questions before it."""
+    """A queue of queries and the one thread that searches."""
 
     def __init__(self, counters: Counters) -> None:
-        """The thread starts with the first question."""
-        # One thread: OpenMP keeps a team for each thread that calls it.
+        """Start with an empty queue; the thread starts with the first search."""
+        # One thread, since OpenMP keeps a team of threads for each thread that calls it.
         self._pool = ThreadPoolExecutor(1, "search")
-        self._line: deque[_Waiting] = deque()
+        self._queue: deque[_Part] = deque()
         self._task: asyncio.Task[None] | None = None
         self._counters = counters
 
-    async def ask(self, snapshot: Snapshot, queries: Queries, wish: Wish) -> Answers:
-        """The answers to `queries`, from `snapshot` alone."""
+    async def search(self, snapshot: Snapshot, queries: Queries, options: SearchOptions) -> Answers:
+        """Return the neighbours of `queries` in `snapshot`."""
         loop = asyncio.get_running_loop()
         parts = [
-            _Waiting(snapshot, _slice(queries, start), wish, loop.create_future())
-            for start in range(0, len(queries), TOGETHER)
+            _Part(snapshot, _slice_queries(queries, start), options, loop.create_future())
+            for start in range(0, len(queries), MAX_QUERIES)
         ]
-        self._line += parts
+        self._queue += parts
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._run())
         try:
-            found = [await part.done for part in parts]
+            answers = [await part.answers for part in parts]
         finally:
+            # After a cancellation, parts that still wait are skipped.
             for part in parts:
-                part.done.cancel()  # given up: what still waits is not searched for
-        return found[0] if len(found) == 1 else _joined(found)
+                part.answers.cancel()
+        return answers[0] if len(answers) == 1 else _concatenate_answers(answers)
 
     def close(self) -> None:
-        """Let the thread go."""
+        """Shut the thread down without waiting for it."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._line:
-            batch = self._next()
+        while self._queue:
+            batch = self._next_batch()
             if not batch:
                 continue
-            queries = batch[0].queries if len(batch) == 1 else _merged(batch)
+            first = batch[0]
+            queries = first.queries if len(batch) == 1 else _merge_queries(batch)
             self._counters.batches.add(len(queries))
             try:
                 answers = await loop.run_in_executor(
-                    self._pool, batch[0].snapshot.ask, queries, batch[0].wish
+                    self._pool, first.snapshot.search, queries, first.options
                 )
-            except Exception as error:  # noqa: BLE001 - handed to each who asked
+            except Exception as error:  # noqa: BLE001 - raised again in each request
                 for part in batch:
-                    if not part.done.done():
-                        part.done.set_exception(error)
+                    if not part.answers.done():
+                        part.answers.set_exception(error)
                 continue
             start = 0
             for part in batch:
                 stop = start + len(part.queries)
-                if not part.done.done():
-                    part.done.set_result(_part(answers, start, stop))
+                if not part.answers.done():
+                    part.answers.set_result(_slice_answers(answers, start, stop))
                 start = stop
 
-    def _next(self) -> list[_Waiting]:
-        """The first in line, and all that one search can answer with it."""
-        batch: list[_Waiting] = []
-        left: deque[_Waiting] = deque()
-        rows = 0
-        while self._line:
-            part = self._line.popleft()
-            if part.done.done():
+    def _next_batch(self) -> list[_Part]:
+        """Take the first part off the queue, and all that one search can answer with it."""
+        batch: list[_Part] = []
+        remaining_parts: deque[_Part] = deque()
+        count = 0
+        while self._queue:
+            part = self._queue.popleft()
+            if part.answers.done():
                 continue
-            if not batch or (rows + len(part.queries) <= TOGETHER and part.joins(batch[0])):
+            fits = not batch or (
+                count + len(part.queries) <= MAX_QUERIES and part.can_join(batch[0])
+            )
+            if fits:
                 batch.append(part)
-                rows += len(part.queries)
+                count += len(part.queries)
             else:
-                left.append(part)
-        self._line = left
+                remaining_parts.append(part)
+        self._queue = remaining_parts
         return batch
 
 
-def _slice(queries: Queries, start: int) -> Queries:
-    if len(queries) <= TOGETHER:
+def _slice_queries(queries: Queries, start: int) -> Queries:
+    if len(queries) <= MAX_QUERIES:
         return queries
-    part = slice(start, start + TOGETHER)
+    part = slice(start, start + MAX_QUERIES)
     return Queries(
         vectors=queries.vectors[part],
-        without=queries.without[part],
+        excluded_ids=queries.excluded_ids[part],
         rows=None if queries.rows is None else queries.rows[part],
-        raw=None if queries.raw is None else queries.raw[part],
+        raw_contents=None if queries.raw_contents is None else queries.raw_contents[part],
     )
 
 
-def _merged(batch: list[_Waiting]) -> Queries:
-    """Vectors one below the other; rows and raw are of no use without `distinct`."""
+def _merge_queries(batch: list[_Part]) -> Queries:
+    """Concatenate vectors; rows and contents are dropped, since only `distinct` reads them."""
     return Queries(
         vectors=np.concatenate([part.queries.vectors for part in batch]),
-        without=np.concatenate([part.queries.without for part in batch]),
+        excluded_ids=np.concatenate([part.queries.excluded_ids for part in batch]),
     )
 
 
-def _part(answers: Answers, start: int, stop: int) -> Answers:
+def _slice_answers(answers: Answers, start: int, stop: int) -> Answers:
     return Answers(
-        rows=answers.rows[start:stop], distances=answers.distances[start:stop], told=answers.told
+        rows=answers.rows[start:stop],
+        distances=answers.distances[start:stop],
+        explanation=answers.explanation,
     )
 
 
-def _joined(parts: list[Answers]) -> Answers:
+def _concatenate_answers(parts: list[Answers]) -> Answers:
     return Answers(
         rows=np.concatenate([part.rows for part in parts]),
         distances=np.concatenate([part.distances for part in parts]),
-        told=parts[0].told,
+        explanation=parts[0].explanation,
     )

@@ -1,19 +1,19 @@
-"""Counts for Prometheus, written as its text format asks."""
+"""Metrics in the text format of Prometheus."""
 
 import threading
 from collections import Counter
 from collections.abc import Iterator
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-QUERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SECONDS_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+QUERIES_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Histogram:
-    """How many values lie at or below each bound, and their sum."""
+    """Counts of values by upper bound, and the sum of the values."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        """`bounds` ascending."""
+        """Start empty; `bounds` are ascending."""
         self.bounds, self.counts = bounds, [0] * (len(bounds) + 1)
         self.sum = 0.0
 
@@ -24,7 +24,7 @@ class Histogram:
         self.sum += value
 
     def lines(self, name: str, labels: str = "") -> Iterator[str]:
-        """In Prometheus's text format."""
+        """Yield the histogram in the text format, with cumulative counts as it requires."""
         total, comma = 0, "," if labels else ""
         for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
             total += count
@@ -35,14 +35,14 @@ class Histogram:
 
 
 class Counters:
-    """Everything that is counted; safe to share between threads."""
+    """All metrics of the server; thread-safe."""
 
     def __init__(self) -> None:
-        """All at nothing."""
+        """Start all metrics at zero."""
         self._lock = threading.Lock()
         self.requests: Counter[tuple[str, str, int]] = Counter()
         self.seconds: dict[str, Histogram] = {}
-        self.batches = Histogram(QUERIES)
+        self.batches = Histogram(QUERIES_BOUNDS)
         self.changes = self.faults = 0
         self.waiting = self.version = 0
 
@@ -50,10 +50,10 @@ class Counters:
         """Count a finished request."""
         with self._lock:
             self.requests[method, route, status] += 1
-            self.seconds.setdefault(route, Histogram(SECONDS)).add(seconds)
+            self.seconds.setdefault(route, Histogram(SECONDS_BOUNDS)).add(seconds)
 
     def text(self) -> str:
-        """In Prometheus's text format."""
+        """All metrics in the text format."""
         with self._lock:
             return "\n".join(self._lines()) + "\n"
 

@@ -1,4 +1,4 @@
-"""What every request passes before anything reads it: who asks, how much, for how long."""
+"""ASGI middleware that checks host, token and body size, sets headers and limits time."""
 
 import asyncio
 import hmac
@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from remine.flows.serving.counters import Counters
-from remine.flows.serving.faults import refused
+from remine.flows.serving.faults import error_response
 from remine.flows.serving.limits import Limits
 
 COOKIE = "remine_token"
@@ -28,14 +28,11 @@ HEADERS = {
 
 
 class _TooLarge(Exception):  # noqa: N818
-    """The body went over its bound."""
+    """The body is larger than its limit."""
 
 
 class Guard:
-    """An ASGI layer around the app. hosts: names that a request may call us by; None for any.
-
-    open_paths: what answers without the token.
-    """
+    """ASGI middleware around the app, outside of everything that reads a request."""
 
     def __init__(
         self,
@@ -46,18 +43,26 @@ class Guard:
         hosts: frozenset[str] | None,
         open_paths: Callable[[str], bool],
     ) -> None:
-        """Wrap `app`."""
+        """Wrap `app`.
+
+        Args:
+            app: The app.
+            limits: Bounds of requests, and the token.
+            counters: Metrics to update.
+            hosts: Host names that a request may use; None for any.
+            open_paths: Whether a path is answered without the token.
+        """
         self.app, self.limits, self.counters = app, limits, counters
         self.hosts, self.open_paths = hosts, open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
+        """Pass the request to the app, or refuse it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         start, status = time.perf_counter(), 0
 
-        async def sent(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -67,11 +72,11 @@ class Guard:
 
         self.counters.waiting += 1
         try:
-            answer = self._refusal(scope) or await self._passed(
-                scope, receive, sent, lambda: status
+            response = self._refusal(scope) or await self._run(
+                scope, receive, send_with_headers, lambda: status
             )
-            if answer is not None:
-                await answer(scope, receive, sent)
+            if response is not None:
+                await response(scope, receive, send_with_headers)
         finally:
             self.counters.waiting -= 1
             route = getattr(scope.get("route"), "path", "none")
@@ -80,54 +85,62 @@ class Guard:
             )
             self.counters.request(method, route, status, time.perf_counter() - start)
 
-    async def _passed(
+    async def _run(
         self, scope: Scope, receive: Receive, send: Send, status: Callable[[], int]
     ) -> Response | None:
-        """Run the app; a refusal where it was given up before it answered."""
+        """Run the app; returns an error response if it failed before it sent a status."""
         try:
             await asyncio.wait_for(
-                self.app(scope, self._counted(receive), send), self.limits.seconds
+                self.app(scope, self._limit_body(receive), send), self.limits.seconds
             )
         except TimeoutError:
-            return None if status() else refused(503, "the answer took too long and was given up")
+            return None if status() else error_response(503, "the request timed out")
         except _TooLarge:
-            return None if status() else refused(413, "the body is too large")
-        except ClientDisconnect:  # before its body was whole
-            return None if status() else refused(400, "the request broke off")
-        except Exception:  # noqa: BLE001 - the last line of defence: the server goes on
+            return None if status() else error_response(413, "the body is too large")
+        except ClientDisconnect:  # before the whole body arrived
+            return None if status() else error_response(400, "the request ended early")
+        except Exception:  # noqa: BLE001 - the server must survive any request
             traceback.print_exc(file=sys.stderr)
-            return None if status() else refused(500, "a fault of ours; see the server's log")
+            message = "an internal error; see the server's log"
+            return None if status() else error_response(500, message)
         return None
 
     def _refusal(self, scope: Scope) -> Response | None:
+        """An error response by the request's headers alone, or None."""
         headers = Headers(scope=scope)
         if self.hosts is not None and _host(headers.get("host", "")) not in self.hosts:
-            # A page elsewhere may have pointed its own name at this machine.
-            return refused(421, "this server answers only to its own name")
+            # DNS rebinding: a foreign page may have pointed its own name at this machine.
+            return error_response(421, "this server answers only to its own name")
         if self.counters.waiting > self.limits.waiting:
-            return refused(429, "too many requests at a time")
-        if self.limits.token and not self.open_paths(scope["path"]) and not self._known(headers):
-            answer = refused(401, "give the token as `Authorization: Bearer`")
-            answer.headers["www-authenticate"] = "Bearer"
-            return answer
+            return error_response(429, "too many requests at a time")
+        if (
+            self.limits.token
+            and not self.open_paths(scope["path"])
+            and not self._has_token(headers)
+        ):
+            response = error_response(401, "give the token as `Authorization: Bearer`")
+            response.headers["www-authenticate"] = "Bearer"
+            return response
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
-            return refused(400, "content-length is no number")
+            return error_response(400, "content-length is not a number")
+        # Very long digit strings, which int() refuses with an exception, are too large as well.
         if len(length) > 18 or int(length) > self.limits.body:
-            return refused(413, "the body is too large")
+            return error_response(413, "the body is too large")
         return None
 
-    def _known(self, headers: Headers) -> bool:
-        """Whether the token is given, in time that does not tell how much of it is right."""
-        scheme, _, given = headers.get("authorization", "").partition(" ")
+    def _has_token(self, headers: Headers) -> bool:
+        """Whether the request carries the token, compared in constant time."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            given = _cookie(headers.get("cookie", ""))
-        return hmac.compare_digest(given.strip().encode(), self.limits.token.encode())
+            token = _cookie(headers.get("cookie", ""))
+        return hmac.compare_digest(token.strip().encode(), self.limits.token.encode())
 
-    def _counted(self, receive: Receive) -> Receive:
+    def _limit_body(self, receive: Receive) -> Receive:
+        """Count the bytes as they arrive, since a body may come without a length."""
         total = 0
 
-        async def counted() -> Message:
+        async def receive_counted() -> Message:
             nonlocal total
             message = await receive()
             total += len(message.get("body", b""))
@@ -135,18 +148,19 @@ class Guard:
                 raise _TooLarge
             return message
 
-        return counted
+        return receive_counted
 
 
 def _host(value: str) -> str:
-    """The name in a Host header, without the port."""
+    """The host name of a Host header, without the port."""
     name, _, port = value.rpartition(":")
     return (name if port.isdigit() and name else value).strip("[]").lower()
 
 
 def _cookie(value: str) -> str:
+    """The token in a Cookie header, or ""."""
     try:
-        found: Any = SimpleCookie(value).get(COOKIE)
+        cookie: Any = SimpleCookie(value).get(COOKIE)
     except CookieError:
         return ""
-    return found.value if found else ""
+    return cookie.value if cookie else ""

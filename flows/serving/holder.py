@@ -1,4 +1,4 @@
-"""The served version: opened whole before it is shown, swapped in one step, kept while in use."""
+"""The served version: opened completely before it answers, replaced in one assignment."""
 
 import asyncio
 import sys
@@ -16,101 +16,124 @@ from remine.data.items.lookup import PICTURES
 from remine.data.store.pins import served
 from remine.data.store.records import Version
 from remine.data.store.store import Store
-from remine.flows.query.snapshot import Snapshot, Wish
-from remine.flows.query.triplets import Mined
+from remine.flows.query.snapshot import SearchOptions, Snapshot
+from remine.flows.query.triplets import TripletTable
 from remine.flows.serving.counters import Counters
 
-KEPT = 64
+CACHE_SIZE = 64
 
 
-class Kept:
-    """Results that are computed once, by what they follow from; the last 64."""
+class ResultCache:
+    """The last 64 results, by a key of all that they depend on; shared by versions."""
 
     def __init__(self) -> None:
-        """Empty."""
-        self._found: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        """Start empty."""
+        self._results: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What `make` gave for `key`; one computes at a time; what is known comes at once."""
-        found = self._found.get(key)
-        if found is None:
+        """The result for `key`, computed by `make` if it is new.
+
+        One result is computed at a time; a cached one is returned without waiting.
+        """
+        result = self._results.get(key)
+        if result is None:
             with self._lock:
-                found = self._found.get(key)
-                if found is None:
-                    found = self._found[key] = make()
-                    while len(self._found) > KEPT:
-                        self._found.popitem(last=False)
-        return found
+                # Another thread may have computed it while this one waited for the lock.
+                result = self._results.get(key)
+                if result is None:
+                    result = self._results[key] = make()
+                    while len(self._results) > CACHE_SIZE:
+                        self._results.popitem(last=False)
+        return result
 
 
-class Served:
-    """One version as requests see it; a request takes it once and keeps to it."""
+class ServedVersion:
+    """One version as a request sees it: a request takes it once and uses it to its end."""
 
-    def __init__(self, store: Store, version: Version, kept: Kept, base: Path) -> None:
-        """Open all that a request may need, so that none waits for it or finds it gone."""
-        self.version, self.kept = version, kept
-        self.snapshot = Snapshot(store, version, base)
-        self.mined = Mined(store, version, threads=2)
-        self.index = version.artifacts["index"].digest
+    def __init__(self, store: Store, record: Version, cache: ResultCache, base: Path) -> None:
+        """Open all that a request may need, so that none waits for it or finds it deleted.
+
+        Raises:
+            InputError, StoreError, OSError: If a part of the version cannot be read.
+        """
+        self.record, self.cache = record, cache
+        self.snapshot = Snapshot(store, record, base)
+        self.triplets = TripletTable(store, record, threads=2)
+        self.index_digest = record.artifacts["index"].digest
         self.snapshot.encoder.eval()
         if self.snapshot.content in PICTURES:
             _ = self.snapshot.inputs[np.arange(1)]
         elif self.snapshot.content == "text":
             _ = self.snapshot.texts[0]
-        self.snapshot.ask(self.snapshot.by_id(self.snapshot.known.ids[:1]), Wish(k=1))
+        first_id = self.snapshot.catalogue.ids[:1]
+        self.snapshot.search(self.snapshot.item_queries(first_id), SearchOptions(k=1))
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """The fields of `OfVersion`, which every answer of this version carries."""
+        return {"version": self.record.number, "index": self.index_digest}
 
 
 class Holder:
-    """Holds the served version and looks for another."""
+    """Holds the served version and replaces it when another one is served."""
 
     def __init__(self, store: Store, counters: Counters, base: Path = Path()) -> None:
-        """Open the version that is served now; refuses where there is none.
+        """Open the version that is served now.
 
-        base: the folder of the config, where an encoder of the user's own lies.
+        Args:
+            store: The store.
+            counters: Metrics to update.
+            base: Folder of the configuration file, where a user-defined encoder is looked up.
+
+        Raises:
+            InputError: If the store has no published version.
         """
         self.store, self.counters, self.base = store, counters, base
-        self.kept = Kept()
-        version = served(store)
-        if version is None:
+        self.cache = ResultCache()
+        record = served(store)
+        if record is None:
             raise InputError(f"{store.root} has no published version yet")
-        self.current = Served(store, version, self.kept, base)
-        self.counters.version = version.number
+        self.current = ServedVersion(store, record, self.cache, base)
+        self.counters.version = record.number
         self.fault = ""
-        self._refused = ""
+        self._faulty_digest = ""
 
     def refresh(self) -> bool:
-        """Open another version where one is served now; whether it was taken over.
+        """Open the version that is served now if it is another one.
 
-        One that cannot be opened is refused once, and the old one goes on being served.
+        A version that cannot be opened is tried once; the old one stays.
+
+        Returns:
+            Whether the version was replaced.
         """
         try:
-            version = served(self.store)
-            if version is None or version.digest == self.current.version.digest:
-                self.fault = "" if version else self.fault
+            record = served(self.store)
+            if record is None or record.digest == self.current.record.digest:
+                self.fault = "" if record else self.fault
                 return False
-            if version.digest == self._refused:
+            if record.digest == self._faulty_digest:
                 return False
-            opened = Served(self.store, version, self.kept, self.base)
+            replacement = ServedVersion(self.store, record, self.cache, self.base)
         except (InputError, StoreError, OSError) as error:
-            self._note(error)
+            self._note_fault(error)
             with suppress(InputError, StoreError, OSError):
-                found = served(self.store)
-                self._refused = found.digest if found else ""
+                faulty_record = served(self.store)
+                self._faulty_digest = faulty_record.digest if faulty_record else ""
             return False
-        # One assignment: a request sees the old version or the new one, whole.
-        self.current, self.fault, self._refused = opened, "", ""
-        self.counters.version = version.number
+        # One assignment: a request sees either version, never a mix.
+        self.current, self.fault, self._faulty_digest = replacement, "", ""
+        self.counters.version = record.number
         self.counters.changes += 1
         return True
 
     async def watch(self, every: float) -> None:
-        """Look for another version again and again, in a thread."""
+        """Refresh every `every` seconds, in a thread."""
         while True:
             await asyncio.sleep(every)
             await asyncio.to_thread(self.refresh)
 
-    def _note(self, error: Exception) -> None:
+    def _note_fault(self, error: Exception) -> None:
         if str(error) != self.fault:
             sys.stderr.write(f"remine: {error}\n")
             self.counters.faults += 1

@@ -1,4 +1,4 @@
-"""What a request may ask for, and who may ask."""
+"""Bounds of requests, and the token."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -10,11 +10,21 @@ MEGABYTE = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds of one request and of all together.
+    """Bounds of one request and of all requests together.
 
-    k: neighbours. batch: queries in one request. answers: queries times k in one request. body:
-    bytes. pixels: of a picture, looked at before it is decoded. text: characters. seconds: until a
-    request is given up. waiting: requests at a time. token: who asks must know it; empty for all.
+    Attributes:
+        k: Neighbours per query.
+        batch: Queries in one request.
+        answers: Queries times k in one request.
+        body: Bytes of a body.
+        pixels: Pixels of a picture, checked before it is decoded.
+        text: Characters of a text.
+        seconds: Seconds until a request times out.
+        waiting: Requests at a time.
+        token: The token that requests must carry; empty for none.
+
+    Raises:
+        InputError: If a bound is out of range, or the token cannot be sent in a header.
     """
 
     k: int = 1_000
@@ -28,15 +38,15 @@ class Limits:
     token: str = ""
 
     def __post_init__(self) -> None:
-        for name, most in (
+        for name, maximum in (
             ("k", 9_999),
             ("batch", 100_000),
             ("body", 1 << 30),
             ("waiting", 10_000),
         ):
             value = getattr(self, name)
-            if not 1 <= value <= most:
-                raise InputError(f"--max-{name} is {value}; it must be 1 to {most}")
+            if not 1 <= value <= maximum:
+                raise InputError(f"--max-{name} is {value}; it must be 1 to {maximum}")
         if not 0.1 <= self.seconds <= 3600:
             raise InputError(f"--timeout is {self.seconds}; it must be 0.1 to 3600 seconds")
         if self.token and not (self.token.isascii() and self.token.isprintable()):
@@ -44,7 +54,7 @@ class Limits:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
+    """Whether `host` is an address of this machine that others cannot reach."""
     if host == "localhost":
         return True
     try:

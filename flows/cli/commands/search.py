@@ -11,7 +11,7 @@ from remine.flows.cli.options import ConfigOption, ServedOption, StoreOption, ba
 
 if TYPE_CHECKING:
     from remine.flows.query.questions import Question
-    from remine.flows.query.snapshot import Answers, Queries, Snapshot, Wish
+    from remine.flows.query.snapshot import Answers, Queries, SearchOptions, Snapshot
 
 Labels = Annotated[
     list[str] | None, typer.Option("--label", help="Only items of this label; may be repeated.")
@@ -65,17 +65,17 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Nearest neighbours in the served index; works while a cycle runs."""
-    from remine.flows.query.answers import check_out, print_answers, write_answers
+    from remine.flows.query.answers import check_output_path, print_answers, write_answers
     from remine.flows.query.questions import Question
-    from remine.flows.query.snapshot import Filter, Snapshot, Wish
+    from remine.flows.query.snapshot import Filter, SearchOptions, Snapshot
 
     among = Filter(labels=tuple(label or ()), splits=tuple(split or ()), groups=tuple(group or ()))
     root, version = opened_served(store, config, number)
     question = Question(
         item=item, vector=vector, image=image, text=text, file=queries, itself=itself
     )
-    wish = Wish(k=k, recall=recall, among=among, distinct=distinct, explain=explain)
-    check_out(out)
+    wish = SearchOptions(k=k, recall=recall, item_filter=among, distinct=distinct, explain=explain)
+    check_output_path(out)
     if out and as_json:
         raise InputError("give one of --out and --json")
     snapshot = Snapshot(root, version, base_of(config))
@@ -88,17 +88,19 @@ def search(
 
 
 def _asked(
-    snapshot: "Snapshot", question: "Question", wish: "Wish"
+    snapshot: "Snapshot", question: "Question", wish: "SearchOptions"
 ) -> "Iterator[tuple[Queries, Answers]]":
     """Queries and answers block by block; says once what was searched."""
     from remine.flows.query.questions import queries_of
 
     first = wish.explain
     for queries in queries_of(snapshot, question):
-        answers = snapshot.ask(queries, wish)
+        answers = snapshot.search(queries, wish)
         if first:
-            typer.echo(f"version {snapshot.version.number}: " + answers.told.lines()[0], err=True)
-            for line in answers.told.lines()[1:]:
+            typer.echo(
+                f"version {snapshot.version.number}: " + answers.explanation.lines()[0], err=True
+            )
+            for line in answers.explanation.lines()[1:]:
                 typer.echo(f"  {line}", err=True)
         first = False
         yield queries, answers

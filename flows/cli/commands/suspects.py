@@ -28,13 +28,19 @@ def suspects(
     own class without it. Best after a cycle; long training learns the errors too.
     """
     from remine.flows.jobs.console import Console
+    from remine.flows.query.answers import check_output_path
     from remine.flows.query.snapshot import Snapshot
-    from remine.flows.query.suspects import check_out, find_suspects, print_suspects, write_suspects
+    from remine.flows.query.suspects import (
+        SUFFIXES,
+        find_suspects,
+        print_suspects,
+        write_suspects,
+    )
     from remine.mining.suspects import SuspectConfig
 
     settings = SuspectConfig(margin=margin)
     root, version = opened_served(store, config, number)
-    check_out(out)
+    check_output_path(out, SUFFIXES)
     snapshot = Snapshot(root, version)
     with Console().stage("suspects", "items") as bar:
         found = find_suspects(snapshot, settings, bar.update)

@@ -9,7 +9,7 @@ import typer
 from remine.flows.cli.options import ConfigOption, RoundOption, StoreOption, VersionOption, opened
 
 if TYPE_CHECKING:
-    from remine.flows.query.triplets import Mined
+    from remine.flows.query.triplets import TripletTable
 
 app = typer.Typer(
     help="Look into the mined triplets, and take them elsewhere.",
@@ -162,7 +162,7 @@ def export(
     typer.echo(f"wrote {out}: {count:,} rows")
 
 
-def _mined(store: str | None, config: Path | None, number: int) -> "Mined":
-    from remine.flows.query.triplets import Mined
+def _mined(store: str | None, config: Path | None, number: int) -> "TripletTable":
+    from remine.flows.query.triplets import TripletTable
 
-    return Mined(*opened(store, config, number))
+    return TripletTable(*opened(store, config, number))

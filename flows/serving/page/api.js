@@ -1,11 +1,11 @@
-// Questions to the server. Every answer names its version; a change of it is told to who listens.
+// Requests to the server. Every response names its version; listeners are notified when it changes.
 
-export const known = { version: 0, index: null, content: null, items: 0 };
-const listeners = { version: new Set(), refused: new Set() };
+export const served = { version: 0, index: null, content: null, items: 0 };
+const listeners = { version: new Set(), unauthorized: new Set() };
 export const on = (name, listener) => listeners[name].add(listener);
-const tell = (name, ...args) => listeners[name].forEach((listener) => listener(...args));
+const notify = (name, ...args) => listeners[name].forEach((listener) => listener(...args));
 
-export class Refused extends Error {
+export class RequestError extends Error {
   constructor(status, detail, fields) {
     super(detail);
     this.status = status;
@@ -13,26 +13,27 @@ export class Refused extends Error {
   }
 }
 
-// Everything a view asks ends when the view does.
+// Requests of a view are aborted when another view is shown.
 let controller = new AbortController();
-export function leave() {
+export function abortRequests() {
   controller.abort();
   controller = new AbortController();
 }
-export const aborted = (error) => error.name === "AbortError";
+export const isAborted = (error) => error.name === "AbortError";
 
 export function query(params) {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(params || {})) {
-    for (const one of Array.isArray(value) ? value : [value]) {
-      if (one !== null && one !== undefined && one !== "" && one !== false) search.append(name, one);
+    for (const part of Array.isArray(value) ? value : [value]) {
+      if (part !== null && part !== undefined && part !== "" && part !== false) search.append(name, part);
     }
   }
   const text = search.toString();
   return text ? `?${text}` : "";
 }
 
-export async function ask(path, { params, body, method, keep } = {}) {
+// keep: do not abort the request with the view.
+export async function fetchJson(path, { params, body, method, keep } = {}) {
   const options = { method: method || (body ? "POST" : "GET"), credentials: "same-origin" };
   if (body instanceof FormData) options.body = body;
   else if (body) {
@@ -40,58 +41,58 @@ export async function ask(path, { params, body, method, keep } = {}) {
     options.headers = { "content-type": "application/json" };
   }
   if (!keep) options.signal = controller.signal;
-  let answer;
+  let response;
   try {
-    answer = await fetch(path + query(params), options);
+    response = await fetch(path + query(params), options);
   } catch (error) {
-    if (aborted(error)) throw error;
-    throw new Refused(0, "The server does not answer. Is `remine serve` still running?");
+    if (isAborted(error)) throw error;
+    throw new RequestError(0, "The server does not respond. Is `remine serve` still running?");
   }
-  if (answer.status === 204) return null;
-  const found = await answer.json().catch(() => ({}));
-  if (!answer.ok) {
-    if (answer.status === 401) tell("refused");
-    throw new Refused(answer.status, sentence(found.detail || answer.statusText), found.fields);
+  if (response.status === 204) return null;
+  const content = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    if (response.status === 401) notify("unauthorized");
+    throw new RequestError(response.status, sentence(content.detail || response.statusText), content.fields);
   }
-  noteVersion(Number(answer.headers.get("x-remine-version")) || 0);
-  return found;
+  noteVersion(Number(response.headers.get("x-remine-version")) || 0);
+  return content;
 }
 
-const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + "." : "No answer.");
+const sentence = (text) => (text ? text[0].toUpperCase() + text.slice(1) + "." : "No response.");
 
 function noteVersion(version) {
-  if (!version || version === known.version) return;
-  const before = known.version;
-  known.version = version;
-  tell("version", version, before);
+  if (!version || version === served.version) return;
+  const previous = served.version;
+  served.version = version;
+  notify("version", version, previous);
 }
 
-// What is served: its kind of content decides how items are shown.
-export async function learn() {
-  const found = await ask("index", { keep: true });
-  Object.assign(known, { index: found, content: found.content, items: found.items });
-  return found;
+// Load the card of the served index; the kind of content decides how items are shown.
+export async function loadIndex() {
+  const card = await fetchJson("index", { keep: true });
+  Object.assign(served, { index: card, content: card.content, items: card.items });
+  return card;
 }
 
-export async function pulse() {
-  const found = await ask("health", { keep: true });
-  noteVersion(found.version);
-  return found;
+export async function checkHealth() {
+  const health = await fetchJson("health", { keep: true });
+  noteVersion(health.version);
+  return health;
 }
 
-export const isPicture = () => known.content === "image" || known.content === "path";
-export const isText = () => known.content === "text";
+export const isPicture = () => served.content === "image" || served.content === "path";
+export const isText = () => served.content === "text";
 
-const texts = new Map();
+const itemCache = new Map();
 
-// Items by id; asked for together, kept for the version.
+// Items by id, fetched in batches and cached per version.
 export async function itemsOf(ids) {
-  const version = known.version;
-  const missing = [...new Set(ids)].filter((id) => !texts.has(`${version}/${id}`));
+  const version = served.version;
+  const missing = [...new Set(ids)].filter((id) => !itemCache.has(`${version}/${id}`));
   for (let start = 0; start < missing.length; start += 200) {
-    const found = await ask("items", { params: { id: missing.slice(start, start + 200), limit: 200 } });
-    if (texts.size > 5000) texts.clear();
-    for (const item of found.items) texts.set(`${version}/${item.id}`, item);
+    const page = await fetchJson("items", { params: { id: missing.slice(start, start + 200), limit: 200 } });
+    if (itemCache.size > 5000) itemCache.clear();
+    for (const item of page.items) itemCache.set(`${version}/${item.id}`, item);
   }
-  return new Map(ids.map((id) => [id, texts.get(`${version}/${id}`)]));
+  return new Map(ids.map((id) => [id, itemCache.get(`${version}/${id}`)]));
 }

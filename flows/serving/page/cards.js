@@ -1,14 +1,14 @@
-// How an item looks: a picture, a text, or its id, with what is known of it.
+// Items as pictures, texts or ids, with their labels.
 
 import { isPicture, isText } from "./api.js";
 import { h, num } from "./dom.js";
 
-// The end of a long label tells more than its beginning ("Alphabet/character07").
+// A long label is cut at its start, since its end differs ("Alphabet/character07").
 export function labelOf(label, extra = "") {
   return h("span", { class: `label ${extra}`, title: label }, h("bdi", {}, label));
 }
 
-export function face(item, { lazy = true } = {}) {
+export function itemFace(item, { lazy = true } = {}) {
   if (isPicture()) {
     return h("img", {
       class: "face", alt: `item ${item.id}${item.label ? `, ${item.label}` : ""}`, draggable: "false",
@@ -20,12 +20,12 @@ export function face(item, { lazy = true } = {}) {
 }
 
 export function tile(item, { href, distance, same, note, rank } = {}) {
-  const said = [`item ${item.id}`, item.label, distance === undefined ? "" : `distance ${num(distance)}`];
-  if (same !== undefined) said.push(same ? "same label as the query" : "another label");
+  const description = [`item ${item.id}`, item.label, distance === undefined ? "" : `distance ${num(distance)}`];
+  if (same !== undefined) description.push(same ? "same label as the query" : "another label");
   return h(
     href ? "a" : "div",
-    { class: `tile ${href ? "walk" : ""} ${same ? "same" : ""}`, href, "aria-label": said.filter(Boolean).join(", "), "data-id": item.id },
-    h("span", { class: "frame" }, face(item)),
+    { class: `tile ${href ? "walk" : ""} ${same ? "same" : ""}`, href, "aria-label": description.filter(Boolean).join(", "), "data-id": item.id },
+    h("span", { class: "frame" }, itemFace(item)),
     h("span", { class: "meta" },
       labelOf(item.label ?? ""),
       h("span", { class: "facts" },

@@ -1,4 +1,4 @@
-// Small charts as SVG: histograms by kind, shares, lines.
+// Charts as SVG: histograms by kind, shares, lines.
 
 import { KINDS, count, h, num, percent, svg } from "./dom.js";
 
@@ -16,56 +16,56 @@ const ticksOf = (low, high, n = 4) => {
 };
 const short = (x) => (Math.abs(x) >= 1e6 ? `${x / 1e6}M` : Math.abs(x) >= 1000 ? `${x / 1000}k` : String(Number(x.toFixed(4))));
 
-function frame(title, said, x, y, inside, { yTick = short, whole } = {}) {
+function frame(title, subtitle, x, y, draw, { yTick = short, integers } = {}) {
   const px = (v) => PAD.left + ((v - x[0]) / (x[1] - x[0] || 1)) * (W - PAD.left - PAD.right);
   const py = (v) => H - PAD.bottom - ((v - y[0]) / (y[1] - y[0] || 1)) * (H - PAD.top - PAD.bottom);
   const axes = [
     ticksOf(y[0], y[1], 3).map((v) => [svg("line", { class: "grid", x1: PAD.left, x2: W - PAD.right, y1: py(v), y2: py(v) }),
       svg("text", { class: "tick", x: PAD.left - 6, y: py(v) + 4, "text-anchor": "end" }, yTick(v))]),
-    ticksOf(x[0], x[1], 5).filter((v) => !whole || Number.isInteger(v)).map((v) => svg("text", { class: "tick", x: px(v), y: H - 8, "text-anchor": "middle" }, short(v))),
+    ticksOf(x[0], x[1], 5).filter((v) => !integers || Number.isInteger(v)).map((v) => svg("text", { class: "tick", x: px(v), y: H - 8, "text-anchor": "middle" }, short(v))),
   ];
-  return h("figure", { class: "card chart" }, h("figcaption", {}, h("strong", {}, title), said && h("span", { class: "soft" }, ` ${said}`)),
-    svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${title} ${said || ""}` }, axes, inside(px, py)));
+  return h("figure", { class: "card chart" }, h("figcaption", {}, h("strong", {}, title), subtitle && h("span", { class: "soft" }, ` ${subtitle}`)),
+    svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${title} ${subtitle || ""}` }, axes, draw(px, py)));
 }
 
-// Stacked bars of counts by kind between the edges; domain: of the x axis, where charts are compared.
-export function histogram(title, said, { edges, counts }, domain) {
+// Stacked bars of counts by kind between the edges. domain: x axis shared with another chart.
+export function histogram(title, subtitle, { edges, counts }, domain) {
   const kinds = Object.keys(KINDS).filter((kind) => counts[kind]);
   const sums = edges.slice(1).map((_, i) => kinds.reduce((sum, kind) => sum + counts[kind][i], 0));
   let last = sums.length;
   while (last > 1 && !sums[last - 1]) last -= 1;
   const top = Math.max(1, ...sums);
-  return frame(title, said, domain || [edges[0], edges[last]], [0, top], (px, py) => {
+  return frame(title, subtitle, domain || [edges[0], edges[last]], [0, top], (px, py) => {
     const bars = [];
     for (let i = 0; i < last; i += 1) {
-      let from = 0;
+      let base = 0;
       for (const kind of kinds) {
         const n = counts[kind][i];
         if (!n) continue;
         const x = px(edges[i]);
-        bars.push(svg("rect", { class: `fill ${kind}`, x, width: Math.max(0.5, px(edges[i + 1]) - x - 0.4), y: py(from + n), height: Math.max(0, py(from) - py(from + n)) },
+        bars.push(svg("rect", { class: `fill ${kind}`, x, width: Math.max(0.5, px(edges[i + 1]) - x - 0.4), y: py(base + n), height: Math.max(0, py(base) - py(base + n)) },
           svg("title", {}, `${KINDS[kind]}, ${num(edges[i])} to ${num(edges[i + 1])}: ${count(n)}`)));
-        from += n;
+        base += n;
       }
     }
     return bars;
   });
 }
 
-// points: [[x, y], ...] by name.
-export function lines(title, said, series, { y, log, yTick, whole } = {}) {
-  const f = log ? (v) => Math.log2(Math.max(v, 1e-9)) : (v) => v;
-  const all = Object.values(series).flat();
-  const xs = all.map(([v]) => f(v));
-  const ys = all.map(([, v]) => v);
-  const low = Math.min(...xs);
-  const high = Math.max(...xs);
-  const range = y || [Math.min(...ys), Math.max(...ys)];
-  const figure = frame(title, said, low === high ? [low - 1, high + 1] : [low, high], range[0] === range[1] ? [range[0] - 0.01, range[1]] : range, (px, py) =>
+// series: [[x, y], ...] by name. log: x in powers of two.
+export function lines(title, subtitle, series, { y, log, yTick, integers } = {}) {
+  const scaled = log ? (v) => Math.log2(Math.max(v, 1e-9)) : (v) => v;
+  const points = Object.values(series).flat();
+  const xValues = points.map(([v]) => scaled(v));
+  const yValues = points.map(([, v]) => v);
+  const low = Math.min(...xValues);
+  const high = Math.max(...xValues);
+  const range = y || [Math.min(...yValues), Math.max(...yValues)];
+  const figure = frame(title, subtitle, low === high ? [low - 1, high + 1] : [low, high], range[0] === range[1] ? [range[0] - 0.01, range[1]] : range, (px, py) =>
     Object.entries(series).map(([name, points], place) => [
-      svg("polyline", { class: `line l${place}`, points: points.map(([a, b]) => `${px(f(a))},${py(b)}`).join(" ") }),
-      points.map(([a, b]) => svg("circle", { class: `point l${place}`, cx: px(f(a)), cy: py(b), r: 3 }, svg("title", {}, `${name} at ${a}: ${num(b, 4)}`))),
-    ]), { yTick, whole });
+      svg("polyline", { class: `line l${place}`, points: points.map(([a, b]) => `${px(scaled(a))},${py(b)}`).join(" ") }),
+      points.map(([a, b]) => svg("circle", { class: `point l${place}`, cx: px(scaled(a)), cy: py(b), r: 3 }, svg("title", {}, `${name} at ${a}: ${num(b, 4)}`))),
+    ]), { yTick, integers });
   figure.append(h("p", { class: "legend" }, Object.keys(series).map((name, place) => h("span", {}, h("i", { class: `key l${place}` }), ` ${name}`))));
   return figure;
 }

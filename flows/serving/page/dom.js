@@ -1,13 +1,13 @@
-// Elements and numbers. Whatever comes from the data becomes a text node: nothing here parses HTML.
+// Elements and numbers. Data becomes text nodes: nothing here parses HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
-const KNOWN = new Set(["value", "checked", "disabled", "selected", "open"]);
+const PROPERTIES = new Set(["value", "checked", "disabled", "selected", "open"]);
 
-function filled(node, props, children) {
+function build(node, props, children) {
   for (const [name, value] of Object.entries(props || {})) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (KNOWN.has(name)) node[name] = value;
+    else if (PROPERTIES.has(name)) node[name] = value;
     else node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.flat(3).filter((c) => c !== null && c !== undefined && c !== false));
@@ -15,14 +15,14 @@ function filled(node, props, children) {
 }
 
 export const h = (tag, props, ...children) =>
-  filled(document.createElement(tag), props, children);
+  build(document.createElement(tag), props, children);
 
 export const svg = (tag, props, ...children) =>
-  filled(document.createElementNS(SVG, tag), props, children);
+  build(document.createElementNS(SVG, tag), props, children);
 
 export function fill(node, ...children) {
   node.replaceChildren();
-  return filled(node, null, children);
+  return build(node, null, children);
 }
 
 const minus = (text) => text.replace("-", "−");
@@ -34,21 +34,21 @@ export const signed = (x, digits = 3) =>
   x === null || x === undefined ? "–" : (x > 0 ? "+" : x < 0 ? "−" : "±") + Math.abs(x).toFixed(digits);
 export const percent = (x, digits = 1) =>
   x === null || x === undefined ? "–" : minus(`${(100 * x).toFixed(digits)} %`);
-export const many = (n, one, more = `${one}s`) => `${count(n)} ${n === 1 ? one : more}`;
+export const plural = (n, singular, pluralForm = `${singular}s`) => `${count(n)} ${n === 1 ? singular : pluralForm}`;
 
 export function bytes(n) {
   const units = ["B", "kB", "MB", "GB", "TB"];
-  let place = 0;
-  while (n >= 1000 && place < units.length - 1) {
+  let power = 0;
+  while (n >= 1000 && power < units.length - 1) {
     n /= 1000;
-    place += 1;
+    power += 1;
   }
-  return `${place ? n.toFixed(1) : n} ${units[place]}`;
+  return `${power ? n.toFixed(1) : n} ${units[power]}`;
 }
 
 export const KINDS = { hard: "hard", semi_hard: "semi-hard", easy: "easy" };
 
-// What each kind means, for people.
+// The meaning of each kind, in words.
 export const KIND_MEANS = {
   hard: "the negative is at least as near to the anchor as the positive",
   semi_hard: "the negative is farther than the positive, but by less than the margin",
@@ -58,26 +58,26 @@ export const KIND_MEANS = {
 export const kindTag = (kind) =>
   h("span", { class: `kind ${kind}`, title: KIND_MEANS[kind] }, KINDS[kind] || kind);
 
-export function empty(title, said, ...more) {
-  return h("div", { class: "empty" }, h("p", { class: "big" }, title), h("p", {}, said), ...more);
+export function emptyBox(title, text, ...extra) {
+  return h("div", { class: "empty" }, h("p", { class: "big" }, title), h("p", {}, text), ...extra);
 }
 
-export function fault(error, again) {
+export function errorBox(error, retry) {
   return h(
     "div",
     { class: "empty fault", role: "alert" },
-    h("p", { class: "big" }, "That did not work"),
-    h("p", {}, error.message || "The server does not answer."),
+    h("p", { class: "big" }, "The request failed"),
+    h("p", {}, error.message || "The server does not respond."),
     (error.fields || []).map((line) => h("p", { class: "soft" }, line)),
-    again && h("button", { type: "button", onclick: again }, "Try again"),
+    retry && h("button", { type: "button", onclick: retry }, "Try again"),
   );
 }
 
-let timers = 0;
-export const newId = (prefix) => `${prefix}-${(timers += 1)}`;
+let idCount = 0;
+export const uniqueId = (prefix) => `${prefix}-${(idCount += 1)}`;
 
-// `work` some time after the last call.
-export function later(work, wait = 250) {
+// Call `work` once, `wait` milliseconds after the last call.
+export function debounce(work, wait = 250) {
   let timer = 0;
   return (...args) => {
     clearTimeout(timer);
@@ -85,4 +85,4 @@ export function later(work, wait = 250) {
   };
 }
 
-export const spin = (said = "Loading") => h("p", { class: "wait", role: "status" }, `${said} …`);
+export const loading = () => h("p", { class: "wait", role: "status" }, "Loading …");

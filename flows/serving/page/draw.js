@@ -1,16 +1,16 @@
-// A pad to draw a character on, with the mouse, a pen or a finger.
+// A pad to draw a query on, with the mouse, a pen or a finger.
 
-import { ask } from "./api.js";
+import { fetchJson } from "./api.js";
 import { h } from "./dom.js";
 
 const SIDE = 256;
 
-// Dark on light or light on dark, as the items are: the corner of one tells.
-async function ground() {
+// Paper and ink as in the items: the corner pixel of the first item is taken for the background.
+async function paperAndInk() {
   try {
-    const one = await ask("items", { params: { limit: 1 } });
+    const page = await fetchJson("items", { params: { limit: 1 } });
     const picture = new Image();
-    picture.src = one.items[0].thumbnail;
+    picture.src = page.items[0].thumbnail;
     await picture.decode();
     const canvas = h("canvas", { width: 1, height: 1 });
     const brush = canvas.getContext("2d");
@@ -21,8 +21,8 @@ async function ground() {
   }
 }
 
-export async function drawing(_index, done) {
-  const [paper, ink] = await ground();
+export async function openDrawingPad(onDrawn) {
+  const [paper, ink] = await paperAndInk();
   const canvas = h("canvas", { width: SIDE, height: SIDE, class: "pad", "aria-label": "Drawing pad" });
   const brush = canvas.getContext("2d");
   const clear = () => {
@@ -31,32 +31,32 @@ export async function drawing(_index, done) {
   };
   clear();
   Object.assign(brush, { strokeStyle: ink, lineWidth: 18, lineCap: "round", lineJoin: "round" });
-  const at = (event) => {
+  const position = (event) => {
     const box = canvas.getBoundingClientRect();
     return [((event.clientX - box.left) * SIDE) / box.width, ((event.clientY - box.top) * SIDE) / box.height];
   };
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     brush.beginPath();
-    brush.moveTo(...at(event));
-    brush.lineTo(...at(event));
+    brush.moveTo(...position(event));
+    brush.lineTo(...position(event));
     brush.stroke();
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!canvas.hasPointerCapture(event.pointerId)) return;
-    brush.lineTo(...at(event));
+    brush.lineTo(...position(event));
     brush.stroke();
   });
   const send = () => canvas.toBlob((blob) => {
-    box.close();
-    done(new File([blob], "a drawing.png", { type: "image/png" }));
+    dialog.close();
+    onDrawn(new File([blob], "drawing.png", { type: "image/png" }));
   });
-  const box = h("dialog", { class: "help", "aria-label": "Draw" }, h("h2", {}, "Draw a character"), canvas,
+  const dialog = h("dialog", { class: "help", "aria-label": "Draw" }, h("h2", {}, "Draw a picture"), canvas,
     h("div", { class: "line" },
       h("button", { type: "button", class: "main", onclick: send }, "Search"),
       h("button", { type: "button", onclick: clear }, "Clear"),
-      h("button", { type: "button", onclick: () => box.close() }, "Cancel")));
-  box.addEventListener("close", () => box.remove());
-  document.body.append(box);
-  box.showModal();
+      h("button", { type: "button", onclick: () => dialog.close() }, "Cancel")));
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
 }

@@ -1,89 +1,90 @@
-// Keys: / to search, g and a letter for a view, arrows among tiles, ? for this list.
+// Keyboard shortcuts.
 
 import { fill, h } from "./dom.js";
 import { go } from "./route.js";
 
 const LETTERS = { s: "search", t: "triplets", r: "rounds", c: "compare", m: "map", u: "suspects", i: "index" };
 const LIST = [
-  ["/", "to the search field"],
-  ["← ↑ → ↓", "among tiles, or rows of triplets"],
-  ["Enter", "walk on from a tile, open a row"],
-  ["Alt ←", "one step back"],
+  ["/", "go to the search field"],
+  ["← ↑ → ↓", "move among tiles or rows of triplets"],
+  ["Enter", "search from a tile, open a row"],
+  ["Alt ←", "go back"],
   ["g then s t r c m u i", "Search, Triplets, Rounds, Compare, Map, Suspects, Index"],
-  ["n, p", "next page, page before"],
-  ["d", "dark or light"],
-  ["?", "this list"],
+  ["n, p", "next page, previous page"],
+  ["d", "switch between dark and light"],
+  ["?", "show this list"],
   ["Esc", "close"],
 ];
 
 export function showHelp() {
-  const before = document.activeElement;
-  const box = h("dialog", { class: "help", "aria-label": "Keyboard" });
+  const previousFocus = document.activeElement;
+  const dialog = h("dialog", { class: "help", "aria-label": "Keyboard" });
   fill(
-    box,
+    dialog,
     h("h2", {}, "Keyboard"),
-    h("dl", {}, LIST.map(([key, said]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, said)])),
+    h("dl", {}, LIST.map(([key, action]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, action)])),
     h("form", { method: "dialog" }, h("button", { type: "submit" }, "Close")),
   );
-  box.addEventListener("close", () => {
-    box.remove();
-    before?.focus?.();
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    previousFocus?.focus?.();
   });
-  document.body.append(box);
-  box.showModal();
+  document.body.append(dialog);
+  dialog.showModal();
 }
 
-const typing = (node) => node.closest?.("input, select, textarea, [contenteditable]");
+const isTyping = (node) => node.closest?.("input, select, textarea, [contenteditable]");
 
-// The tile that lies nearest in the direction of the arrow.
-function step(from, key) {
-  const all = [...document.querySelectorAll("#main .walk")];
-  if (!all.length) return null;
-  if (!all.includes(from)) return all[0];
-  const here = from.getBoundingClientRect();
-  const across = key === "ArrowLeft" || key === "ArrowRight";
-  const way = key === "ArrowRight" || key === "ArrowDown" ? 1 : -1;
+// The nearest tile in the direction of an arrow key.
+function nextTile(current, key) {
+  const tiles = [...document.querySelectorAll("#main .walk")];
+  if (!tiles.length) return null;
+  if (!tiles.includes(current)) return tiles[0];
+  const here = current.getBoundingClientRect();
+  const isHorizontal = key === "ArrowLeft" || key === "ArrowRight";
+  const sign = key === "ArrowRight" || key === "ArrowDown" ? 1 : -1;
   let best = null;
-  let least = Infinity;
-  for (const one of all) {
-    const there = one.getBoundingClientRect();
-    const dx = (there.left - here.left) * (across ? way : 1);
-    const dy = (there.top - here.top) * (across ? 1 : way);
-    const [along, aside] = across ? [dx, Math.abs(dy)] : [dy, Math.abs(dx)];
-    if (along > 4 && along + 3 * aside < least) [best, least] = [one, along + 3 * aside];
+  let bestCost = Infinity;
+  for (const tile of tiles) {
+    const there = tile.getBoundingClientRect();
+    const dx = (there.left - here.left) * (isHorizontal ? sign : 1);
+    const dy = (there.top - here.top) * (isHorizontal ? 1 : sign);
+    const [along, aside] = isHorizontal ? [dx, Math.abs(dy)] : [dy, Math.abs(dx)];
+    // A step aside costs three times a step along.
+    if (along > 4 && along + 3 * aside < bestCost) [best, bestCost] = [tile, along + 3 * aside];
   }
-  if (!best && across) best = all[all.indexOf(from) + way]; // to the next line
+  if (!best && isHorizontal) best = tiles[tiles.indexOf(current) + sign]; // wrap to the next line
   return best;
 }
 
-export function watchKeys(turnTheme) {
-  let afterG = 0;
+export function watchKeys(toggleTheme) {
+  let lastG = 0;
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (document.querySelector("dialog[open]")) return;
-    if (typing(event.target)) {
+    if (isTyping(event.target)) {
       if (event.key === "Escape") event.target.blur();
       return;
     }
     const key = event.key;
-    if (Date.now() - afterG < 1500 && LETTERS[key]) go(LETTERS[key]);
+    if (Date.now() - lastG < 1500 && LETTERS[key]) go(LETTERS[key]);
     else if (key === "/") {
       const field = document.getElementById("q");
       if (field) field.focus();
       else go("search", { focus: 1 });
     } else if (key === "?") showHelp();
-    else if (key === "d") turnTheme();
+    else if (key === "d") toggleTheme();
     else if (key === "n" || key === "p") document.querySelector(`#main [data-page="${key}"]:not([disabled])`)?.click();
     else if (key.startsWith("Arrow") && !event.target.closest?.("canvas")) {
-      const next = step(document.activeElement, key);
+      const next = nextTile(document.activeElement, key);
       if (!next) return;
       next.focus();
       next.scrollIntoView({ block: "nearest" });
     } else {
-      afterG = key === "g" ? Date.now() : 0;
+      lastG = key === "g" ? Date.now() : 0;
       return;
     }
-    afterG = 0;
+    lastG = 0;
     event.preventDefault();
   });
 }

@@ -1,7 +1,7 @@
-// The frame: which view the address names, keys, light and dark, the served version.
+// The frame of the page: the view that the address names, the served version, the theme.
 
-import { aborted, known, leave, learn, on, pulse } from "./api.js";
-import { fault, fill, h, spin } from "./dom.js";
+import { abortRequests, checkHealth, isAborted, loadIndex, on, served } from "./api.js";
+import { errorBox, fill, h, loading } from "./dom.js";
 import { showHelp, watchKeys } from "./keys.js";
 import { signIn } from "./signin.js";
 import { search } from "./search.js";
@@ -15,67 +15,68 @@ import { address } from "./route.js";
 
 const VIEWS = { search, triplets, rounds, compare, map, suspects, index };
 const main = document.getElementById("main");
-let shown = 0;
+let showCount = 0;
 
 async function show({ quiet = false } = {}) {
   const { view, params } = address();
-  const chosen = VIEWS[view] ? view : "search";
-  leave();
-  const turn = (shown += 1);
+  const name = VIEWS[view] ? view : "search";
+  abortRequests();
+  const number = (showCount += 1);
   for (const link of document.querySelectorAll("#nav a")) {
-    if (link.dataset.view === chosen) link.setAttribute("aria-current", "page");
+    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = `${chosen[0].toUpperCase()}${chosen.slice(1)} · remine`;
-  const place = h("div", { class: `view ${chosen}` });
-  main.setAttribute("aria-busy", "true"); // what is still seen is of the address before: not to be clicked
-  const wait = setTimeout(() => turn === shown && !quiet && fill(main, spin()), 300);
+  document.title = `${name[0].toUpperCase()}${name.slice(1)} · remine`;
+  const place = h("div", { class: `view ${name}` });
+  // The old view stays until the new one is ready, and must not be clicked.
+  main.setAttribute("aria-busy", "true");
+  const wait = setTimeout(() => number === showCount && !quiet && fill(main, loading()), 300);
   try {
-    if (!known.index) await learn();
-    await VIEWS[chosen](place, params);
-    if (turn !== shown) return;
+    if (!served.index) await loadIndex();
+    await VIEWS[name](place, params);
+    if (number !== showCount) return;
     fill(main, place);
     place.dispatchEvent(new Event("shown"));
   } catch (error) {
-    if (aborted(error) || turn !== shown || error.status === 401) return;
-    fill(main, fault(error, () => show()));
+    if (isAborted(error) || number !== showCount || error.status === 401) return;
+    fill(main, errorBox(error, () => show()));
   } finally {
     clearTimeout(wait);
-    if (turn === shown) main.removeAttribute("aria-busy");
+    if (number === showCount) main.removeAttribute("aria-busy");
   }
 }
 
 // The served version -------------------------------------------------------------------------
 
-const served = document.getElementById("served");
+const badge = document.getElementById("served");
 const notice = document.getElementById("notice");
 
-on("version", async (version, before) => {
-  served.textContent = `version ${version}`;
-  if (!before) return;
+on("version", async (version, previous) => {
+  badge.textContent = `version ${version}`;
+  if (!previous) return;
   fill(
     notice,
-    h("div", { class: "news" }, `Version ${version} is served now; what you see is from it.`,
+    h("div", { class: "news" }, `Version ${version} is served now; this view shows it.`,
       h("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => fill(notice) }, "×")),
   );
-  known.index = null;
+  served.index = null;
   await show({ quiet: true });
 });
 
-on("refused", () => signIn(main, () => show()));
+on("unauthorized", () => signIn(main, () => show()));
 
-async function look() {
+async function poll() {
   if (!document.hidden) {
     try {
-      const health = await pulse();
-      served.classList.toggle("bad", health.status !== "ok");
-      served.title = health.detail || "The served version";
+      const health = await checkHealth();
+      badge.classList.toggle("bad", health.status !== "ok");
+      badge.title = health.detail || "The served version";
     } catch {
-      served.classList.add("bad");
-      served.title = "The server does not answer";
+      badge.classList.add("bad");
+      badge.title = "The server does not respond";
     }
   }
-  setTimeout(look, 3000);
+  setTimeout(poll, 3000);
 }
 
 // Light and dark -----------------------------------------------------------------------------
@@ -85,13 +86,13 @@ function setTheme(theme) {
   document.dispatchEvent(new Event("theme"));
 }
 
-function turnTheme() {
+function toggleTheme() {
   const dark = getComputedStyle(document.documentElement).colorScheme.trim() === "dark";
   const theme = dark ? "light" : "dark";
   try {
     localStorage.setItem("remine-theme", theme);
   } catch {
-    // A browser that keeps nothing still turns.
+    // Without storage the theme changes for this page only.
   }
   setTheme(theme);
 }
@@ -99,12 +100,12 @@ function turnTheme() {
 try {
   setTheme(localStorage.getItem("remine-theme"));
 } catch {
-  // As above.
+  // Without storage the theme of the system is used.
 }
-document.getElementById("theme").addEventListener("click", turnTheme);
+document.getElementById("theme").addEventListener("click", toggleTheme);
 document.getElementById("help").addEventListener("click", showHelp);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme());
-watchKeys(turnTheme);
+watchKeys(toggleTheme);
 addEventListener("hashchange", () => show().then(() => scrollTo(0, 0)));
 show();
-look();
+poll();

@@ -1,30 +1,23 @@
-// The address after the #: a view and what it shows, so that every state is a link.
+// The address after the #: a view and its parameters, so that every state of the page is a link.
+
+import { query } from "./api.js";
 
 export function address(hash = location.hash) {
-  const [view, rest] = hash.replace(/^#\/?/, "").split("?");
-  return { view: view || "search", params: new URLSearchParams(rest || "") };
+  const [view, search] = hash.replace(/^#\/?/, "").split("?");
+  return { view: view || "search", params: new URLSearchParams(search || "") };
 }
 
-export function link(view, values) {
-  const params = new URLSearchParams();
-  for (const [name, value] of Object.entries(values || {})) {
-    for (const one of Array.isArray(value) ? value : [value]) {
-      if (one !== null && one !== undefined && one !== "" && one !== false) params.append(name, one);
-    }
-  }
-  const text = params.toString();
-  return `#/${view}${text ? `?${text}` : ""}`;
-}
+export const link = (view, values) => `#/${view}${query(values)}`;
 
 export function go(view, values) {
-  const to = link(view, values);
-  if (to === location.hash) dispatchEvent(new Event("hashchange"));
-  else location.hash = to;
+  const target = link(view, values);
+  if (target === location.hash) dispatchEvent(new Event("hashchange"));
+  else location.hash = target;
 }
 
-// What the address says now, with some values replaced; an empty one is left out.
-export function changed(params, values) {
-  const whole = {};
-  for (const name of new Set(params.keys())) whole[name] = params.getAll(name);
-  return { ...whole, ...values };
+// The parameters of the address with some values replaced; empty ones are left out of a link.
+export function withValues(params, values) {
+  const current = {};
+  for (const name of new Set(params.keys())) current[name] = params.getAll(name);
+  return { ...current, ...values };
 }

@@ -1,39 +1,39 @@
-// Search by a picture, a text or an id; walk on by a neighbour.
+// Search by a picture, a text or an id, and walk from neighbour to neighbour.
 
-import { ask, isPicture, isText, known } from "./api.js";
-import { face, labelOf, tile } from "./cards.js";
-import { count, empty, fill, h, many, num, percent } from "./dom.js";
-import { drawing } from "./draw.js";
+import { fetchJson, isPicture, isText, served } from "./api.js";
+import { itemFace, labelOf, tile } from "./cards.js";
+import { count, emptyBox, fill, h, num, percent, plural } from "./dom.js";
+import { openDrawingPad } from "./draw.js";
 import { SPLITS, choice, flag, labelField, number, text } from "./fields.js";
-import { changed, go, link } from "./route.js";
+import { go, link, withValues } from "./route.js";
 
 const TRAIL = 12;
-const pictures = []; // uploaded ones, for as long as the page is open
+const pictures = []; // uploaded in this page; lost when it is reloaded
 
 // A step of the walk as text: "i:7" an item, "t:..." a text, "p:0" an uploaded picture.
 const stepOf = (params) =>
   params.has("id") ? `i:${params.get("id")}` : params.has("text") ? `t:${params.get("text")}`
     : params.has("picture") ? `p:${params.get("picture")}` : null;
-const asValues = (step) =>
+const valuesOf = (step) =>
   ({ i: (v) => ({ id: v }), t: (v) => ({ text: v }), p: (v) => ({ picture: v }) })[step[0]](step.slice(2));
-const NOTHING = { id: null, text: null, picture: null, focus: null };
+const NO_QUERY = { id: null, text: null, picture: null, focus: null };
 
 export async function search(place, params) {
-  const now = stepOf(params);
-  const walk = (values) => changed(params, { ...NOTHING, ...values, via: trail(params, now) });
+  const step = stepOf(params);
+  const walk = (values) => withValues(params, { ...NO_QUERY, ...values, via: trail(params, step) });
   fill(place,
-    h("div", { class: "ask" }, asking(params, walk), filters(params)),
-    h("div", { class: "found" }, now ? await found(params, now, walk) : welcome(walk)));
+    h("div", { class: "ask" }, queryForm(params, walk), filters(params)),
+    h("div", { class: "found" }, step ? await results(params, step, walk) : welcome(walk)));
   if (params.has("focus")) place.addEventListener("shown", () => place.querySelector("#q").focus());
 }
 
-const trail = (params, now) => [...params.getAll("via"), ...(now ? [now] : [])].slice(-TRAIL);
+const trail = (params, step) => [...params.getAll("via"), ...(step ? [step] : [])].slice(-TRAIL);
 
-// Asking --------------------------------------------------------------------------------------
+// Query ---------------------------------------------------------------------------------------
 
-function asking(params, walk) {
-  const words = isText() ? "A text, or #id" : isPicture() ? "An item's id" : "An item's id";
-  const field = h("input", { id: "q", type: "search", autocomplete: "off", placeholder: words, "aria-label": words,
+function queryForm(params, walk) {
+  const placeholder = isText() ? "A text, or #id" : "An item's id";
+  const field = h("input", { id: "q", type: "search", autocomplete: "off", placeholder, "aria-label": placeholder,
     value: params.get("text") || params.get("id") || "" });
   function send(event) {
     event.preventDefault();
@@ -48,44 +48,44 @@ function asking(params, walk) {
     isPicture() && dropZone(walk),
     h("form", { class: isText() ? "line long" : "line", role: "search", onsubmit: send }, field, h("button", { class: "main", type: "submit" }, "Search")),
     h("div", { class: "line" },
-      h("button", { type: "button", id: "random", onclick: () => random(walk) }, "A random item"),
-      isPicture() && h("button", { type: "button", onclick: () => drawing(known.index, (blob) => uploaded(blob, walk)) }, "Draw one")));
+      h("button", { type: "button", id: "random", onclick: () => random(walk) }, "Random item"),
+      isPicture() && h("button", { type: "button", onclick: () => openDrawingPad((blob) => searchPicture(blob, walk)) }, "Draw a picture")));
 }
 
 async function random(walk) {
   const seed = Math.floor(Math.random() * 2 ** 31);
-  const one = await ask("items", { params: { offset: seed % Math.max(1, known.items), limit: 1 } });
-  if (one.items.length) go("search", walk({ id: one.items[0].id }));
+  const page = await fetchJson("items", { params: { offset: seed % Math.max(1, served.items), limit: 1 } });
+  if (page.items.length) go("search", walk({ id: page.items[0].id }));
 }
 
-function uploaded(blob, walk) {
+function searchPicture(blob, walk) {
   pictures.push({ blob, url: URL.createObjectURL(blob), name: blob.name || "a picture" });
   go("search", walk({ picture: pictures.length - 1 }));
 }
 
 function dropZone(walk) {
   const input = h("input", { type: "file", id: "file", accept: "image/*", class: "hidden",
-    onchange: () => input.files[0] && uploaded(input.files[0], walk) });
+    onchange: () => input.files[0] && searchPicture(input.files[0], walk) });
   const zone = h("label", { class: "drop", for: "file" }, h("strong", {}, "Drop a picture here"),
     h("span", { class: "soft" }, "or choose a file, or paste one"), input);
-  const over = (event) => (event.preventDefault(), zone.classList.add("over"));
-  zone.addEventListener("dragover", over);
+  const dragOver = (event) => (event.preventDefault(), zone.classList.add("over"));
+  zone.addEventListener("dragover", dragOver);
   zone.addEventListener("dragleave", () => zone.classList.remove("over"));
   zone.addEventListener("drop", (event) => {
     event.preventDefault();
     zone.classList.remove("over");
     const file = event.dataTransfer.files[0];
-    if (file) uploaded(file, walk);
+    if (file) searchPicture(file, walk);
   });
   document.onpaste = (event) => {
-    const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-    if (file && zone.isConnected) uploaded(file, walk);
+    const file = [...event.clipboardData.files].find((pasted) => pasted.type.startsWith("image/"));
+    if (file && zone.isConnected) searchPicture(file, walk);
   };
   return zone;
 }
 
 function filters(params) {
-  const set = (name) => (value) => go("search", changed(params, { [name]: value }));
+  const set = (name) => (value) => go("search", withValues(params, { [name]: value }));
   const on = (name) => (value) => set(name)(value ? 1 : null);
   const used = ["label", "split", "group", "k", "recall", "distinct"].some((name) => params.has(name));
   return h("details", { class: "card", open: used || innerWidth > 900 }, h("summary", {}, "Filters"), h("div", { class: "filters" },
@@ -93,72 +93,72 @@ function filters(params) {
     choice("split", "Split", params.get("split"), SPLITS, set("split")),
     text("group", "Group", params.get("group"), set("group")),
     number("k", "Neighbours", params.get("k") || 24, { min: 1, max: 500, step: 1 }, set("k")),
-    number("recall", "Recall", params.get("recall"), { min: 0.01, max: 1, step: 0.01, placeholder: "index's" }, set("recall")),
+    number("recall", "Recall", params.get("recall"), { min: 0.01, max: 1, step: 0.01, placeholder: "default" }, set("recall")),
     flag("distinct", "No exact duplicates", params.has("distinct"), on("distinct"))));
 }
 
 // Answers -------------------------------------------------------------------------------------
 
-async function found(params, now, walk) {
-  const wish = { k: params.get("k") || 24, recall: params.get("recall"), label: params.getAll("label"),
+async function results(params, step, walk) {
+  const options = { k: params.get("k") || 24, recall: params.get("recall"), label: params.getAll("label"),
     split: params.getAll("split"), group: params.getAll("group"), distinct: params.has("distinct"), explain: true };
   let answer;
-  if (now[0] === "p") {
-    const picture = pictures[Number(now.slice(2))];
-    if (!picture) return empty("The picture is gone", "A page that was loaded again no longer has it. Drop it again.");
+  if (step[0] === "p") {
+    const picture = pictures[Number(step.slice(2))];
+    if (!picture) return emptyBox("The picture is gone", "Uploaded pictures are lost when the page is reloaded. Upload it again.");
     const body = new FormData();
     body.append("file", picture.blob);
-    answer = await ask("search/image", { params: wish, body });
-  } else answer = await ask("search", { params: { ...wish, ...asValues(now) } });
+    answer = await fetchJson("search/image", { params: options, body });
+  } else answer = await fetchJson("search", { params: { ...options, ...valuesOf(step) } });
   const label = answer.query?.label;
-  const head = h("div", { class: "head" }, queryCard(now, answer), crumbs(params, now));
+  const head = h("div", { class: "head" }, queryCard(step, answer), crumbs(params, step));
   const grid = answer.neighbours.length
     ? h("div", { class: isText() ? "tiles wide" : "tiles", role: "list", id: "neighbours" },
-      answer.neighbours.map((one) => h("div", { role: "listitem" }, tile(one, {
-        href: link("search", walk({ id: one.id })), distance: one.distance, rank: one.rank,
-        same: label === undefined ? undefined : one.label === label }))))
-    : empty("Nothing found", "No item passes these filters.");
-  return [head, summary(answer, label), grid, explained(answer.explain)];
+      answer.neighbours.map((neighbour) => h("div", { role: "listitem" }, tile(neighbour, {
+        href: link("search", walk({ id: neighbour.id })), distance: neighbour.distance, rank: neighbour.rank,
+        same: label === undefined ? undefined : neighbour.label === label }))))
+    : emptyBox("Nothing found", "No item passes the filters.");
+  return [head, summary(answer, label), grid, explanationBox(answer.explain)];
 }
 
-function queryCard(now, answer) {
+function queryCard(step, answer) {
   const item = answer.query;
   if (item) {
-    return h("div", { class: "query" }, h("span", { class: "frame" }, face(item, { lazy: false })),
+    return h("div", { class: "query" }, h("span", { class: "frame" }, itemFace(item, { lazy: false })),
       h("div", {}, h("h1", {}, `Item ${item.id}`), h("p", {}, labelOf(item.label)),
         h("p", { class: "soft" }, [item.split, item.group].filter(Boolean).join(" · ")),
         h("p", {}, h("a", { href: link("triplets", { item: item.id }) }, "Its triplets"), " · ",
           h("a", { href: link("map", { id: item.id }) }, "On the map"))));
   }
-  if (now[0] === "p") {
-    const picture = pictures[Number(now.slice(2))];
+  if (step[0] === "p") {
+    const picture = pictures[Number(step.slice(2))];
     return h("div", { class: "query" }, h("span", { class: "frame" }, h("img", { class: "face", src: picture.url, alt: "the uploaded picture" })),
       h("div", {}, h("h1", {}, "Your picture"), h("p", { class: "soft" }, picture.name)));
   }
-  return h("div", { class: "query" }, h("div", {}, h("h1", {}, "Your text"), h("p", { class: "said" }, now.slice(2))));
+  return h("div", { class: "query" }, h("div", {}, h("h1", {}, "Your text"), h("p", { class: "said" }, step.slice(2))));
 }
 
 function summary(answer, label) {
-  const same = answer.neighbours.filter((one) => one.label === label).length;
+  const same = answer.neighbours.filter((neighbour) => neighbour.label === label).length;
   const n = answer.neighbours.length;
   if (!n) return null;
   const votes = new Map();
-  for (const one of answer.neighbours.slice(0, 10)) votes.set(one.label, (votes.get(one.label) || 0) + 1);
-  const [most, times] = [...votes].sort((a, b) => b[1] - a[1])[0];
-  return h("p", { class: "summary" }, many(n, "neighbour"),
+  for (const neighbour of answer.neighbours.slice(0, 10)) votes.set(neighbour.label, (votes.get(neighbour.label) || 0) + 1);
+  const [topLabel, votesOfTop] = [...votes].sort((a, b) => b[1] - a[1])[0];
+  return h("p", { class: "summary" }, plural(n, "neighbour"),
     label !== undefined ? [`, ${count(same)} with the same label `, h("i", { class: "dot", "aria-hidden": "true" })]
-      : [`; of the nearest ${Math.min(10, n)}, ${times} are `, labelOf(most, "inline")]);
+      : [`; of the nearest ${Math.min(10, n)}, ${votesOfTop} are `, labelOf(topLabel, "inline")]);
 }
 
-function crumbs(params, now) {
+function crumbs(params, step) {
   const via = params.getAll("via");
   if (!via.length) return null;
-  const crumb = (step, place) => h("a", {
-    href: link("search", changed(params, { ...NOTHING, ...asValues(step), via: via.slice(0, place) })), title: step.slice(2) },
-  small(step));
-  return h("nav", { class: "crumbs", "aria-label": "The walk so far" },
-    via.map((step, place) => [crumb(step, place), h("span", { class: "soft", "aria-hidden": "true" }, "›")]),
-    h("span", { "aria-current": "step" }, small(now)));
+  const crumb = (pastStep, place) => h("a", {
+    href: link("search", withValues(params, { ...NO_QUERY, ...valuesOf(pastStep), via: via.slice(0, place) })), title: pastStep.slice(2) },
+  small(pastStep));
+  return h("nav", { class: "crumbs", "aria-label": "Steps of this walk" },
+    via.map((pastStep, place) => [crumb(pastStep, place), h("span", { class: "soft", "aria-hidden": "true" }, "›")]),
+    h("span", { "aria-current": "step" }, small(step)));
 }
 
 function small(step) {
@@ -168,26 +168,26 @@ function small(step) {
   return isPicture() ? h("img", { class: "mini", src: `items/${value}/thumbnail`, alt: `item ${value}` }) : h("span", { class: "mini words" }, `#${value}`);
 }
 
-function explained(told) {
-  if (!told) return null;
+function explanationBox(explanation) {
+  if (!explanation) return null;
   return h("details", { class: "explain" }, h("summary", {}, "What was searched"),
-    h("p", {}, `Index ${told.factory}`, told.knob === "none" ? ", which compares with every vector." : `, ${told.knob} ${told.setting}.`,
-      told.visited !== null && told.knob !== "none" ? ` ${percent(told.visited)} of the vectors were visited.` : ""),
-    h("p", {}, `Recall wished ${num(told.wished, 2)}, `, told.measured === null ? "not measured under a filter." : `measured ${num(told.measured, 4)} at this setting.`),
-    h("p", {}, told.kept < told.items ? `The filter kept ${count(told.kept)} of ${count(told.items)} items.` : `All ${count(told.items)} items.`,
-      told.widened ? " Too few were found at first, so everything was looked at." : ""));
+    h("p", {}, `Index ${explanation.factory}`, explanation.knob === "none" ? ", which compares with every vector." : `, ${explanation.knob} ${explanation.setting}.`,
+      explanation.visited !== null && explanation.knob !== "none" ? ` ${percent(explanation.visited)} of the vectors were visited.` : ""),
+    h("p", {}, `Target recall ${num(explanation.wished, 2)}, `, explanation.measured === null ? "not measured under a filter." : `measured ${num(explanation.measured, 4)} at this setting.`),
+    h("p", {}, explanation.kept < explanation.items ? `The filter kept ${count(explanation.kept)} of ${count(explanation.items)} items.` : `All ${count(explanation.items)} items.`,
+      explanation.widened ? " The first search found too few, so all items were compared." : ""));
 }
 
 function welcome(walk) {
   const place = h("div", { class: "welcome" },
-    h("h1", {}, "What is nearest to this?"),
-    h("p", { class: "soft" }, isPicture() ? "Drop a picture, draw one, or start from an item below and walk on by clicking."
-      : isText() ? "Write a sentence, or start from an item below and walk on by clicking."
-        : "Name an id, or start from an item below and walk on by clicking."),
+    h("h1", {}, "Find the nearest items"),
+    h("p", { class: "soft" }, isPicture() ? "Drop a picture, draw one, or click an item to search from it."
+      : isText() ? "Enter a text, or click an item to search from it."
+        : "Enter an id, or click an item to search from it."),
     h("div", { class: isText() ? "tiles wide" : "tiles" }));
-  const some = Math.floor(Math.random() * Math.max(1, known.items - 18));
-  ask("items", { params: { offset: known.items > 100000 ? some : 0, seed: known.items > 100000 ? null : some, limit: 18 } })
-    .then((answer) => fill(place.lastChild, answer.items.map((one) => tile(one, { href: link("search", walk({ id: one.id })) }))))
+  const start = Math.floor(Math.random() * Math.max(1, served.items - 18));
+  fetchJson("items", { params: { offset: served.items > 100000 ? start : 0, seed: served.items > 100000 ? null : start, limit: 18 } })
+    .then((page) => fill(place.lastChild, page.items.map((item) => tile(item, { href: link("search", walk({ id: item.id })) }))))
     .catch(() => null);
   return place;
 }

@@ -1,29 +1,29 @@
-// A server with a token: ask for it once; the browser keeps a cookie that no script can read.
+// Sign in to a server with a token; the browser stores it in a cookie that no script can read.
 
 import { fill, h } from "./dom.js";
 
-export function signIn(place, done) {
+export function signIn(place, onSuccess) {
   const field = h("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
-  const said = h("p", { class: "soft", role: "alert" });
+  const message = h("p", { class: "soft", role: "alert" });
   async function send(event) {
     event.preventDefault();
     const headers = { authorization: `Bearer ${field.value}` };
     try {
-      const answer = await fetch("session", { method: "POST", headers });
-      if (answer.ok) done();
-      else said.textContent = "This is not the token.";
+      const response = await fetch("session", { method: "POST", headers });
+      if (response.ok) onSuccess();
+      else message.textContent = "This is not the token.";
     } catch {
-      said.textContent = "The server does not answer, or the token has odd characters.";
+      message.textContent = "The server does not respond, or the token has invalid characters.";
     }
   }
   fill(
     place,
     h("form", { class: "empty sign", onsubmit: send },
-      h("p", { class: "big" }, "This server asks for its token"),
-      h("p", {}, "It stands in the file that was given to ", h("code", {}, "remine serve --token-file"), "."),
+      h("p", { class: "big" }, "This server requires a token"),
+      h("p", {}, "It is in the file given to ", h("code", {}, "remine serve --token-file"), "."),
       h("label", { for: "token" }, "Token"),
       h("div", { class: "line" }, field, h("button", { type: "submit", class: "main" }, "Sign in")),
-      said),
+      message),
   );
   field.focus();
 }

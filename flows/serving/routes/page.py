@@ -1,4 +1,4 @@
-"""The page: a few files that lie beside this one, and the cookie that lets a browser in."""
+"""The files of the page, and /session, which gives a browser the token as a cookie."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from importlib.resources import files
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from remine.flows.serving.context import FAULTS, context
+from remine.flows.serving.context import ERROR_RESPONSES, context
 from remine.flows.serving.guard import COOKIE
 
-KINDS_OF_FILE = {
+MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -18,59 +18,60 @@ KINDS_OF_FILE = {
 }
 FOLDER = "page"
 router = APIRouter(include_in_schema=False)
-signing = APIRouter(tags=["state"], responses=FAULTS)
+session_router = APIRouter(tags=["state"], responses=ERROR_RESPONSES)
 
 
-def _read() -> dict[str, tuple[bytes, str, str]]:
-    """Name to content, media type and tag, of all files of the page: read once, a few kB."""
-    found = {}
+def _read_files() -> dict[str, tuple[bytes, str, str]]:
+    """Content, media type and entity tag of each file of the page, by name."""
+    by_name = {}
     for file in files("remine.flows.serving").joinpath(FOLDER).iterdir():
-        kind = KINDS_OF_FILE.get(file.name.rpartition(".")[2])
-        if kind:
+        media_type = MEDIA_TYPES.get(file.name.rpartition(".")[2])
+        if media_type:
             content = file.read_bytes()
-            found[file.name] = content, kind, f'"{hashlib.sha256(content).hexdigest()[:24]}"'
-    return found
+            tag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
+            by_name[file.name] = content, media_type, tag
+    return by_name
 
 
-def _sender(content: bytes, kind: str, tag: str) -> Callable[[Request], Response]:
-    # Asked for again each time, so that an upgraded server is never shown through old files.
+def _file_handler(content: bytes, media_type: str, tag: str) -> Callable[[Request], Response]:
+    # Revalidated on each load, so that the page is never older than the server.
     headers = {"etag": tag, "cache-control": "no-cache"}
 
     def send(request: Request) -> Response:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        return Response(content, 200, headers, kind)
+        return Response(content, 200, headers, media_type)
 
     return send
 
 
-FILES = _read()
-OPEN = frozenset({"/", *(f"/{FOLDER}/{name}" for name in FILES)})
-"""What a browser loads before it can be asked for the token; there is no data in it."""
+FILES = _read_files()
+OPEN_PATHS = frozenset({"/", *(f"/{FOLDER}/{name}" for name in FILES)})
+"""Paths that a browser loads before it has the token; they contain no data."""
 
-router.get("/")(_sender(*FILES["index.html"]))
+router.get("/")(_file_handler(*FILES["index.html"]))
 for _name, _file in FILES.items():
-    router.get(f"/{FOLDER}/{_name}")(_sender(*_file))
+    router.get(f"/{FOLDER}/{_name}")(_file_handler(*_file))
 
 
-@signing.post("/session", status_code=204)
+@session_router.post("/session", status_code=204)
 def sign_in(request: Request) -> Response:
-    """Give a browser that brought the token a cookie that no script can read."""
-    answer = Response(status_code=204)
+    """Set the token as a cookie that no script can read; the request carries the token."""
+    response = Response(status_code=204)
     if token := context(request).limits.token:
-        answer.set_cookie(
+        response.set_cookie(
             COOKIE,
             token,
             httponly=True,
             samesite="strict",
             secure=request.url.scheme == "https",
         )
-    return answer
+    return response
 
 
-@signing.delete("/session", status_code=204)
+@session_router.delete("/session", status_code=204)
 def sign_out() -> Response:
-    """Take that cookie back."""
-    answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
-    return answer
+    """Delete the cookie."""
+    response = Response(status_code=204)
+    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return response

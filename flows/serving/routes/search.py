@@ -1,4 +1,4 @@
-"""/search: by id, text, vector and picture, one or many."""
+"""/search: neighbours of an item, a text, a vector or a picture, one or many."""
 
 import io
 from typing import Annotated, Any
@@ -10,20 +10,20 @@ from starlette.responses import Response
 
 from remine.data.items.inputs import FORMATS, vector_transform
 from remine.data.types import Float32, unit
-from remine.flows.query.snapshot import Answers, Filter, Queries, Wish
+from remine.flows.query.snapshot import Answers, Filter, Queries, SearchOptions
 from remine.flows.serving.context import (
-    FAULTS,
-    answer,
-    body_of,
+    ERROR_RESPONSES,
+    RequestVersion,
+    body_schema,
     context,
-    documented,
-    in_pool,
-    item_at,
+    item_fields,
     item_model,
-    served,
+    json_body,
+    json_response,
+    run_in_pool,
 )
 from remine.flows.serving.faults import Refusal
-from remine.flows.serving.holder import Served
+from remine.flows.serving.holder import ServedVersion
 from remine.flows.serving.models import (
     MAX_ID,
     BatchAnswer,
@@ -36,12 +36,11 @@ from remine.flows.serving.models import (
     Wanted,
 )
 
-router = APIRouter(tags=["search"], responses=FAULTS)
-Taken = Annotated[Served, Depends(served)]
+router = APIRouter(tags=["search"], responses=ERROR_RESPONSES)
 Names = Annotated[list[str], Query(max_length=100)]
 
 
-async def wanted(
+async def address_options(
     k: Annotated[int, Query(ge=1, le=9_999)] = 10,
     recall: Annotated[float | None, Query(gt=0, le=1, allow_inf_nan=False)] = None,
     label: Names = [],  # noqa: B006 - FastAPI copies it
@@ -51,7 +50,7 @@ async def wanted(
     distinct: bool = False,
     explain: bool = False,
 ) -> Wanted:
-    """How to answer, from the address; labels, splits and groups may be repeated."""
+    """Search options from the query string; labels, splits and groups may be repeated."""
     return Wanted.model_construct(
         k=k,
         recall=recall,
@@ -66,61 +65,65 @@ async def wanted(
 @router.get("/search", response_model=SearchAnswer)
 async def search_by_address(
     request: Request,
-    taken: Taken,
-    wish: Annotated[Wanted, Depends(wanted)],
+    version: RequestVersion,
+    options: Annotated[Wanted, Depends(address_options)],
     id: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,  # noqa: A002
     text: Annotated[str | None, Query(min_length=1, max_length=10_000)] = None,
     *,
     itself: bool = False,
 ) -> Response:
-    """Neighbours of an item or a text, as an address that can be kept."""
+    """Neighbours of an item or a text, all in the address."""
     if (id is None) == (text is None):
         raise Refusal(422, "give exactly one of id and text")
     body = SearchBody.model_construct(
-        **wish.model_dump(), id=id, text=text, vector=None, itself=itself
+        **options.model_dump(), id=id, text=text, vector=None, itself=itself
     )
-    return await search(request, taken, body)
+    return await search(request, version, body)
 
 
-@router.post("/search", response_model=SearchAnswer, openapi_extra=documented(SearchBody))
+@router.post("/search", response_model=SearchAnswer, openapi_extra=body_schema(SearchBody))
 async def search(
-    request: Request, taken: Taken, body: Annotated[SearchBody, Depends(body_of(SearchBody))]
+    request: Request,
+    version: RequestVersion,
+    body: Annotated[SearchBody, Depends(json_body(SearchBody))],
 ) -> Response:
     """Neighbours of one item, text or vector."""
     queries = await _queries(
         request,
-        taken,
+        version,
         ids=None if body.id is None else [body.id],
         texts=None if body.text is None else [body.text],
         vectors=None if body.vector is None else [body.vector],
         itself=body.itself,
     )
-    return await _single(request, taken, queries, body)
+    return await _single(request, version, queries, body)
 
 
 @router.post("/search/image", response_model=SearchAnswer)
 async def search_by_image(
     request: Request,
-    taken: Taken,
-    wish: Annotated[Wanted, Depends(wanted)],
+    version: RequestVersion,
+    options: Annotated[Wanted, Depends(address_options)],
     file: UploadFile,
 ) -> Response:
     """Neighbours of an uploaded picture."""
     raw = await file.read()
     _check_picture(raw, context(request).limits.pixels)
-    queries = await in_pool(context(request).encode, _by_picture, taken, raw)
-    return await _single(request, taken, queries, wish)
+    queries = await run_in_pool(context(request).encoder_pool, _picture_queries, version, raw)
+    return await _single(request, version, queries, options)
 
 
-@router.post("/search/batch", response_model=BatchAnswer, openapi_extra=documented(BatchBody))
+@router.post("/search/batch", response_model=BatchAnswer, openapi_extra=body_schema(BatchBody))
 async def search_batch(
-    request: Request, taken: Taken, body: Annotated[BatchBody, Depends(body_of(BatchBody))]
+    request: Request,
+    version: RequestVersion,
+    body: Annotated[BatchBody, Depends(json_body(BatchBody))],
 ) -> Response:
     """Neighbours of many items, texts or vectors."""
     queries = await _queries(
-        request, taken, ids=body.ids, texts=body.texts, vectors=body.vectors, itself=False
+        request, version, ids=body.ids, texts=body.texts, vectors=body.vectors, itself=False
     )
-    return await _many(request, taken, queries, body)
+    return await _many(request, version, queries, body)
 
 
 @router.post(
@@ -136,148 +139,162 @@ async def search_batch(
     },
 )
 async def search_npy(
-    request: Request, taken: Taken, wish: Annotated[Wanted, Depends(wanted)]
+    request: Request, version: RequestVersion, options: Annotated[Wanted, Depends(address_options)]
 ) -> Response:
-    """Neighbours of the (q, d) float32 vectors of an .npy file, the fastest way to ask many."""
+    """Neighbours of the (q, d) float vectors of an .npy file, the fastest form of many queries."""
     vectors = _read_npy(await request.body())
     _check_count(request, len(vectors))
-    return await _many(request, taken, taken.snapshot.by_vector(_vectors(taken, vectors)), wish)
+    return await _many(
+        request, version, version.snapshot.vector_queries(_vectors(version, vectors)), options
+    )
 
 
 async def _queries(
     request: Request,
-    taken: Served,
+    version: ServedVersion,
     *,
     ids: list[int] | None,
     texts: list[str] | None,
     vectors: list[list[float]] | None,
     itself: bool,
 ) -> Queries:
-    """The queries of a body; vectors are checked, texts go through the model."""
+    """The queries of a body: vectors are checked, texts are embedded."""
     _check_count(request, len(ids or texts or vectors or ()))
     if ids is not None:
-        return taken.snapshot.by_id(np.array(ids, np.int64), itself=itself)
+        return version.snapshot.item_queries(np.array(ids, np.int64), itself=itself)
     if texts is not None:
         if max(map(len, texts)) > context(request).limits.text:
             raise Refusal(422, f"a text is longer than {context(request).limits.text} characters")
-        found: Queries = await in_pool(context(request).encode, _by_text, taken, texts)
-        return found
+        queries: Queries = await run_in_pool(
+            context(request).encoder_pool, _text_queries, version, texts
+        )
+        return queries
     assert vectors is not None
     if len({len(vector) for vector in vectors}) != 1:
-        raise Refusal(422, "the vectors are of several lengths")
-    return taken.snapshot.by_vector(_vectors(taken, np.array(vectors, np.float64)))
+        raise Refusal(422, "the vectors differ in length")
+    return version.snapshot.vector_queries(_vectors(version, np.array(vectors, np.float64)))
 
 
-async def _single(request: Request, taken: Served, queries: Queries, wish: Wanted) -> Response:
-    found = await context(request).batcher.ask(taken.snapshot, queries, _wish(request, wish, 1))
-    query = None if queries.rows is None else item_model(taken, int(queries.rows[0]))
-    near = [
-        Neighbour.model_construct(**item_at(taken, row), rank=rank + 1, distance=distance)
+async def _single(
+    request: Request, version: ServedVersion, queries: Queries, options: Wanted
+) -> Response:
+    search_options = _search_options(request, options, 1)
+    answers = await context(request).batcher.search(version.snapshot, queries, search_options)
+    query = None if queries.rows is None else item_model(version, int(queries.rows[0]))
+    neighbours = [
+        Neighbour.model_construct(**item_fields(version, row), rank=rank + 1, distance=distance)
         for rank, (row, distance) in enumerate(
-            zip(found.rows[0].tolist(), found.distances[0].tolist(), strict=True)
+            zip(answers.rows[0].tolist(), answers.distances[0].tolist(), strict=True)
         )
         if row >= 0
     ]
-    return answer(
+    return json_response(
         SearchAnswer.model_construct(
-            version=taken.version.number,
-            index=taken.index,
+            **version.stamp,
             query=query,
-            neighbours=near,
-            explain=_explained(found, wish),
+            neighbours=neighbours,
+            explain=_explanation(answers, options),
         )
     )
 
 
-async def _many(request: Request, taken: Served, queries: Queries, wish: Wanted) -> Response:
-    wished = _wish(request, wish, len(queries))
-    found = await context(request).batcher.ask(taken.snapshot, queries, wished)
-    ids = np.where(found.rows >= 0, taken.snapshot.known.ids[found.rows], -1).tolist()
-    distances = found.distances.tolist()
-    if (found.rows < 0).any():
-        lengths = (found.rows >= 0).sum(axis=1).tolist()
+async def _many(
+    request: Request, version: ServedVersion, queries: Queries, options: Wanted
+) -> Response:
+    search_options = _search_options(request, options, len(queries))
+    answers = await context(request).batcher.search(version.snapshot, queries, search_options)
+    exists = answers.rows >= 0
+    ids = np.where(exists, version.snapshot.catalogue.ids[answers.rows], -1).tolist()
+    distances = answers.distances.tolist()
+    if not exists.all():
+        lengths = exists.sum(axis=1).tolist()
         ids = [row[:n] for row, n in zip(ids, lengths, strict=True)]
         distances = [row[:n] for row, n in zip(distances, lengths, strict=True)]
-    return answer(
+    return json_response(
         BatchAnswer.model_construct(
-            version=taken.version.number,
-            index=taken.index,
+            **version.stamp,
             ids=ids,
             distances=distances,
-            explain=_explained(found, wish),
+            explain=_explanation(answers, options),
         )
     )
 
 
-def _wish(request: Request, wish: Wanted, count: int) -> Wish:
+def _search_options(request: Request, options: Wanted, count: int) -> SearchOptions:
+    """The options for `count` queries; refuses more than the limits allow."""
     limits = context(request).limits
-    if wish.k > limits.k:
+    if options.k > limits.k:
         raise Refusal(422, f"k is at most {limits.k} here", ["k"])
-    if wish.k * count > limits.answers:
+    if options.k * count > limits.answers:
         raise Refusal(422, f"queries times k is at most {limits.answers} here", ["k"])
-    among = Filter(labels=tuple(wish.labels), splits=tuple(wish.splits), groups=tuple(wish.groups))
-    return Wish(
-        k=wish.k, recall=wish.recall, among=among, distinct=wish.distinct, explain=wish.explain
+    return SearchOptions(
+        k=options.k,
+        recall=options.recall,
+        item_filter=Filter(
+            labels=tuple(options.labels), splits=tuple(options.splits), groups=tuple(options.groups)
+        ),
+        distinct=options.distinct,
+        explain=options.explain,
     )
 
 
-def _explained(found: Answers, wish: Wanted) -> Explained | None:
-    return Explained.model_construct(**found.told.to_json()) if wish.explain else None
+def _explanation(answers: Answers, options: Wanted) -> Explained | None:
+    return Explained.model_construct(**answers.explanation.to_json()) if options.explain else None
 
 
 def _check_count(request: Request, count: int) -> None:
     if count > context(request).limits.batch:
-        raise Refusal(422, f"at most {context(request).limits.batch} queries a request here")
+        raise Refusal(422, f"at most {context(request).limits.batch} queries per request here")
 
 
-def _vectors(taken: Served, vectors: np.ndarray) -> Float32:
-    """(q, d) vectors of length 1; refuses another d."""
-    d = taken.snapshot.searcher.card.dimensions
+def _vectors(version: ServedVersion, vectors: np.ndarray) -> Float32:
+    """Scale vectors (q, d) to length 1; refuses another d and numbers outside float32."""
+    d = version.snapshot.searcher.card.dimensions
     if vectors.shape[1] != d:
         raise Refusal(422, f"vectors of {vectors.shape[1]} numbers; the index has {d}", ["vector"])
-    most = np.finfo(np.float32).max
-    if not (np.isfinite(vectors) & (np.abs(vectors) <= most)).all():
+    maximum = np.finfo(np.float32).max
+    if not (np.isfinite(vectors) & (np.abs(vectors) <= maximum)).all():
         raise Refusal(422, "a number is not finite, or too large for 32 bits", ["vector"])
-    whole: Any = vectors.astype(np.float32)
-    return unit(vector_transform(whole, lambda row: f"vector {row}"))
+    narrow_vectors: Any = vectors.astype(np.float32)
+    return unit(vector_transform(narrow_vectors, lambda row: f"vector {row}"))
 
 
-def _by_text(taken: Served, texts: list[str]) -> Queries:
-    return taken.snapshot.by_text(texts, lambda row: f"text {row}")
+def _text_queries(version: ServedVersion, texts: list[str]) -> Queries:
+    return version.snapshot.text_queries(texts, lambda row: f"text {row}")
 
 
-def _by_picture(taken: Served, raw: bytes) -> Queries:
-    return taken.snapshot.by_picture([raw], lambda _row: "file")
+def _picture_queries(version: ServedVersion, raw: bytes) -> Queries:
+    return version.snapshot.picture_queries([raw], lambda _row: "file")
 
 
-def _check_picture(raw: bytes, most: int) -> None:
-    """Refuse what is no picture or too large a one, before it is decoded."""
+def _check_picture(raw: bytes, max_pixels: int) -> None:
+    """Refuse a file that is not a picture, and a picture that is too large, before decoding it."""
     try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
             pixels = image.width * image.height
-            if pixels <= most:
+            if pixels <= max_pixels:
                 image.load()
-    except Exception:  # noqa: BLE001 - decoders raise whatever they like on broken files
+    except Exception:  # noqa: BLE001 - decoders raise all kinds of errors on broken files
         raise Refusal(422, "not a readable picture", ["file"]) from None
-    if pixels > most:
-        raise Refusal(422, f"the picture has {pixels} pixels; at most {most} here", ["file"])
+    if pixels > max_pixels:
+        raise Refusal(422, f"the picture has {pixels} pixels; at most {max_pixels} here", ["file"])
 
 
 def _read_npy(raw: bytes) -> np.ndarray:
-    """The (q, d) floats of an .npy file; its header is held against its length first."""
+    """The (q, d) floats of an .npy file, whose header is checked against its length first."""
     file = io.BytesIO(raw)
     try:
         version = np.lib.format.read_magic(file)
-        read = {
+        read_header = {
             (1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
-        shape, fortran, dtype = read(file)
-    except Exception:  # noqa: BLE001 - a header is parsed as Python, and fails as Python does
-        raise Refusal(422, "the body is no .npy file") from None
-    left = len(raw) - file.tell()
-    if len(shape) != 2 or min(shape) < 1 or fortran or dtype.str not in ("<f4", "<f8"):
+        shape, is_fortran, dtype = read_header(file)
+    except Exception:  # noqa: BLE001 - numpy parses the header as Python, which raises all kinds of errors
+        raise Refusal(422, "the body is not an .npy file") from None
+    byte_count = len(raw) - file.tell()
+    if len(shape) != 2 or min(shape) < 1 or is_fortran or dtype.str not in ("<f4", "<f8"):
         raise Refusal(422, "the .npy file must hold (q, d) little-endian floats in row order")
-    if shape[0] * shape[1] * dtype.itemsize != left:
+    if shape[0] * shape[1] * dtype.itemsize != byte_count:
         raise Refusal(422, "the .npy file is not as long as its header says")
     return np.frombuffer(raw, dtype, offset=file.tell()).reshape(shape)

@@ -1,55 +1,50 @@
-"""/index, /versions, /health and /metrics: what is served, and how it fares."""
+"""/index, /versions, /health and /metrics: the served version and the state of the server."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from remine.data.store.pins import pinned
-from remine.flows.serving.context import FAULTS, answer, context, served
+from remine.flows.serving.context import ERROR_RESPONSES, RequestVersion, context, json_response
 from remine.flows.serving.counters import CONTENT_TYPE
-from remine.flows.serving.holder import Served
 from remine.flows.serving.models import CurvePoint, Health, IndexAnswer, VersionRow, VersionsAnswer
 
-SHOWN = 200
-router = APIRouter(tags=["state"], responses=FAULTS)
-Taken = Annotated[Served, Depends(served)]
+MAX_VERSIONS = 200
+router = APIRouter(tags=["state"], responses=ERROR_RESPONSES)
 
 
 @router.get("/index", response_model=IndexAnswer)
-def index(taken: Taken) -> Response:
-    """The served index: its card, its recall over its settings, what made it."""
-    card, artifact = taken.snapshot.searcher.card, taken.version.artifacts["index"]
-    plain = {k: v for k, v in card.to_json().items() if k != "curve"}
-    return answer(
+def index(version: RequestVersion) -> Response:
+    """The served index: its card, its recall by setting, and the artifacts it was built from."""
+    card, artifact = version.snapshot.searcher.card, version.record.artifacts["index"]
+    fields = {k: v for k, v in card.to_json().items() if k != "curve"}
+    return json_response(
         IndexAnswer(
-            version=taken.version.number,
-            index=taken.index,
-            **plain,
+            **version.stamp,
+            **fields,
             curve=[CurvePoint(**point.to_json()) for point in card.curve],
-            content=taken.snapshot.content,
+            content=version.snapshot.content,
             bytes=artifact.files[0].bytes,
             checkpoint=artifact.card["checkpoint"],
             embeddings=artifact.card["embeddings"],
-            cycle=taken.version.cycle,
-            round=taken.version.round,
+            cycle=version.record.cycle,
+            round=version.record.round,
         )
     )
 
 
 @router.get("/versions", response_model=VersionsAnswer)
-def versions(request: Request, taken: Taken) -> Response:
+def versions(request: Request, version: RequestVersion) -> Response:
     """The newest 200 published versions."""
     store = context(request).holder.store
-    found = []
-    for version in store.versions():
-        artifact = version.artifacts["index"]
-        found.append(
+    rows = []
+    for record in store.versions():
+        artifact = record.artifacts["index"]
+        rows.append(
             VersionRow(
-                version=version.number,
-                cycle=version.cycle,
-                round=version.round,
-                rounds=version.rounds,
+                version=record.number,
+                cycle=record.cycle,
+                round=record.round,
+                rounds=record.rounds,
                 factory=artifact.card["factory"],
                 items=artifact.card["items"],
                 recall=artifact.card["recall"],
@@ -57,19 +52,21 @@ def versions(request: Request, taken: Taken) -> Response:
                 checkpoint=artifact.card["checkpoint"],
             )
         )
-        if len(found) == SHOWN:
+        if len(rows) == MAX_VERSIONS:
             break
-    return answer(VersionsAnswer(served=taken.version.number, pinned=pinned(store), versions=found))
+    return json_response(
+        VersionsAnswer(served=version.record.number, pinned=pinned(store), versions=rows)
+    )
 
 
 @router.get("/health", response_model=Health)
-def health(request: Request, taken: Taken) -> Response:
-    """Whether all is well."""
+def health(request: Request, version: RequestVersion) -> Response:
+    """ok, or degraded while a newer version cannot be opened."""
     fault = context(request).holder.fault
-    return answer(
+    return json_response(
         Health(
             status="degraded" if fault else "ok",
-            version=taken.version.number,
+            version=version.record.number,
             detail="a newer version could not be opened; see the server's log" if fault else "",
         )
     )
@@ -77,5 +74,5 @@ def health(request: Request, taken: Taken) -> Response:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(request: Request) -> Response:
-    """Counts for Prometheus."""
+    """Metrics in the text format of Prometheus."""
     return Response(context(request).counters.text(), media_type=CONTENT_TYPE)

@@ -1,25 +1,31 @@
-"""/suspects: labels that are probably wrong."""
+"""/suspects: items that are probably mislabelled."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from remine.data.types import SPLITS
 from remine.flows.query.suspects import REASONS, find_suspects
-from remine.flows.serving.context import FAULTS, answer, context, item_model, served
+from remine.flows.serving.context import (
+    ERROR_RESPONSES,
+    RequestVersion,
+    context,
+    item_model,
+    json_response,
+)
 from remine.flows.serving.faults import Refusal
-from remine.flows.serving.holder import Served
+from remine.flows.serving.holder import ServedVersion
+from remine.flows.serving.long_tasks import Progress
 from remine.flows.serving.models import Split, Suspect, SuspectsAnswer
 from remine.mining.suspects import SuspectConfig
 
-MOST = 200_000
-"""Items; past them it takes minutes and gigabytes, and is work for `remine suspects`."""
-router = APIRouter(tags=["triplets"], responses=FAULTS)
-Taken = Annotated[Served, Depends(served)]
+MAX_ITEMS = 200_000
+"""More items take minutes and gigabytes: a task for `remine suspects`."""
+router = APIRouter(tags=["triplets"], responses=ERROR_RESPONSES)
 Reason = Literal["mislabelled", "same_content", "twin"]
 NAMES: dict[str, Reason] = dict(zip(REASONS, ("mislabelled", "same_content", "twin"), strict=True))
 
@@ -27,7 +33,7 @@ NAMES: dict[str, Reason] = dict(zip(REASONS, ("mislabelled", "same_content", "tw
 @router.get("/suspects", response_model=SuspectsAnswer)
 def suspects(
     request: Request,
-    taken: Taken,
+    version: RequestVersion,
     margin: Annotated[
         float,
         Query(
@@ -40,66 +46,71 @@ def suspects(
     offset: Annotated[int, Query(ge=0, le=10**12)] = 0,
     limit: Annotated[int, Query(ge=0, le=100)] = 20,
 ) -> Response:
-    """A page of suspects, the worst first; `working` until they are found, then kept."""
-    if len(taken.snapshot.known.ids) > MOST:
-        raise Refusal(422, f"more than {MOST} items: `remine suspects` finds them")
-    key = (taken.index, taken.version.artifacts["items"].digest)
-    work = context(request).study.ask(key, _finder(taken))
-    if work.failed:
+    """A page of suspects, the worst first; the state is `working` until the search is done."""
+    if len(version.snapshot.catalogue.ids) > MAX_ITEMS:
+        raise Refusal(422, f"more than {MAX_ITEMS} items: use `remine suspects`")
+    key = (version.index_digest, version.record.artifacts["items"].digest)
+    task = context(request).long_tasks.get(key, _finder(version))
+    if task.has_failed:
         raise Refusal(503, "the search for suspects failed; see the server's log")
-    found = work.result
-    fits = None if found is None else _fitting(found, margin, reason, label, split)
-    page = [] if fits is None else [*fits.iloc[offset : offset + limit].itertuples(index=False)]
-    return answer(
+    rows = None
+    if task.result is not None:
+        rows = _select(task.result, margin, reason, label, split)
+    page = [] if rows is None else [*rows.iloc[offset : offset + limit].itertuples(index=False)]
+    return json_response(
         SuspectsAnswer.model_construct(
-            version=taken.version.number,
-            index=taken.index,
-            state="working" if fits is None else "done",
-            done=work.done,
-            items=len(taken.snapshot.known.ids),
-            total=0 if fits is None else len(fits),
-            counts={} if fits is None else _counts(fits),
-            suspects=[_suspect(taken, row) for row in page],
+            **version.stamp,
+            state="working" if rows is None else "done",
+            done=task.steps_finished,
+            items=len(version.snapshot.catalogue.ids),
+            total=0 if rows is None else len(rows),
+            counts={} if rows is None else _count_by_reason(rows),
+            suspects=[_suspect(version, row) for row in page],
         )
     )
 
 
-def _finder(taken: Served) -> Callable[[Callable[[int, int], None]], pd.DataFrame]:
-    # With margin 0 once: what a larger one leaves is chosen from it.
-    return lambda told: find_suspects(taken.snapshot, SuspectConfig(margin=0.0), told).suspects
+def _finder(version: ServedVersion) -> Callable[[Progress], pd.DataFrame]:
+    # With margin 0: the suspects of any larger margin are among these.
+    config = SuspectConfig(margin=0.0)
+    return lambda progress: find_suspects(version.snapshot, config, progress).suspects
 
 
-def _fitting(
-    found: pd.DataFrame, margin: float, reasons: list[Reason], label: str | None, split: str | None
+def _select(
+    suspects: pd.DataFrame,
+    margin: float,
+    reasons: list[Reason],
+    label: str | None,
+    split: str | None,
 ) -> pd.DataFrame:
-    """The suspects that fit, in their order."""
-    fits = (found["reason"] != REASONS[0]) | (found["score"] > margin)
+    """The suspects that pass all filters, in their order."""
+    mask = (suspects["reason"] != REASONS[0]) | (suspects["score"] > margin)
     if reasons:
-        fits &= found["reason"].map(NAMES).isin(reasons)
+        mask &= suspects["reason"].map(NAMES).isin(reasons)
     if label is not None:
-        fits &= (found["label"] == label) | (found["suspected_label"] == label)
+        mask &= (suspects["label"] == label) | (suspects["suspected_label"] == label)
     if split is not None:
         assert split in SPLITS
-        fits &= found["split"] == split
-    return found[fits]
+        mask &= suspects["split"] == split
+    return suspects[mask]
 
 
-def _counts(fits: pd.DataFrame) -> dict[str, int]:
-    counts = fits["reason"].map(NAMES).value_counts()
+def _count_by_reason(rows: pd.DataFrame) -> dict[str, int]:
+    counts = rows["reason"].map(NAMES).value_counts()
     return {name: int(counts.get(name, 0)) for name in NAMES.values()}
 
 
-def _suspect(taken: Served, row: Any) -> Suspect:
-    other = None if row.other_id is pd.NA else int(row.other_id)
+def _suspect(version: ServedVersion, row: Any) -> Suspect:
+    twin = None if row.other_id is pd.NA else int(row.other_id)
     return Suspect.model_construct(
-        item=item_model(taken, _row(taken, row.id)),
+        item=item_model(version, _row(version, row.id)),
         suspected_label=row.suspected_label,
         reason=NAMES[row.reason],
         score=None if np.isnan(row.score) else float(row.score),
-        other=None if other is None else item_model(taken, _row(taken, other)),
+        other=None if twin is None else item_model(version, _row(version, twin)),
         distance=None if np.isnan(row.distance) else float(row.distance),
     )
 
 
-def _row(taken: Served, item: int) -> int:
-    return int(np.searchsorted(taken.snapshot.known.ids, item))
+def _row(version: ServedVersion, item: int) -> int:
+    return int(np.searchsorted(version.snapshot.catalogue.ids, item))

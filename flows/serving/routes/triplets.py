@@ -1,4 +1,4 @@
-"""/triplets, /rounds, /compare and /map: what was mined, and where the items lie."""
+"""/triplets, /rounds, /compare and /map: mined triplets, rounds, and the map of the items."""
 
 import csv
 import io
@@ -15,9 +15,16 @@ from remine.data.errors import InputError
 from remine.data.types import KINDS, SPLITS
 from remine.flows.query.triplet_stats import compare, histograms, stats
 from remine.flows.query.triplets import MAX_LIMIT, Range, TripletQuery
-from remine.flows.serving.context import FAULTS, Context, answer, context, in_pool, served
+from remine.flows.serving.context import (
+    ERROR_RESPONSES,
+    Context,
+    RequestVersion,
+    context,
+    json_response,
+    run_in_pool,
+)
 from remine.flows.serving.faults import Refusal
-from remine.flows.serving.holder import Served
+from remine.flows.serving.holder import ServedVersion
 from remine.flows.serving.models import (
     MAX_ID,
     CompareAnswer,
@@ -31,11 +38,10 @@ from remine.flows.serving.models import (
 )
 
 TOP = 20
-EXPORTED = 100_000
-"""Rows in one download: seconds; `remine triplets export` writes all."""
-SAMPLE = 5_000
-router = APIRouter(tags=["triplets"], responses=FAULTS)
-Taken = Annotated[Served, Depends(served)]
+MAX_CSV_ROWS = 100_000
+"""Rows in one download, which takes seconds; `remine triplets export` writes all."""
+MAX_MAP_ITEMS = 5_000
+router = APIRouter(tags=["triplets"], responses=ERROR_RESPONSES)
 Sort = Literal["anchor", "d_ap", "d_an", "margin", "negative_rank"]
 Bound = Annotated[float | None, Query(allow_inf_nan=False)]
 Text = Annotated[str | None, Query(max_length=1_000)]
@@ -64,7 +70,7 @@ def triplet_query(
     limit: Annotated[int, Query(ge=0, le=500)] = 50,
     descending: bool = False,
 ) -> TripletQuery:
-    """Which triplets, in what order. label: of the anchor. item: in any place."""
+    """Filters, order and page of triplets. label: of the anchor. item: in any role."""
     if descending and sort == "anchor":
         raise Refusal(422, "descending needs a measure to sort by", ["sort"])
     return TripletQuery(
@@ -87,20 +93,22 @@ def triplet_query(
 
 @router.get("/triplets", response_model=TripletsAnswer)
 async def triplets(
-    request: Request, taken: Taken, query: Annotated[TripletQuery, Depends(triplet_query)]
+    request: Request,
+    version: RequestVersion,
+    query: Annotated[TripletQuery, Depends(triplet_query)],
 ) -> Response:
     """A page of a round's triplets, filtered and sorted."""
-    number = _round(taken, query.round)
-    rows = await in_pool(context(request).tables, taken.mined.page, query)
-    unpaged = ("triplets", _triplets(taken, number), *_filters(query))
-    total = await in_pool(
-        context(request).tables,
-        lambda: taken.kept.get(unpaged, lambda: (taken.mined.count(query),))[0],
+    number = _round(version, query.round)
+    rows = await run_in_pool(context(request).table_pool, version.triplets.page, query)
+    # The count is the same on every page.
+    key = ("triplets", _content_key(version, number), *_filters(query))
+    total = await run_in_pool(
+        context(request).table_pool,
+        lambda: version.cache.get(key, lambda: (version.triplets.count(query),))[0],
     )
-    return answer(
+    return json_response(
         TripletsAnswer.model_construct(
-            version=taken.version.number,
-            index=taken.index,
+            **version.stamp,
             round=number,
             total=total,
             triplets=[Triplet.model_construct(**row) for row in rows],
@@ -112,25 +120,29 @@ async def triplets(
     "/triplets.csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}}
 )
 async def triplets_csv(
-    request: Request, taken: Taken, query: Annotated[TripletQuery, Depends(triplet_query)]
+    request: Request,
+    version: RequestVersion,
+    query: Annotated[TripletQuery, Depends(triplet_query)],
 ) -> Response:
-    """The first 100,000 triplets that fit, as CSV, whatever offset and limit."""
-    number = _round(taken, query.round)
-    # A wrong filter is refused before the first byte.
-    await in_pool(context(request).tables, taken.mined.page, replace(query, limit=1))
+    """The first 100,000 triplets that pass the filters, as CSV; offset and limit are ignored."""
+    number = _round(version, query.round)
+    # One row is read first: a wrong filter must be refused before the status is sent.
+    await run_in_pool(context(request).table_pool, version.triplets.page, replace(query, limit=1))
     headers = {
         "content-disposition": f'attachment; filename="triplets-round-{number}.csv"',
-        "x-remine-version": str(taken.version.number),
+        "x-remine-version": str(version.record.number),
     }
-    parts = _csv_parts(context(request), taken, query)
+    parts = _csv_parts(context(request), version, query)
     return StreamingResponse(parts, 200, headers, "text/csv; charset=utf-8")
 
 
-async def _csv_parts(shared: Context, taken: Served, query: TripletQuery) -> AsyncIterator[bytes]:
-    """CSV in parts of MAX_LIMIT rows, so that little is held at a time."""
-    for offset in range(0, EXPORTED, MAX_LIMIT):
+async def _csv_parts(
+    app_context: Context, version: ServedVersion, query: TripletQuery
+) -> AsyncIterator[bytes]:
+    """Yield CSV in parts of MAX_LIMIT rows, which bounds the memory."""
+    for offset in range(0, MAX_CSV_ROWS, MAX_LIMIT):
         page = replace(query, offset=offset, limit=MAX_LIMIT)
-        rows = await in_pool(shared.tables, taken.mined.page, page)
+        rows = await run_in_pool(app_context.table_pool, version.triplets.page, page)
         text = io.StringIO()
         writer = csv.DictWriter(text, list(Triplet.model_fields))
         if offset == 0:
@@ -142,18 +154,18 @@ async def _csv_parts(shared: Context, taken: Served, query: TripletQuery) -> Asy
 
 
 @router.get("/rounds", response_model=RoundsAnswer)
-def rounds(taken: Taken) -> Response:
-    """Every round of the cycle: retrieval before it, what it mined, how it trained."""
-    version = taken.version
-    found = []
-    for number in range(version.rounds + 1):
+def rounds(version: RequestVersion) -> Response:
+    """All rounds of the cycle: metrics before the round, triplets, training."""
+    record = version.record
+    rows = []
+    for number in range(record.rounds + 1):
         cards = {
-            name: version.artifacts[f"{name}/round={number}"].card
+            name: record.artifacts[f"{name}/round={number}"].card
             for name in ("metrics", "triplets", "training")
-            if f"{name}/round={number}" in version.artifacts
+            if f"{name}/round={number}" in record.artifacts
         }
         if cards:
-            found.append(
+            rows.append(
                 RoundRow.model_construct(
                     round=number,
                     metrics=_numbers(cards.get("metrics")),
@@ -162,105 +174,114 @@ def rounds(taken: Taken) -> Response:
                     training=_numbers(cards.get("training")),
                 )
             )
-    return answer(
+    return json_response(
         RoundsAnswer.model_construct(
-            version=version.number,
-            index=taken.index,
-            cycle=version.cycle,
-            finished=version.finished,
-            rounds=found,
+            **version.stamp,
+            cycle=record.cycle,
+            finished=record.finished,
+            rounds=rows,
         )
     )
 
 
 @router.get("/rounds/{number}", response_model=RoundAnswer)
 async def round_stats(
-    request: Request, taken: Taken, number: Annotated[int, Path(ge=0, lt=1_000_000)]
+    request: Request, version: RequestVersion, number: Annotated[int, Path(ge=0, lt=1_000_000)]
 ) -> Response:
-    """Kinds, distances and their histograms, hub negatives and confused classes of a round."""
-    key = ("round", _triplets(taken, _round(taken, number)))
+    """Kinds, distances with histograms, hub negatives and confused classes of a round."""
+    key = ("round", _content_key(version, _round(version, number)))
 
-    def study() -> dict[str, Any]:
-        found = stats(taken.mined, number, TOP)
-        return {**found, "histograms": histograms(taken.mined, number)}
+    def compute() -> dict[str, Any]:
+        fields = stats(version.triplets, number, TOP)
+        return {**fields, "histograms": histograms(version.triplets, number)}
 
-    found = await in_pool(context(request).tables, taken.kept.get, key, study)
-    return answer(RoundAnswer(version=taken.version.number, index=taken.index, **found))
+    fields = await run_in_pool(context(request).table_pool, version.cache.get, key, compute)
+    return json_response(RoundAnswer(**version.stamp, **fields))
 
 
 @router.get("/compare", response_model=CompareAnswer)
 async def compare_rounds(
     request: Request,
-    taken: Taken,
+    version: RequestVersion,
     first: Annotated[int, Query(ge=0, lt=1_000_000)],
     second: Annotated[int, Query(ge=0, lt=1_000_000)],
 ) -> Response:
-    """What changed from one round to another."""
-    key = ("compare", *(_triplets(taken, _round(taken, n)) for n in (first, second)))
+    """The changes from one round to another."""
+    key = ("compare", *(_content_key(version, _round(version, n)) for n in (first, second)))
 
-    def study() -> dict[str, Any]:
-        return compare(taken.mined, first, second)
+    def compute() -> dict[str, Any]:
+        return compare(version.triplets, first, second)
 
-    found = await in_pool(context(request).tables, taken.kept.get, key, study)
-    whole = {**found, "first": first, "second": second}
-    return answer(CompareAnswer(version=taken.version.number, index=taken.index, **whole))
+    comparison = await run_in_pool(context(request).table_pool, version.cache.get, key, compute)
+    # Cached by content: another version may have the same triplets under other round numbers.
+    fields = {**comparison, "first": first, "second": second}
+    return json_response(CompareAnswer(**version.stamp, **fields))
 
 
 @router.get("/map", response_model=MapAnswer)
 async def map_of_items(
-    request: Request, taken: Taken, items: Annotated[int, Query(ge=1, le=SAMPLE)] = 2_000
+    request: Request,
+    version: RequestVersion,
+    items: Annotated[int, Query(ge=1, le=MAX_MAP_ITEMS)] = 2_000,
 ) -> Response:
-    """A random sample of items in the plane of the embedding's two widest directions."""
-    key = ("map", taken.index)
-    whole = await in_pool(context(request).tables, taken.kept.get, key, lambda: _plane(taken))
-    rows, points, explained = whole
-    known = taken.snapshot.known
-    shown, places = rows[:items], points[:items]
-    codes, short = np.unique(known.label_codes[shown], return_inverse=True)
-    return answer(
+    """A random sample of items on the first two principal axes of the embeddings."""
+    key = ("map", version.index_digest)
+    rows, points, variance_share = await run_in_pool(
+        context(request).table_pool, version.cache.get, key, lambda: _project(version)
+    )
+    catalogue = version.snapshot.catalogue
+    rows, points = rows[:items], points[:items]
+    # Labels are sent once each, items refer to them by position.
+    codes, label_places = np.unique(catalogue.label_codes[rows], return_inverse=True)
+    return json_response(
         MapAnswer.model_construct(
-            version=taken.version.number,
-            index=taken.index,
-            ids=known.ids[shown].tolist(),
-            x=places[:, 0].tolist(),
-            y=places[:, 1].tolist(),
-            label=short.tolist(),
-            labels=[known.labels[code] for code in codes],
-            split=[SPLITS[code] for code in known.splits[shown]],
-            explained=explained,
+            **version.stamp,
+            ids=catalogue.ids[rows].tolist(),
+            x=points[:, 0].tolist(),
+            y=points[:, 1].tolist(),
+            label=label_places.tolist(),
+            labels=[catalogue.labels[code] for code in codes],
+            split=[SPLITS[code] for code in catalogue.splits[rows]],
+            explained=variance_share,
         )
     )
 
 
-def _plane(taken: Served) -> tuple[np.ndarray, np.ndarray, float]:
-    """Rows of a random sample, their (m, 2) places in -1 to 1, and the share of variance shown."""
-    known = taken.snapshot.known
-    rows = np.random.default_rng(0).permutation(len(known.ids))[:SAMPLE]
-    vectors = taken.snapshot.searcher.vectors(known.ids[rows]).astype(np.float64)
-    centred = vectors - vectors.mean(axis=0)
-    _, spread, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = axes[:2] * np.where(axes[:2].sum(axis=1) < 0, -1, 1)[:, None]  # one sign, not chance's
+def _project(version: ServedVersion) -> tuple[np.ndarray, np.ndarray, float]:
+    """Project a random sample of m items onto the first two principal axes.
+
+    Returns:
+        (m,) rows, (m, 2) coordinates from -1 to 1, and the share of the variance that they show.
+    """
+    catalogue = version.snapshot.catalogue
+    rows = np.random.default_rng(0).permutation(len(catalogue.ids))[:MAX_MAP_ITEMS]
+    vectors = version.snapshot.searcher.vectors(catalogue.ids[rows]).astype(np.float64)
+    vectors -= vectors.mean(axis=0)
+    _, spread, axes = np.linalg.svd(vectors, full_matrices=False)
+    # The sign of a singular vector is arbitrary: fixing it keeps the map from flipping.
+    axes = axes[:2] * np.where(axes[:2].sum(axis=1) < 0, -1, 1)[:, None]
     points = np.zeros((len(rows), 2))
-    points[:, : len(axes)] = centred @ axes.T
+    points[:, : len(axes)] = vectors @ axes.T
     points /= np.abs(points).max(initial=0) or 1.0
     total = float((spread**2).sum())
     return rows, points.round(5), float((spread[:2] ** 2).sum() / total) if total else 0.0
 
 
-def _round(taken: Served, number: int) -> int:
+def _round(version: ServedVersion, number: int) -> int:
+    """The number of a round with triplets; refuses others."""
     try:
-        return taken.mined.round(number)
+        return version.triplets.round(number)
     except InputError:
         raise Refusal(404, "no triplets of this round in this version", ["round"]) from None
 
 
-def _triplets(taken: Served, number: int) -> str:
-    """What everything about a round's triplets follows from: they, and the items' labels."""
-    return taken.mined.artifacts[number].digest + taken.version.artifacts["items"].digest
+def _content_key(version: ServedVersion, number: int) -> str:
+    """A key of all that statistics of a round depend on: its triplets and the items' labels."""
+    return version.triplets.artifacts[number].digest + version.record.artifacts["items"].digest
 
 
 def _filters(query: TripletQuery) -> tuple[Any, ...]:
-    """What decides how many triplets fit."""
+    """The fields of a query that decide how many triplets there are."""
     names = ("kinds", "label", "negative_label", "item", "anchor")
     ranges = ("d_ap", "d_an", "margin", "negative_rank")
     return tuple(getattr(query, name) for name in (*names, *ranges))
@@ -275,7 +296,7 @@ def _numbers(card: Any) -> dict[str, float | None] | None:
 
 
 def _counts(card: Any) -> dict[str, int] | None:
-    """Triplets by kind, and in all, as a card tells."""
+    """The numbers of triplets by kind and in total on a card."""
     if card is None:
         return None
     kinds = {kind: int(card.get("kinds", {}).get(kind, 0)) for kind in KINDS}

@@ -15,7 +15,7 @@ from remine.flows.cycle.cycle import call_plain, prepared, run_cycle
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
 from remine.flows.query.terminal import print_counts
-from remine.flows.query.triplets import Mined
+from remine.flows.query.triplets import TripletTable
 from remine.flows.report.cycle_page import write_report
 from remine.flows.report.rounds_table import round_rows, round_table
 from remine.flows.stages.train import training_labels
@@ -47,7 +47,7 @@ def test_rounds_on_pk_batches_mine_nothing(config_file):
     assert "What was mined" not in page
     print_counts(version)
     with pytest.raises(InputError, match="its rounds trained on PK batches"):
-        Mined(store, version).round(-1)
+        TripletTable(store, version).round(-1)
 
 
 def test_confusable_classes_are_an_artifact_of_their_embeddings(config_file):

@@ -24,7 +24,7 @@ from remine.flows.cycle.refresh import CYCLE, INDEX, NOTHING, Decision, decide, 
 from remine.flows.cycle.status import lines, status
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
-from remine.flows.query.triplets import chosen_round
+from remine.flows.query.triplets import resolve_round
 from remine.flows.report.cycle_page import write_report
 from remine.flows.stages import prepare
 
@@ -123,7 +123,7 @@ def test_few_moved_items_are_embedded_and_published_without_training(config_file
     assert version.artifacts["decision"].card["what"] == INDEX
     assert not [name for name in version.artifacts if name.startswith(("triplets", "training"))]
     with pytest.raises(InputError, match=r"only took up what changed.* with --version"):
-        chosen_round(version, -1)
+        resolve_round(version, -1)
     first = Store(config_file.parent / "store").version(3)
     assert version.artifacts["checkpoint"] == first.artifacts["checkpoint"]
     assert decide(config).what == NOTHING

@@ -1,4 +1,4 @@
-"""One version opened for questions: filters, what is left out, and every way to ask."""
+"""A version opened for searches: filters, exclusions, and all kinds of queries."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,7 +9,7 @@ from remine.data.errors import InputError, StoreError
 from remine.data.store.records import Artifact
 from remine.data.store.store import Store
 from remine.data.types import SPLITS
-from remine.flows.query.snapshot import Filter, Snapshot, Wish
+from remine.flows.query.snapshot import Filter, SearchOptions, Snapshot
 
 
 @pytest.fixture(scope="module")
@@ -37,79 +37,81 @@ def hashes(snapshot):
 def by_loop(embeddings, row, k, keep):
     """The k nearest rows for which keep(row, rows so far) holds."""
     distances = ((embeddings.vectors.astype(np.float64) - embeddings.vectors[row]) ** 2).sum(axis=1)
-    found = []
-    for other in np.argsort(distances, kind="stable").tolist():
-        if len(found) < k and keep(other, found):
-            found.append(other)
-    return found
+    neighbours = []
+    for candidate in np.argsort(distances, kind="stable").tolist():
+        if len(neighbours) < k and keep(candidate, neighbours):
+            neighbours.append(candidate)
+    return neighbours
 
 
-def same_up_to_equals(embeddings, row, found, wanted):
-    """Whether two answers lie at the same distances: equals may stand in any order."""
-    near = [
-        ((embeddings.vectors[r] - embeddings.vectors[row]) ** 2).sum(axis=1)
-        for r in (found, wanted)
+def same_up_to_equals(embeddings, row, answer, expected):
+    """Whether two answers have the same distances: equally near items may be in any order."""
+    distances = [
+        ((embeddings.vectors[rows] - embeddings.vectors[row]) ** 2).sum(axis=1)
+        for rows in (answer, expected)
     ]
-    return len(found) == len(wanted) and np.allclose(*near, atol=1e-5)
+    return len(answer) == len(expected) and np.allclose(*distances, atol=1e-5)
 
 
-def ask(snapshot, rows, **wish):
-    ids = snapshot.known.ids[rows]
-    return snapshot.ask(snapshot.by_id(ids), Wish(**wish))
+def search(snapshot, rows, **options):
+    ids = snapshot.catalogue.ids[rows]
+    return snapshot.search(snapshot.item_queries(ids), SearchOptions(**options))
 
 
 def test_neighbours_of_items_without_themselves(snapshot, embeddings):
     rows = np.arange(0, 800, 90)
-    answers = ask(snapshot, rows, k=7)
-    for row, found in zip(rows, answers.rows, strict=True):
-        wanted = by_loop(embeddings, row, 7, lambda other, _, row=row: other != row)
-        assert row not in found
-        assert same_up_to_equals(embeddings, row, found, wanted)
+    answers = search(snapshot, rows, k=7)
+    for row, answer in zip(rows, answers.rows, strict=True):
+        expected = by_loop(embeddings, row, 7, lambda other, _, row=row: other != row)
+        assert row not in answer
+        assert same_up_to_equals(embeddings, row, answer, expected)
 
 
 def test_an_item_may_stay_among_its_own_neighbours(snapshot):
-    ids = snapshot.known.ids[[4, 70]]
-    answers = snapshot.ask(snapshot.by_id(ids, itself=True), Wish(k=3))
+    ids = snapshot.catalogue.ids[[4, 70]]
+    answers = snapshot.search(snapshot.item_queries(ids, itself=True), SearchOptions(k=3))
     assert answers.distances[:, 0] == pytest.approx([0, 0], abs=1e-6)
     assert {4, 70} <= set(answers.rows.ravel().tolist())
 
 
 def test_filters(snapshot, embeddings):
-    known = snapshot.known
-    label, group = known.labels[known.label_codes[100]], known.groups[100].as_py()
-    for among, keep in [
-        (Filter(splits=("test",)), lambda r: known.splits[r] == SPLITS.index("test")),
-        (Filter(splits=("test", "val")), lambda r: known.splits[r] != 0),
-        (Filter(labels=(label,)), lambda r: known.label_codes[r] == known.label_codes[100]),
-        (Filter(groups=(group,)), lambda r: known.groups[r].as_py() == group),
+    catalogue = snapshot.catalogue
+    label, group = catalogue.labels[catalogue.label_codes[100]], catalogue.groups[100].as_py()
+    for item_filter, keep in [
+        (Filter(splits=("test",)), lambda r: catalogue.splits[r] == SPLITS.index("test")),
+        (Filter(splits=("test", "val")), lambda r: catalogue.splits[r] != 0),
+        (Filter(labels=(label,)), lambda r: catalogue.label_codes[r] == catalogue.label_codes[100]),
+        (Filter(groups=(group,)), lambda r: catalogue.groups[r].as_py() == group),
     ]:
-        answers = ask(snapshot, np.array([5, 100]), k=20, among=among)
-        for row, found in zip((5, 100), answers.rows, strict=True):
-            wanted = by_loop(embeddings, row, 20, lambda o, _, r=row, k=keep: o != r and k(o))
-            assert same_up_to_equals(embeddings, row, found[found >= 0], wanted)
+        answers = search(snapshot, np.array([5, 100]), k=20, item_filter=item_filter)
+        for row, answer in zip((5, 100), answers.rows, strict=True):
+            expected = by_loop(embeddings, row, 20, lambda o, _, r=row, k=keep: o != r and k(o))
+            assert same_up_to_equals(embeddings, row, answer[answer >= 0], expected)
 
 
 def test_filters_join(snapshot):
-    known = snapshot.known
-    row = int(np.flatnonzero(known.splits == 2)[0])
-    label = known.labels[known.label_codes[row]]
-    assert not snapshot.kept(Filter(labels=(label,), splits=("train",))).any()
-    answers = ask(snapshot, np.array([0]), k=3, among=Filter(labels=(label,), splits=("train",)))
+    catalogue = snapshot.catalogue
+    row = int(np.flatnonzero(catalogue.splits == 2)[0])
+    label = catalogue.labels[catalogue.label_codes[row]]
+    assert not snapshot.filter_mask(Filter(labels=(label,), splits=("train",))).any()
+    answers = search(
+        snapshot, np.array([0]), k=3, item_filter=Filter(labels=(label,), splits=("train",))
+    )
     assert answers.rows.tolist() == [[-1, -1, -1]]
     assert np.isinf(answers.distances).all()
 
 
 @pytest.mark.parametrize(
-    ("among", "message"),
+    ("item_filter", "message"),
     [
         (Filter(labels=("none",)), "no label 'none'"),
         (Filter(splits=("dev",)), "no split 'dev'; known: train, val, test"),
         (Filter(groups=("g",)), "no group 'g' among the items"),
     ],
 )
-def test_filters_that_name_nothing_are_refused(snapshot, among, message):
+def test_filters_that_name_nothing_are_refused(snapshot, item_filter, message):
     with pytest.raises(InputError, match=message):
-        snapshot.kept(among)
+        snapshot.filter_mask(item_filter)
 
 
 def test_duplicates_are_left_out_on_request(snapshot, embeddings):
@@ -117,34 +119,34 @@ def test_duplicates_are_left_out_on_request(snapshot, embeddings):
     twice = [row for row, one in enumerate(hashed) if hashed.count(one) > 1]
     assert twice, "the glyphs hold exact duplicates"
     rows = np.array([twice[0], twice[-1], 3])
-    answers = ask(snapshot, rows, k=30, distinct=True)
-    for row, found in zip(rows, answers.rows, strict=True):
-        seen = [hashed[r] for r in [row, *found]]
-        assert len(set(seen)) == 31
-        wanted = by_loop(
+    answers = search(snapshot, rows, k=30, distinct=True)
+    for row, answer in zip(rows, answers.rows, strict=True):
+        contents = [hashed[r] for r in [row, *answer]]
+        assert len(set(contents)) == 31
+        expected = by_loop(
             embeddings,
             row,
             30,
             lambda o, so_far, row=row: hashed[o] not in {hashed[r] for r in [row, *so_far]},
         )
-        assert same_up_to_equals(embeddings, row, found, wanted)
-    plain = ask(snapshot, rows[:1], k=30)
+        assert same_up_to_equals(embeddings, row, answer, expected)
+    plain = search(snapshot, rows[:1], k=30)
     assert len({hashed[r] for r in plain.rows[0]} | {hashed[rows[0]]}) < 31
 
 
 def test_a_picture_is_asked_as_it_was_embedded(snapshot, pictures, embeddings, tmp_path):
     (tmp_path / "q.png").write_bytes(pictures[9])
-    queries = snapshot.by_picture([pictures[5], tmp_path / "q.png"], str)
+    queries = snapshot.picture_queries([pictures[5], tmp_path / "q.png"], str)
     np.testing.assert_allclose(queries.vectors, embeddings.vectors[[5, 9]], atol=1e-5)
     hashed = hashes(snapshot)
-    answers = snapshot.ask(queries, Wish(k=3, distinct=True))
-    for row, found in zip((5, 9), answers.rows, strict=True):
-        assert hashed[row] not in [hashed[r] for r in found]
+    answers = snapshot.search(queries, SearchOptions(k=3, distinct=True))
+    for row, answer in zip((5, 9), answers.rows, strict=True):
+        assert hashed[row] not in [hashed[r] for r in answer]
 
 
 def test_what_the_items_are_not_is_refused(snapshot):
     with pytest.raises(InputError, match="the items are image, not texts"):
-        snapshot.by_text(["a"], lambda _row: "--text")
+        snapshot.text_queries(["a"], lambda _row: "--text")
 
 
 def test_an_index_of_another_checkpoint_is_refused(snapshot):
@@ -156,7 +158,7 @@ def test_an_index_of_another_checkpoint_is_refused(snapshot):
         Snapshot(snapshot.store, dataclasses.replace(version, artifacts=stale))
 
 
-@pytest.mark.parametrize("wish", [{"k": 0}, {"k": 10_000}, {"recall": 0.0}, {"recall": 1.1}])
-def test_wishes_out_of_range_are_refused(wish):
+@pytest.mark.parametrize("options", [{"k": 0}, {"k": 10_000}, {"recall": 0.0}, {"recall": 1.1}])
+def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError):
-        Wish(**wish)
+        SearchOptions(**options)

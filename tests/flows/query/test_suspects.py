@@ -16,8 +16,14 @@ from remine.flows.config.settings import load_config
 from remine.flows.cycle.cycle import prepared, run_cycle
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
+from remine.flows.query.answers import check_output_path
 from remine.flows.query.snapshot import Snapshot
-from remine.flows.query.suspects import check_out, find_suspects, print_suspects, write_suspects
+from remine.flows.query.suspects import (
+    SUFFIXES,
+    find_suspects,
+    print_suspects,
+    write_suspects,
+)
 from remine.mining.suspects import SuspectConfig
 
 
@@ -49,13 +55,13 @@ def planted(glyphs, small_config, tmp_path_factory):
     return Snapshot(store, served(store)), set(ids[wrong].tolist()), {int(ids[clean]), 10**6}
 
 
-def found_of(planted):
+def report_of(planted):
     return find_suspects(planted[0], SuspectConfig(), lambda _done, _all: None)
 
 
 def test_planted_errors_come_first(planted):
     snapshot, wrong, _ = planted
-    trained = snapshot.known.ids[snapshot.known.splits == SPLITS.index("train")]
+    trained = snapshot.catalogue.ids[snapshot.catalogue.splits == SPLITS.index("train")]
     suspects = find_suspects(snapshot, SuspectConfig(margin=0.0), lambda *_: None).suspects
     suspects = suspects[(suspects["reason"] == "mislabelled") & suspects["id"].isin(trained)]
     wrong = wrong & set(trained.tolist())
@@ -66,27 +72,27 @@ def test_planted_errors_come_first(planted):
 
 
 def test_the_same_content_under_two_labels_is_found(planted):
-    suspects = found_of(planted).suspects
+    suspects = report_of(planted).suspects
     same = suspects[suspects["reason"] == "same content, two labels"]
     assert {*same["id"], *same["other_id"]} >= planted[2]
     assert (same["distance"] < 1e-5).all()
 
 
 def test_it_is_written_and_shown(planted, tmp_path: Path, capsys):
-    found = found_of(planted)
+    report = report_of(planted)
     for suffix in (".parquet", ".csv", ".html"):
-        write_suspects(planted[0], found, tmp_path / f"s{suffix}")
+        write_suspects(planted[0], report, tmp_path / f"s{suffix}")
     read = pd.read_parquet(tmp_path / "s.parquet")
-    pd.testing.assert_frame_equal(read, found.suspects)
+    pd.testing.assert_frame_equal(read, report.suspects)
     assert len(pd.read_csv(tmp_path / "s.csv")) == len(read)
     page = (tmp_path / "s.html").read_text()
     assert page.count("data:image/png") >= len(read)
-    print_suspects(found, 3)
+    print_suspects(report, 3)
     assert f"{len(read):,} suspects of" in capsys.readouterr().out
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"ends in \.parquet, \.csv, \.html"):
-        check_out(tmp_path / "s.xlsx")
+        check_output_path(tmp_path / "s.xlsx", SUFFIXES)
     with pytest.raises(InputError, match="does not exist"):
-        check_out(tmp_path / "no" / "s.csv")
+        check_output_path(tmp_path / "no" / "s.csv", SUFFIXES)

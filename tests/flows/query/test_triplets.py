@@ -1,4 +1,4 @@
-"""Mined triplets through DuckDB, beside plain loops over the same rows."""
+"""TripletTable triplets through DuckDB, beside plain loops over the same rows."""
 
 import csv
 import json
@@ -15,32 +15,41 @@ from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.store.store import Store
 from remine.flows.query.triplet_export import export
-from remine.flows.query.triplet_stats import coarse, compare, histograms, roles, stats
-from remine.flows.query.triplets import Mined, Range, TripletQuery
+from remine.flows.query.triplet_stats import (
+    coarse_histograms,
+    compare,
+    histograms,
+    role_counts,
+    stats,
+)
+from remine.flows.query.triplets import Range, TripletQuery, TripletTable
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def mined(cycled):
+def triplets(cycled):
     store = Store(cycled)
-    return Mined(store, store.current())
+    return TripletTable(store, store.current())
 
 
 @pytest.fixture(scope="module")
-def rows(mined):
+def rows(triplets):
     """Both rounds as lists of dictionaries, with labels and margins."""
-    known = mined.items()
-    labels = {int(i): known.labels[c] for i, c in zip(known.ids, known.label_codes, strict=True)}
-    found = []
+    catalogue = triplets.catalogue
+    labels = {
+        int(i): catalogue.labels[c]
+        for i, c in zip(catalogue.ids, catalogue.label_codes, strict=True)
+    }
+    tables = []
     for number in (0, 1):
-        paths = mined.store.paths(mined.artifacts[number])
+        paths = triplets.store.paths(triplets.artifacts[number])
         table = schemas.read(paths, schema="triplets/1").to_pylist()
         for row in table:
             for role in ("anchor", "positive", "negative"):
                 row[f"{role}_label"] = labels[row[f"{role}_id"]]
-        found.append(table)
-    return found
+        tables.append(table)
+    return tables
 
 
 def margin(row):
@@ -72,33 +81,37 @@ def keys(table):
         ({"label": "none"}, lambda _: False),
     ],
 )
-def test_filters_and_pages(mined, rows, query, fits):
-    wanted = [row for row in rows[1] if fits(row)]
-    assert mined.count(TripletQuery(**query)) == len(wanted)
+def test_filters_and_pages(triplets, rows, query, fits):
+    expected = [row for row in rows[1] if fits(row)]
+    assert triplets.count(TripletQuery(**query)) == len(expected)
     paged = []
-    for offset in range(0, min(len(wanted), 300), 100):
-        paged += mined.page(TripletQuery(**query, offset=offset, limit=100))
-    assert paged == [{**row} for row in wanted[: len(paged)]]
-    assert len(paged) == min(len(wanted), 300)
+    for offset in range(0, min(len(expected), 300), 100):
+        paged += triplets.page(TripletQuery(**query, offset=offset, limit=100))
+    assert paged == [{**row} for row in expected[: len(paged)]]
+    assert len(paged) == min(len(expected), 300)
 
 
-def test_filters_on_classes(mined, rows):
-    label, other = rows[0][7]["anchor_label"], rows[0][7]["negative_label"]
-    page = mined.page(TripletQuery(round=0, label=label, negative_label=other, limit=1000))
-    wanted = [r for r in rows[0] if (r["anchor_label"], r["negative_label"]) == (label, other)]
-    assert page == wanted
+def test_filters_on_classes(triplets, rows):
+    label, negative_label = rows[0][7]["anchor_label"], rows[0][7]["negative_label"]
+    page = triplets.page(
+        TripletQuery(round=0, label=label, negative_label=negative_label, limit=1000)
+    )
+    expected = [
+        r for r in rows[0] if (r["anchor_label"], r["negative_label"]) == (label, negative_label)
+    ]
+    assert page == expected
     assert page
 
 
 @pytest.mark.parametrize("sort", ["d_ap", "d_an", "margin", "negative_rank"])
 @pytest.mark.parametrize("descending", [False, True])
-def test_sorted_pages_join_without_gap_or_overlap(mined, rows, sort, descending):
+def test_sorted_pages_join_without_gap_or_overlap(triplets, rows, sort, descending):
     query = {"round": 0, "sort": sort, "descending": descending, "kinds": ("hard",)}
     paged = []
     for offset in range(0, 4000, 997):
-        paged += mined.page(TripletQuery(**query, offset=offset, limit=997))
-    wanted = [row for row in rows[0] if row["kind"] == "hard"]
-    assert sorted(keys(paged)) == sorted(keys(wanted))
+        paged += triplets.page(TripletQuery(**query, offset=offset, limit=997))
+    expected = [row for row in rows[0] if row["kind"] == "hard"]
+    assert sorted(keys(paged)) == sorted(keys(expected))
     values = [margin(r) if sort == "margin" else r[sort] for r in paged]
     assert values == sorted(values, reverse=descending)
 
@@ -117,44 +130,44 @@ def test_queries_out_of_range_are_refused(query, message):
         TripletQuery(**query)
 
 
-def test_a_text_is_a_value_and_never_a_command(mined):
-    assert mined.count(TripletQuery(label="'; DROP TABLE items; --")) == 0
-    assert mined.count(TripletQuery(label=mined.items().labels[0])) >= 0
+def test_a_text_is_a_value_and_never_a_command(triplets):
+    assert triplets.count(TripletQuery(label="'; DROP TABLE items; --")) == 0
+    assert triplets.count(TripletQuery(label=triplets.catalogue.labels[0])) >= 0
 
 
-def test_stats(mined, rows):
-    found = stats(mined, 1, top=5)
-    assert found["rows"] == len(rows[1])
-    assert found["anchors"] == len({r["anchor_id"] for r in rows[1]})
-    assert found["negatives"] == len({r["negative_id"] for r in rows[1]})
-    for kind, told in found["kinds"].items():
+def test_stats(triplets, rows):
+    result = stats(triplets, 1, top=5)
+    assert result["rows"] == len(rows[1])
+    assert result["anchors"] == len({r["anchor_id"] for r in rows[1]})
+    assert result["negatives"] == len({r["negative_id"] for r in rows[1]})
+    for kind, values_of_kind in result["kinds"].items():
         of = [r for r in rows[1] if r["kind"] == kind]
-        assert told["rows"] == len(of)
-        assert told["share"] == pytest.approx(len(of) / len(rows[1]))
+        assert values_of_kind["rows"] == len(of)
+        assert values_of_kind["share"] == pytest.approx(len(of) / len(rows[1]))
         for name in ("d_ap", "d_an", "margin", "negative_rank"):
             values = np.array([margin(r) if name == "margin" else r[name] for r in of], np.float64)
-            assert told[name]["mean"] == pytest.approx(values.mean(), abs=1e-6)
-            assert told[name]["min"] == pytest.approx(values.min(), abs=1e-6)
-            assert told[name]["max"] == pytest.approx(values.max(), abs=1e-6)
+            assert values_of_kind[name]["mean"] == pytest.approx(values.mean(), abs=1e-6)
+            assert values_of_kind[name]["min"] == pytest.approx(values.min(), abs=1e-6)
+            assert values_of_kind[name]["max"] == pytest.approx(values.max(), abs=1e-6)
             if name != "negative_rank":
                 middle = np.quantile(values, 0.5, method="inverted_cdf")
-                assert told[name]["p50"] == pytest.approx(middle, abs=5.1e-4)
+                assert values_of_kind[name]["p50"] == pytest.approx(middle, abs=5.1e-4)
     counts = Counter(r["negative_id"] for r in rows[1])
     top = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:5]
-    assert [(hub["id"], hub["count"]) for hub in found["hubs"]] == top
-    for hub in found["hubs"]:
+    assert [(hub["id"], hub["count"]) for hub in result["hubs"]] == top
+    for hub in result["hubs"]:
         of = [r for r in rows[1] if r["negative_id"] == hub["id"]]
         assert hub["anchors"] == len({r["anchor_id"] for r in of})
         assert hub["label"] == of[0]["negative_label"]
     pairs = Counter((r["anchor_label"], r["negative_label"]) for r in rows[1])
-    assert [c["count"] for c in found["confused"]] == [n for _, n in pairs.most_common(5)]
-    for one in found["confused"]:
+    assert [c["count"] for c in result["confused"]] == [n for _, n in pairs.most_common(5)]
+    for one in result["confused"]:
         assert pairs[one["label"], one["negative_label"]] == one["count"]
 
 
 @pytest.mark.parametrize("bins", [7, 60])
-def test_histograms_hold_every_row_between_its_edges(mined, rows, bins):
-    for name, histogram in histograms(mined, 0, bins).items():
+def test_histograms_hold_every_row_between_its_edges(triplets, rows, bins):
+    for name, histogram in histograms(triplets, 0, bins).items():
         edges = histogram["edges"]
         assert len(edges) == bins + 1
         for kind, counts in histogram["counts"].items():
@@ -163,12 +176,12 @@ def test_histograms_hold_every_row_between_its_edges(mined, rows, bins):
             )
             assert sum(counts) == len(values)
             # Bins are of whole thousandths; a value on an edge may fall to either side.
-            want = np.histogram(values, np.array(edges) - 1e-9)[0]
-            assert np.abs(np.cumsum(counts) - np.cumsum(want)).max() <= 2
+            heights = np.histogram(values, np.array(edges) - 1e-9)[0]
+            assert np.abs(np.cumsum(counts) - np.cumsum(heights)).max() <= 2
 
 
-def test_coarse_histograms_go_from_least_to_most(mined, rows):
-    for kind, (heights, edges) in coarse(mined, 0, "negative_rank", 20).items():
+def test_coarse_histograms_go_from_least_to_most(triplets, rows):
+    for kind, (heights, edges) in coarse_histograms(triplets, 0, "negative_rank", 20).items():
         values = [r["negative_rank"] for r in rows[0] if r["kind"] == kind]
         if min(values) == max(values):
             assert heights == [len(values)] + [0] * 19
@@ -177,61 +190,61 @@ def test_coarse_histograms_go_from_least_to_most(mined, rows):
             assert heights == np.histogram(values, 20)[0].tolist()
 
 
-def test_compare(mined, rows):
-    found = compare(mined, 0, 1)
+def test_compare(triplets, rows):
+    result = compare(triplets, 0, 1)
     pairs = [{(r["anchor_id"], r["positive_id"]) for r in table} for table in rows]
-    assert found["pairs"]["both"] == len(pairs[0] & pairs[1])
-    assert (found["pairs"]["first"], found["pairs"]["second"]) == (len(pairs[0]), len(pairs[1]))
+    assert result["pairs"]["both"] == len(pairs[0] & pairs[1])
+    assert (result["pairs"]["first"], result["pairs"]["second"]) == (len(pairs[0]), len(pairs[1]))
     before = {key[:3] for key in keys(rows[0])}
-    for kind, told in found["kinds"].items():
+    for kind, values_of_kind in result["kinds"].items():
         of = [key for key in keys(rows[1]) if key[3] == kind]
-        assert told["second"] == len(of)
-        assert told["same_triplet"] == sum(key[:3] in before for key in of)
+        assert values_of_kind["second"] == len(of)
+        assert values_of_kind["same_triplet"] == sum(key[:3] in before for key in of)
     mean = {}
     for table, name in zip(rows, ("first", "second"), strict=True):
         for row in table:
             key = (row["anchor_id"], row["positive_id"])
             mean.setdefault(key, {}).setdefault(name, []).append(row["d_ap"])
     changes = [np.mean(m["second"]) - np.mean(m["first"]) for m in mean.values() if len(m) == 2]
-    assert found["pairs"]["d_ap_change"] == pytest.approx(np.mean(changes), abs=1e-6)
+    assert result["pairs"]["d_ap_change"] == pytest.approx(np.mean(changes), abs=1e-6)
 
 
-def test_roles(mined, rows):
+def test_roles(triplets, rows):
     for item in (5, rows[0][0]["negative_id"]):
-        wanted = {
+        expected = {
             role: sum(r[f"{role}_id"] == item for r in rows[0])
             for role in ("anchor", "positive", "negative")
         }
-        assert roles(mined, 0, item) == wanted
+        assert role_counts(triplets, 0, item) == expected
 
 
 # Exports --------------------------------------------------------------------------------------
 
 
-def test_plain_exports_hold_the_same_rows(mined, rows, tmp_path):
+def test_plain_exports_hold_the_same_rows(triplets, rows, tmp_path):
     query = TripletQuery(round=0, kinds=("hard",))
-    wanted = [r for r in rows[0] if r["kind"] == "hard"]
+    expected = [r for r in rows[0] if r["kind"] == "hard"]
     for suffix in ("parquet", "jsonl", "csv"):
-        assert export(mined, query, "plain", tmp_path / f"t.{suffix}") == len(wanted)
-    assert pq.read_table(tmp_path / "t.parquet").to_pylist() == wanted
+        assert export(triplets, query, "plain", tmp_path / f"t.{suffix}") == len(expected)
+    assert pq.read_table(tmp_path / "t.parquet").to_pylist() == expected
     lines = (tmp_path / "t.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == wanted
+    assert [json.loads(line) for line in lines] == expected
     with (tmp_path / "t.csv").open() as file:
         read = list(csv.DictReader(file))
-    assert [int(r["anchor_id"]) for r in read] == [r["anchor_id"] for r in wanted]
-    assert [r["negative_label"] for r in read] == [r["negative_label"] for r in wanted]
+    assert [int(r["anchor_id"]) for r in read] == [r["anchor_id"] for r in expected]
+    assert [r["negative_label"] for r in read] == [r["negative_label"] for r in expected]
     assert not list(tmp_path.glob(".*"))
 
 
-def test_triplets_and_tuples_hold_the_pictures(mined, rows, glyphs, tmp_path):
+def test_triplets_and_tuples_hold_the_pictures(triplets, rows, glyphs, tmp_path):
     pictures = pq.read_table(glyphs)["image"].to_pylist()
-    export(mined, TripletQuery(round=0), "triplet", tmp_path / "t.parquet")
+    export(triplets, TripletQuery(round=0), "triplet", tmp_path / "t.parquet")
     read = pq.read_table(tmp_path / "t.parquet").to_pylist()
     assert len(read) == len(rows[0])
     for place in range(0, len(read), 500):
         for role in ("anchor", "positive", "negative"):
             assert read[place][role]["bytes"] == pictures[rows[0][place][f"{role}_id"]]
-    count = export(mined, TripletQuery(round=0), "n-tuple", tmp_path / "n.parquet", negatives=2)
+    count = export(triplets, TripletQuery(round=0), "n-tuple", tmp_path / "n.parquet", negatives=2)
     by_pair = {}
     for row in rows[0]:
         pair = by_pair.setdefault((row["anchor_id"], row["positive_id"]), {})
@@ -243,22 +256,22 @@ def test_triplets_and_tuples_hold_the_pictures(mined, rows, glyphs, tmp_path):
     for place in range(0, count, 200):
         negatives = by_pair[full[place]]
         nearest = sorted(negatives, key=lambda i: (negatives[i], i))[:2]
-        wanted = [pictures[i] for i in (*full[place], *nearest)]
-        assert [part["bytes"] for part in read[place].values()] == wanted
+        expected = [pictures[i] for i in (*full[place], *nearest)]
+        assert [part["bytes"] for part in read[place].values()] == expected
 
 
-def test_indices_are_places_of_items(mined, rows, tmp_path):
+def test_indices_are_places_of_items(triplets, rows, tmp_path):
     query = TripletQuery(round=1, kinds=("semi_hard",))
-    wanted = [r for r in rows[1] if r["kind"] == "semi_hard"]
+    expected = [r for r in rows[1] if r["kind"] == "semi_hard"]
     for name in ("i.npy", "i.npz"):
-        assert export(mined, query, "indices", tmp_path / name) == len(wanted)
-    ids = mined.items().ids
+        assert export(triplets, query, "indices", tmp_path / name) == len(expected)
+    ids = triplets.catalogue.ids
     whole, parts = np.load(tmp_path / "i.npy"), np.load(tmp_path / "i.npz")
     for row, role in zip(whole, ("anchor", "positive", "negative"), strict=True):
-        assert ids[row].tolist() == [r[f"{role}_id"] for r in wanted]
+        assert ids[row].tolist() == [r[f"{role}_id"] for r in expected]
         np.testing.assert_array_equal(parts[f"{role}s"], row)
     again = tmp_path / "again.npz"
-    export(mined, query, "indices", again)
+    export(triplets, query, "indices", again)
     assert again.read_bytes() == (tmp_path / "i.npz").read_bytes()
 
 
@@ -272,28 +285,28 @@ def test_indices_are_places_of_items(mined, rows, tmp_path):
         ("plain", "none/t.csv", "none does not exist"),
     ],
 )
-def test_exports_that_cannot_be_are_refused(mined, tmp_path, layout, name, message):
+def test_exports_that_cannot_be_are_refused(triplets, tmp_path, layout, name, message):
     with pytest.raises(InputError, match=message):
-        export(mined, TripletQuery(), layout, tmp_path / name)
+        export(triplets, TripletQuery(), layout, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_export_of_nothing_writes_nothing(mined, tmp_path):
+def test_an_export_of_nothing_writes_nothing(triplets, tmp_path):
     for layout, name in (("plain", "t.csv"), ("indices", "t.npy")):
         with pytest.raises(InputError, match="no triplet fits"):
-            export(mined, TripletQuery(label="none"), layout, tmp_path / name)
+            export(triplets, TripletQuery(label="none"), layout, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_example_reads_a_store_without_remine(cycled, tmp_path):
     script = ROOT / "examples" / "read_triplets.py"
     assert "from data" not in script.read_text()
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-P", script, cycled],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert "triplets are semi-hard" in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert "triplets are semi-hard" in process.stdout

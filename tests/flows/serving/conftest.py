@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from remine.data.store.store import Store
-from remine.flows.query.snapshot import Snapshot, Wish
+from remine.flows.query.snapshot import SearchOptions, Snapshot
 from remine.flows.serving.app import make_app
 
 
@@ -32,14 +32,14 @@ def pictures(glyphs):
 
 
 @pytest.fixture(scope="session")
-def wanted():
+def expected_pairs():
     """(id, distance) of an item's neighbours, from the snapshot itself."""
 
-    def asked(snapshot, item, **wish):
-        answers = snapshot.ask(snapshot.by_id(np.array([item])), Wish(**wish))
+    def pairs_of(snapshot, item, **options):
+        answers = snapshot.search(snapshot.item_queries(np.array([item])), SearchOptions(**options))
         rows = answers.rows[0][answers.rows[0] >= 0]
         return list(
-            zip(snapshot.known.ids[rows].tolist(), answers.distances[0].tolist(), strict=False)
+            zip(snapshot.catalogue.ids[rows].tolist(), answers.distances[0].tolist(), strict=False)
         )
 
-    return asked
+    return pairs_of

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from remine.data.types import SPLITS
 from remine.flows.query.snapshot import Filter
 from remine.flows.query.suspects import find_suspects
-from remine.flows.query.triplets import Mined, TripletQuery
+from remine.flows.query.triplets import TripletQuery, TripletTable
 from remine.flows.serving.app import make_app
 from remine.mining.suspects import SuspectConfig
 
@@ -29,33 +29,33 @@ def pairs(found):
     return [(one["id"], one["distance"]) for one in found["neighbours"]]
 
 
-def test_search_by_id_by_address_and_body(client, snapshot, wanted):
+def test_search_by_id_by_address_and_body(client, snapshot, expected_pairs):
     for found in (
         good(client.get("/search", params={"id": 3, "k": 4})),
         good(client.post("/search", json={"id": 3, "k": 4})),
     ):
-        assert pairs(found) == wanted(snapshot, 3, k=4)
+        assert pairs(found) == expected_pairs(snapshot, 3, k=4)
         assert found["version"] == 3
         assert found["index"] == snapshot.version.artifacts["index"].digest
         assert found["query"]["id"] == 3
         for one in found["neighbours"]:
-            row = int(np.searchsorted(snapshot.known.ids, one["id"]))
+            row = int(np.searchsorted(snapshot.catalogue.ids, one["id"]))
             assert one["label"] == snapshot.label_of(row)
-            assert one["split"] == SPLITS[snapshot.known.splits[row]]
+            assert one["split"] == SPLITS[snapshot.catalogue.splits[row]]
             assert one["group"] == snapshot.group_of(row)
 
 
-def test_filters_itself_distinct_and_explain(client, snapshot, wanted):
-    among = Filter(splits=("test",))
+def test_filters_itself_distinct_and_explain(client, snapshot, expected_pairs):
+    item_filter = Filter(splits=("test",))
     found = good(client.post("/search", json={"id": 3, "k": 5, "splits": ["test"]}))
-    assert pairs(found) == wanted(snapshot, 3, k=5, among=among)
+    assert pairs(found) == expected_pairs(snapshot, 3, k=5, item_filter=item_filter)
     again = client.get("/search", params={"id": 3, "k": 5, "split": "test", "explain": True})
     assert pairs(good(again)) == pairs(found)
-    assert good(again)["explain"]["kept"] == (snapshot.known.splits == 2).sum()
+    assert good(again)["explain"]["kept"] == (snapshot.catalogue.splits == 2).sum()
     itself = good(client.get("/search", params={"id": 3, "k": 2, "itself": True}))
     assert itself["neighbours"][0]["id"] == 3
     distinct = good(client.post("/search", json={"id": 3, "k": 30, "distinct": True}))
-    assert pairs(distinct) == wanted(snapshot, 3, k=30, distinct=True)
+    assert pairs(distinct) == expected_pairs(snapshot, 3, k=30, distinct=True)
 
 
 def test_vectors_pictures_and_batches_agree(client, snapshot, pictures):
@@ -81,31 +81,31 @@ def test_vectors_pictures_and_batches_agree(client, snapshot, pictures):
 
 def test_fewer_neighbours_than_wished(client, snapshot):
     label = snapshot.label_of(100)
-    body = {"ids": [3, int(snapshot.known.ids[100])], "k": 500, "labels": [label]}
+    body = {"ids": [3, int(snapshot.catalogue.ids[100])], "k": 500, "labels": [label]}
     found = good(client.post("/search/batch", json=body))
-    count = int((snapshot.known.label_codes == snapshot.known.label_codes[100]).sum())
-    same = snapshot.known.label_codes[3] == snapshot.known.label_codes[100]
+    count = int((snapshot.catalogue.label_codes == snapshot.catalogue.label_codes[100]).sum())
+    same = snapshot.catalogue.label_codes[3] == snapshot.catalogue.label_codes[100]
     assert [len(row) for row in found["ids"]] == [count - int(same), count - 1]
     assert [len(row) for row in found["distances"]] == [len(row) for row in found["ids"]]
 
 
 def test_items_labels_and_thumbnails(client, snapshot):
-    known = snapshot.known
+    catalogue = snapshot.catalogue
     page = good(client.get("/items", params={"split": "test", "offset": 3, "limit": 4}))
-    rows = np.flatnonzero(known.splits == 2)
+    rows = np.flatnonzero(catalogue.splits == 2)
     assert page["total"] == len(rows)
-    assert [one["id"] for one in page["items"]] == known.ids[rows[3:7]].tolist()
+    assert [one["id"] for one in page["items"]] == catalogue.ids[rows[3:7]].tolist()
     mixed = [
         good(client.get("/items", params={"seed": 1, "offset": o, "limit": 500}))["items"]
         for o in (0, 500)
     ]
-    assert sorted(one["id"] for part in mixed for one in part) == known.ids.tolist()
-    assert [one["id"] for one in mixed[0][:50]] != known.ids[:50].tolist()
+    assert sorted(one["id"] for part in mixed for one in part) == catalogue.ids.tolist()
+    assert [one["id"] for one in mixed[0][:50]] != catalogue.ids[:50].tolist()
     labels = good(client.get("/labels", params={"contains": "greek small"}))
-    fits = [label for label in known.labels if "GREEK SMALL" in label]
+    fits = [label for label in catalogue.labels if "GREEK SMALL" in label]
     assert [one["label"] for one in labels["labels"]] == fits[:50]
-    code = known.labels.index(fits[0])
-    assert labels["labels"][0]["items"] == (known.label_codes == code).sum()
+    code = catalogue.labels.index(fits[0])
+    assert labels["labels"][0]["items"] == (catalogue.label_codes == code).sum()
     answer = client.get("/items/5/thumbnail")
     pixels = np.asarray(Image.open(io.BytesIO(answer.content)))
     np.testing.assert_array_equal(pixels, snapshot.inputs[np.array([5])][0, 0])
@@ -117,10 +117,10 @@ def test_items_labels_and_thumbnails(client, snapshot):
 
 
 def test_triplets_and_rounds(client, store):
-    mined = Mined(store, store.current())
+    triplets = TripletTable(store, store.current())
     query = {"round": 0, "kind": ["hard"], "d_an_max": 0.05, "sort": "margin", "limit": 7}
     found = good(client.get("/triplets", params={**query, "offset": 7}))
-    own = TripletQuery(
+    own_query = TripletQuery(
         round=0,
         kinds=("hard",),
         d_an=dataclasses.replace(TripletQuery().d_an, high=0.05),
@@ -128,10 +128,10 @@ def test_triplets_and_rounds(client, store):
         offset=7,
         limit=7,
     )
-    assert found["triplets"] == mined.page(own)
-    assert found["total"] == mined.count(own)
+    assert found["triplets"] == triplets.page(own_query)
+    assert found["total"] == triplets.count(own_query)
     last = good(client.get("/triplets"))
-    assert (last["round"], last["total"]) == (1, mined.count(TripletQuery()))
+    assert (last["round"], last["total"]) == (1, triplets.count(TripletQuery()))
     rounds = good(client.get("/rounds"))["rounds"]
     assert [row["round"] for row in rounds] == [0, 1, 2]
     assert rounds[1]["mined"]["triplets"] == last["total"]
@@ -148,7 +148,7 @@ def test_the_map_keeps_the_widest_directions(client, snapshot):
     found = good(client.get("/map", params={"items": 400}))
     assert len(found["ids"]) == len(set(found["ids"])) == 400
     whole = good(client.get("/map", params={"items": 5000}))
-    assert len(whole["ids"]) == len(snapshot.known.ids)
+    assert len(whole["ids"]) == len(snapshot.catalogue.ids)
     vectors = snapshot.searcher.vectors(np.array(whole["ids"])).astype(np.float64)
     values = np.linalg.eigvalsh(np.cov(vectors.T))[::-1]
     assert whole["explained"] == pytest.approx(values[:2].sum() / values.sum())
@@ -156,7 +156,7 @@ def test_the_map_keeps_the_widest_directions(client, snapshot):
     spread = np.var(points, axis=1)
     assert spread[0] / spread[1] == pytest.approx(values[0] / values[1], rel=1e-3)
     labels = [whole["labels"][place] for place in whole["label"]]
-    rows = np.searchsorted(snapshot.known.ids, whole["ids"])
+    rows = np.searchsorted(snapshot.catalogue.ids, whole["ids"])
     assert labels == [snapshot.label_of(row) for row in rows]
 
 
@@ -164,16 +164,18 @@ def test_what_a_round_is_made_of_is_computed_once(store, monkeypatch):
     import remine.flows.serving.routes.triplets as routes
 
     calls = []
-    for name in ("stats", "_plane"):
-        made = getattr(routes, name)
+    for name in ("stats", "_project"):
+        original = getattr(routes, name)
         monkeypatch.setattr(
-            routes, name, lambda *a, made=made, name=name: calls.append(name) or made(*a)
+            routes,
+            name,
+            lambda *a, original=original, name=name: calls.append(name) or original(*a),
         )
     with TestClient(make_app(store)) as client:
         for _ in range(3):
             good(client.get("/rounds/0"))
             good(client.get("/map"))
-    assert sorted(calls) == ["_plane", "stats"]
+    assert sorted(calls) == ["_project", "stats"]
 
 
 def test_state(client, store):
@@ -204,7 +206,7 @@ def test_nothing_is_loaded_from_elsewhere(client):
 def test_items_by_id(client, snapshot):
     found = good(client.get("/items", params={"id": [500, 3, 10**9, 3]}))
     assert [one["id"] for one in found["items"]] == [3, 500]
-    split = SPLITS[snapshot.known.splits[np.searchsorted(snapshot.known.ids, 3)]]
+    split = SPLITS[snapshot.catalogue.splits[np.searchsorted(snapshot.catalogue.ids, 3)]]
     other = next(name for name in SPLITS if name != split)
     assert good(client.get("/items", params={"id": 3, "split": other}))["total"] == 0
 
@@ -218,10 +220,10 @@ def suspects(client, **params):
 
 
 def test_suspects_are_those_of_the_command(client, snapshot):
-    wanted = find_suspects(snapshot, SuspectConfig(margin=0.1), lambda *_: None).suspects
+    expected = find_suspects(snapshot, SuspectConfig(margin=0.1), lambda *_: None).suspects
     found = suspects(client, margin=0.1, limit=100)
-    assert found["total"] == len(wanted) > 0
-    rows = list(wanted.head(100).itertuples(index=False))
+    assert found["total"] == len(expected) > 0
+    rows = list(expected.head(100).itertuples(index=False))
     assert [one["item"]["id"] for one in found["suspects"]] == [row.id for row in rows]
     assert [one["suspected_label"] for one in found["suspects"]] == [
         row.suspected_label for row in rows
@@ -230,7 +232,7 @@ def test_suspects_are_those_of_the_command(client, snapshot):
     page = suspects(client, margin=0.1, offset=2, limit=3)
     assert page["suspects"] == found["suspects"][2:5]
     label = rows[0].label
-    fits = (wanted["label"] == label) | (wanted["suspected_label"] == label)
+    fits = (expected["label"] == label) | (expected["suspected_label"] == label)
     assert suspects(client, margin=0.1, label=label)["total"] == fits.sum()
     assert suspects(client, margin=4, reason="mislabelled")["total"] == 0
 
@@ -240,10 +242,10 @@ def test_a_search_for_suspects_holds_nothing_up_and_ends_with_the_server(store, 
 
     calls, seen = [], threading.Event()
 
-    def endless(snapshot, _config, told):
+    def endless(snapshot, _config, progress):
         calls.append(snapshot)
         while True:
-            told(1, 2)
+            progress(1, 2)
             seen.set()
             time.sleep(0.01)
 
@@ -277,20 +279,22 @@ def test_a_failed_search_for_suspects_is_told_and_tried_again(store, monkeypatch
 def test_more_items_than_may_be_are_not_searched_for_suspects(client, monkeypatch):
     import remine.flows.serving.routes.suspects as routes
 
-    monkeypatch.setattr(routes, "MOST", 10)
+    monkeypatch.setattr(routes, "MAX_ITEMS", 10)
     assert client.get("/suspects").status_code == 422
 
 
 def test_triplets_as_csv(client, store, monkeypatch):
     import remine.flows.serving.routes.triplets as routes
 
-    mined = Mined(store, store.current())
+    triplets = TripletTable(store, store.current())
     query = TripletQuery(round=0, kinds=("hard",), sort="d_an", limit=700)
-    wanted = mined.page(query)
+    expected = triplets.page(query)
     monkeypatch.setattr(routes, "MAX_LIMIT", 300)
-    monkeypatch.setattr(routes, "EXPORTED", 600)
+    monkeypatch.setattr(routes, "MAX_CSV_ROWS", 600)
     answer = client.get("/triplets.csv", params={"round": 0, "kind": "hard", "sort": "d_an"})
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert len(rows) == 600
-    assert [int(row["negative_id"]) for row in rows] == [row["negative_id"] for row in wanted[:600]]
-    assert [row["anchor_label"] for row in rows] == [row["anchor_label"] for row in wanted[:600]]
+    assert [int(row["negative_id"]) for row in rows] == [
+        row["negative_id"] for row in expected[:600]
+    ]
+    assert [row["anchor_label"] for row in rows] == [row["anchor_label"] for row in expected[:600]]

@@ -175,14 +175,14 @@ def test_bodies_and_requests_at_a_time_are_bounded(store):
 
 
 def test_a_slow_answer_is_given_up(store, monkeypatch):
-    ask = Snapshot.ask
+    search = Snapshot.search
 
-    def slow(self, queries, wish):
-        if wish.k == 77:
+    def slow(self, queries, options):
+        if options.k == 77:
             time.sleep(1.0)
-        return ask(self, queries, wish)
+        return search(self, queries, options)
 
-    monkeypatch.setattr(Snapshot, "ask", slow)
+    monkeypatch.setattr(Snapshot, "search", slow)
     with TestClient(make_app(store, Limits(seconds=0.2, waiting=2))) as client:
         answer = client.get("/search", params={"id": 3, "k": 77})
         assert answer.status_code == 503
@@ -192,15 +192,15 @@ def test_a_slow_answer_is_given_up(store, monkeypatch):
 
 
 def test_more_than_may_wait_are_turned_away(store, monkeypatch):
-    ask, inside, out = Snapshot.ask, threading.Event(), threading.Event()
+    search, inside, out = Snapshot.search, threading.Event(), threading.Event()
 
-    def held(self, queries, wish):
-        if wish.k == 77:
+    def held(self, queries, options):
+        if options.k == 77:
             inside.set()
             out.wait(10)
-        return ask(self, queries, wish)
+        return search(self, queries, options)
 
-    monkeypatch.setattr(Snapshot, "ask", held)
+    monkeypatch.setattr(Snapshot, "search", held)
     with TestClient(make_app(store, Limits(waiting=1))) as client:
         found = []
         thread = threading.Thread(

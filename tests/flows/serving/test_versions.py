@@ -24,14 +24,14 @@ def republished(store, number):
     return version
 
 
-def test_versions_change_under_load_without_a_failed_or_mixed_answer(own_store, wanted):
+def test_versions_change_under_load_without_a_failed_or_mixed_answer(own_store, expected_pairs):
     store = Store(own_store)
     asked = [3, 41, 500]
     truth = {}
     for number in (1, 2, 3):
         old = Snapshot(store, store.version(number))
         truth[old.version.artifacts["index"].digest] = {
-            item: wanted(old, item, k=5) for item in asked
+            item: expected_pairs(old, item, k=5) for item in asked
         }
     assert len({json.dumps(value) for value in truth.values()}) == 3
     faults, seen, stop = [], [], threading.Event()

@@ -21,7 +21,7 @@ from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
 from remine.flows.jobs.run import Run
 from remine.flows.query.questions import Question, queries_of
-from remine.flows.query.snapshot import Snapshot, Wish
+from remine.flows.query.snapshot import SearchOptions, Snapshot
 from remine.flows.stages.encoder import load_checkpoint
 from remine.flows.stages.evaluate import TEST
 from remine.flows.stages.split import read_split
@@ -75,9 +75,9 @@ def nearest(store: Store, version: Version, question: Question, base: Path):
     """The id, the label and the distance of the nearest item."""
     snapshot = Snapshot(store, version, base)
     (queries,) = queries_of(snapshot, question)
-    found = snapshot.ask(queries, Wish(k=1))
+    found = snapshot.search(queries, SearchOptions(k=1))
     row = found.rows[0, 0]
-    return snapshot.known.ids[row], snapshot.label_of(row), found.distances[0, 0]
+    return snapshot.catalogue.ids[row], snapshot.label_of(row), found.distances[0, 0]
 
 
 @pytest.fixture

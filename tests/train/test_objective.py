@@ -16,7 +16,7 @@ from remine.train.encoders.encoder import build_encoder
 from remine.train.loop import Learner, Training, make_optimizer, step_seed
 from remine.train.losses.config import LossesConfig, MarginConfig
 from remine.train.objective import Objective, check_classes
-from remine.train.processes import Alone
+from remine.train.processes import SingleProcess
 
 N, D, CLASSES = 60, 8, 5
 CPU = torch.device("cpu")
@@ -246,7 +246,7 @@ def test_the_first_symmetrical_batch_has_its_partners(data):
     round_ = training(data, config)
     ids = next(round_.loader.batches())
     assert ids.shape == (4, 8)
-    batch = next(round_._batches(0, Alone(round_.encoder)))
+    batch = next(round_._batches(0, SingleProcess(round_.encoder)))
     rows = batch.items.numpy()
     assert len(rows) == 24 + (ids[3] >= 0).sum()  # nothing is embedded for a missing partner
     for number, partner in enumerate(batch.partners.tolist()):

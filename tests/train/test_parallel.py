@@ -15,7 +15,7 @@ from safetensors.torch import load
 
 from remine.data.errors import InputError
 from remine.train.checkpoint import encoder_bytes
-from remine.train.processes import Together
+from remine.train.processes import DistributedProcess
 
 HERE = Path(__file__).parent
 JOBS = [
@@ -149,7 +149,7 @@ def test_a_killed_round_of_two_resumes_to_the_same_bits(trained):
 def test_shares_are_all_rows_once(m, count):
     rows = []
     for number in range(count):
-        one = Together.__new__(Together)
+        one = DistributedProcess.__new__(DistributedProcess)
         one.count, one.number = count, number
         rows += list(range(m))[one.share(m)]
     assert rows == list(range(m))

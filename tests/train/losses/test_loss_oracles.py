@@ -33,9 +33,9 @@ def batch_of(labels, d=5, seed=0, *, items=None, older=(), triplets=None, scale=
     extra = {}
     if o:
         extra = {
-            "older": functional.normalize(draw[m:]),
-            "older_labels": torch.tensor(older),
-            "older_items": torch.arange(100, 100 + o),
+            "memory_embeddings": functional.normalize(draw[m:]),
+            "memory_labels": torch.tensor(older),
+            "memory_items": torch.arange(100, 100 + o),
         }
     return Batch(
         features=features,

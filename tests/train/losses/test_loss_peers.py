@@ -146,9 +146,9 @@ def test_theirs_on_our_triplets_and_older_items(peers):
         **{
             **{k: getattr(given, k) for k in ("features", "embeddings", "labels", "items")},
             "triplets": triplets,
-            "older": older,
-            "older_labels": torch.tensor([9, 9, 9]),
-            "older_items": torch.tensor([90, 91, 92]),
+            "memory_embeddings": older,
+            "memory_labels": torch.tensor([9, 9, 9]),
+            "memory_items": torch.tensor([90, 91, 92]),
         }
     )
     found = ExternalLoss("TripletMarginLoss", {"margin": 0.5}, 8, 6)(batch).loss

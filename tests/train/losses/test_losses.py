@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from remine.train.losses import squared_distances, triplet_loss
+from remine.train.losses.distances import squared_distances
+from remine.train.losses.triplet import triplet_loss
 
 
 def unit_rows(m, d, seed=0):

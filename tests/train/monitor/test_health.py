@@ -52,12 +52,12 @@ def test_the_nearest_and_their_overlap():
             )
             near.append([j for _, j in others[:5]])
         lists.append(near)
-        assert health.nearest(vectors, 5).tolist() == near
+        assert health.nearest_neighbours(vectors, 5).tolist() == near
     shared = [len(set(a) & set(b)) / 5 for a, b in zip(*lists, strict=True)]
-    got = health.overlap(*(health.nearest(v, 5) for v in (before, after)))
+    got = health.overlap(*(health.nearest_neighbours(v, 5) for v in (before, after)))
     assert got == pytest.approx(np.mean(shared))
     assert 0.05 < got < 0.6
-    assert health.nearest(before[:4]).shape == (4, 3)
+    assert health.nearest_neighbours(before[:4]).shape == (4, 3)
 
 
 def test_spread_is_the_mean_over_all_pairs():
@@ -115,13 +115,13 @@ def reading(spread, rank):
     ],
 )
 def test_what_counts_as_a_collapse(first, now, classes, what):
-    why = health.collapsed(reading(*first), reading(*now), HealthConfig(), classes)
+    why = health.collapse_reason(reading(*first), reading(*now), HealthConfig(), classes)
     assert (what in why) if what else why == ""
 
 
 def test_limits_of_zero_stop_nothing():
     config = HealthConfig(min_spread=0, min_rank=0, min_share=0)
-    assert health.collapsed(reading(1.0, 9), reading(0.0, 0.0), config, 50) == ""
+    assert health.collapse_reason(reading(1.0, 9), reading(0.0, 0.0), config, 50) == ""
 
 
 def test_embedding_for_a_measurement_moves_nothing():
@@ -132,13 +132,16 @@ def test_embedding_for_a_measurement_moves_nothing():
     encoder(inputs)
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     state = torch.random.get_rng_state()
-    first, second = health.in_use(encoder, inputs), health.in_use(encoder, inputs)
+    first, second = (
+        health.embed_for_evaluation(encoder, inputs),
+        health.embed_for_evaluation(encoder, inputs),
+    )
     np.testing.assert_array_equal(first, second)
     assert encoder.training
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)
     encoder.eval()
-    health.in_use(encoder, inputs)
+    health.embed_for_evaluation(encoder, inputs)
     assert not encoder.training
 
 

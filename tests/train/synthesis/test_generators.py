@@ -11,8 +11,8 @@ from remine.train.losses.config import DamlConfig, HdmlConfig, TripletConfig
 from remine.train.losses.distances import squared_distances
 from remine.train.losses.triplet import TripletLoss, triplet_loss
 from remine.train.synthesis.daml import Daml
-from remine.train.synthesis.hdml import Hdml, pulled
-from remine.train.synthesis.networks import frozen, perceptron, recent_mean
+from remine.train.synthesis.hdml import Hdml, harden
+from remine.train.synthesis.networks import apply_frozen, perceptron, update_running_mean
 
 D, CLASSES = 4, 3
 TRIPLETS = torch.tensor([[0, 1, 2], [3, 4, 5], [1, 2, 0]])
@@ -45,7 +45,7 @@ def test_negatives_are_pulled_towards_the_anchor_and_keep_their_direction():
     a, p, n = torch.randn(3, 50, D, dtype=torch.float64).unbind()
     d_ap, d_an = (a - p).norm(dim=1), (a - n).norm(dim=1)
     for recent in (1e-3, 0.05, 0.5, 1e6):
-        made = pulled(a, p, n, 0.1, torch.tensor(recent, dtype=torch.float64))
+        made = harden(a, p, n, 0.1, torch.tensor(recent, dtype=torch.float64))
         far = d_an > d_ap
         wanted = d_ap + (d_an - d_ap) * math.exp(-0.1 / recent)
         found = (a - made).norm(dim=1)
@@ -57,13 +57,13 @@ def test_negatives_are_pulled_towards_the_anchor_and_keep_their_direction():
 
 def test_where_anchor_and_negative_coincide_all_is_finite():
     point = torch.ones(2, D, requires_grad=True)
-    pulled(point, point, point, 0.1, torch.tensor(0.1)).sum().backward()
+    harden(point, point, point, 0.1, torch.tensor(0.1)).sum().backward()
     assert torch.isfinite(point.grad).all()
 
 
 def test_a_frozen_network_passes_gradients_but_takes_none():
     network, given = perceptron(3, 5, 2), torch.randn(4, 3, requires_grad=True)
-    made = frozen(network, given)
+    made = apply_frozen(network, given)
     assert torch.equal(made, network(given))
     made.sum().backward()
     assert given.grad.any()
@@ -72,9 +72,9 @@ def test_a_frozen_network_passes_gradients_but_takes_none():
 
 def test_the_recent_mean_starts_at_the_first_value():
     recent = torch.zeros(())
-    recent_mean(recent, torch.tensor(2.0))
+    update_running_mean(recent, torch.tensor(2.0))
     assert recent == 2
-    recent_mean(recent, torch.tensor(4.0))
+    update_running_mean(recent, torch.tensor(4.0))
     assert recent.item() == pytest.approx(2.1)
 
 
@@ -82,7 +82,7 @@ def test_hdml_is_its_formula():
     loss, batch = hdml(balance=0.7), batch_of()
     a, p, n = (batch.embeddings[rows] for rows in TRIPLETS)
     metric, _ = triplet_loss(a, p, n, 0.5)
-    moved = pulled(a, p, n, 0.1, metric.detach())
+    moved = harden(a, p, n, 0.1, metric.detach())
     synthetic, _ = triplet_loss(a, p, functional.normalize(loss.generator(moved)), 0.5)
     again = functional.normalize(loss.generator(n))
     logits = loss.classifier(functional.normalize(loss.generator(moved)))
@@ -118,7 +118,7 @@ def test_each_part_trains_only_its_own(make):
     if make is daml:
         again.generator_loss(a.detach(), p.detach(), n.detach()).backward()
     else:
-        moved = pulled(a, p, n, 0.1, again.inner.on_points(a, p, n).loss.detach())
+        moved = harden(a, p, n, 0.1, again.inner.on_points(a, p, n).loss.detach())
         labels = other.labels[TRIPLETS[2]]
         again.generator_loss(n.detach(), moved.detach(), labels).backward()
     for one, two in zip(whole, (weight.grad for weight in again.parameters()), strict=True):

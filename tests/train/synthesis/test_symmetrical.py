@@ -22,7 +22,7 @@ from remine.train.losses.config import (
 from remine.train.losses.lifted import LiftedStructureLoss
 from remine.train.losses.n_pair import NPairLoss
 from remine.train.losses.triplet import TripletLoss
-from remine.train.synthesis.symmetrical import SymmetricalLoss, four, reflect
+from remine.train.synthesis.symmetrical import SymmetricalLoss, reflect, with_reflections
 
 CONFIG = SymmetricalConfig()
 numbers = st.floats(-3, 3, allow_subnormal=False)
@@ -253,7 +253,7 @@ def test_by_hand_a_reflection_is_the_negative():
 
     features = torch.tensor([at(0), at(20), at(50), at(60), *[at(180)] * 4], dtype=torch.float64)
     batch = made_of(features, [[0], [1], [2]], [3])
-    assert four(features[:1], features[1:2], CONFIG).shape == (4, 1, 2)
+    assert with_reflections(features[:1], features[1:2], CONFIG).shape == (4, 1, 2)
     value = SymmetricalLoss(TripletLoss(TripletConfig(), 0.5), CONFIG)(batch)
     d_ap = 2 - 2 * math.cos(math.radians(20))
     assert value.loss.item() == pytest.approx(d_ap + 0.5, abs=1e-9)

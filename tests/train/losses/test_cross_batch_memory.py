@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from remine.train.losses.batch import Batch
-from remine.train.losses.embedding_memory import Memory
+from remine.train.losses.cross_batch_memory import CrossBatchMemory
 
 
 def batch_of(step, m=3, d=2):
@@ -24,12 +24,12 @@ def batch_of(step, m=3, d=2):
 
 def held(memory):
     joined = memory.join(batch_of(99))
-    if joined.older is None:
+    if joined.memory_embeddings is None:
         return []
     rows = zip(
-        joined.older_items.tolist(),
-        joined.older_labels.tolist(),
-        joined.older.tolist(),
+        joined.memory_items.tolist(),
+        joined.memory_labels.tolist(),
+        joined.memory_embeddings.tolist(),
         strict=True,
     )
     return sorted(rows)
@@ -37,7 +37,7 @@ def held(memory):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 9, 50])
 def test_the_last_ones_are_remembered(size):
-    memory, plain = Memory(size, 2), deque(maxlen=size)
+    memory, plain = CrossBatchMemory(size, 2), deque(maxlen=size)
     for step in range(8):
         assert held(memory) == sorted(plain)
         batch = batch_of(step)
@@ -48,22 +48,22 @@ def test_the_last_ones_are_remembered(size):
 
 
 def test_older_items_carry_no_gradient_and_are_not_changed_by_a_later_push():
-    memory = Memory(4, 2)
+    memory = CrossBatchMemory(4, 2)
     memory.push(batch_of(0))
     joined = memory.join(batch_of(1))
-    assert not joined.older.requires_grad
-    before = joined.older.clone()
+    assert not joined.memory_embeddings.requires_grad
+    before = joined.memory_embeddings.clone()
     memory.push(batch_of(2))
-    assert torch.equal(joined.older, before)
+    assert torch.equal(joined.memory_embeddings, before)
 
 
 @pytest.mark.parametrize("saved_at", [1, 2, 3, 5])
 def test_a_saved_memory_goes_on_at_its_place(saved_at):
     # Position and fill are part of the state: without them the ring would start over.
-    memory = Memory(7, 2)
+    memory = CrossBatchMemory(7, 2)
     for step in range(saved_at):
         memory.push(batch_of(step))
-    resumed = Memory(7, 2)
+    resumed = CrossBatchMemory(7, 2)
     resumed.load_state_dict(memory.state_dict())
     for step in range(saved_at, 8):
         memory.push(batch_of(step))
@@ -73,7 +73,7 @@ def test_a_saved_memory_goes_on_at_its_place(saved_at):
 
 
 def test_an_item_is_not_its_own_older_positive():
-    memory = Memory(4, 2)
+    memory = CrossBatchMemory(4, 2)
     batch = batch_of(0)
     memory.push(batch)
     joined = memory.join(batch)

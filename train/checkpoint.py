@@ -88,6 +88,7 @@ def _load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor])
     for key, value in tensors.items():
         parameter, name = key.split(".", 1)
         state.setdefault(int(parameter), {})[name] = value
+    # torch loads settings together with the state; pass the current ones, which may be new.
     groups: list[Mapping[str, Any]] = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -167,6 +167,7 @@ class Training:
                 self._check_collapse(history, is_last=ends or step == config.steps)
                 if ends:
                     break
+            # After the last step the caller publishes a checkpoint, so no save is needed.
             if process.writes and step % config.save_every == 0 and step < config.steps:
                 self._save(history, learner)
         self.encoder.eval()
@@ -238,6 +239,7 @@ class Training:
         """Load the newest intact save, if there is one, and return its number of steps."""
         for folder in reversed(_saves(self.scratch)):
             parts = {path.name: path.read_bytes() for path in folder.iterdir()}
+            # A save whose content does not have the hash in its name is damaged: try an older one.
             if folder.name.endswith(_hash(parts)):
                 load_encoder(self.encoder, folder / "encoder")
                 load_optimizer(self.optimizer, folder / "optimizer")

@@ -60,6 +60,7 @@ class Objective(nn.Module):
 
         """
         super().__init__()
+        # Losses draw from torch's global generator, whose state must not change for the caller.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.loss = build_loss(config, dimensions, classes, items)
@@ -76,6 +77,7 @@ class Objective(nn.Module):
             triplets = self.miner(pool_batch.embeddings, pool_batch.pool, labels, items, seed)
             pool_batch = replace(pool_batch, triplets=triplets, partners=None)
         value: LossValue
+        # An external loss may sample; ours draw nothing.
         if isinstance(self.loss, ExternalLoss):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -83,7 +85,7 @@ class Objective(nn.Module):
         else:
             value = self.loss(pool_batch)
         if self.memory is not None:
-            self.memory.push(batch)
+            self.memory.push(batch)  # after the loss, so that a batch is not its own candidate
         return value
 
     def optimizers(self, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:

@@ -52,10 +52,13 @@ def affine_maps(config: AugmentConfig, draws: Tensor, aspect: float) -> Tensor:
     """
     x, y, turn, zoom, window, across, down, mirror = 2 * draws[:8] - 1
     angle = math.radians(config.rotate) * turn
+    # A window of `size` of the side, moved by up to 1 - size, stays inside the picture.
     size = 1 - config.crop * (window + 1) / 2
+    # Uniform in the logarithm, so that enlarging and shrinking are equally likely.
     factor = size * torch.exp(-math.log1p(config.scale) * zoom)
     cosine, sine = factor * torch.cos(angle), factor * torch.sin(angle)
     side = torch.where(mirror < 0, -1.0, 1.0) if config.flip else torch.ones_like(mirror)
+    # grid_sample needs the inverse map, from places in the output to places in the input.
     rows = [
         torch.stack([side * cosine, -sine * aspect, 2 * config.shift * x + (1 - size) * across]),
         torch.stack([side * sine / aspect, cosine, 2 * config.shift * y + (1 - size) * down]),

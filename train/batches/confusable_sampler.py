@@ -1,6 +1,5 @@
 """PK batches of confusable classes, chosen over the whole dataset."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,23 +26,22 @@ class ConfusableSampler(PKSampler):
     neighbours: Int64
     random_share: float = 0.5
 
-    def batches(self, start: int = 0) -> Iterator[Int64]:
-        """Yield (P * K,) int64 rows, ordered by class, from batch number `start` on."""
-        count, number = self.classes_per_batch(), start
-        while True:
-            epoch, place = divmod(number, len(self.classes))
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.classes))
-            rng = np.random.default_rng([self.seed, epoch, place])
-            classes = self.neighbourhood(int(self.classes[order[place]]), count, rng)
-            yield np.concatenate([self.items_of(c, rng) for c in classes])
-            number += 1
+    def batches_per_epoch(self) -> int:
+        """One batch for every class."""
+        return len(self.classes)
+
+    def batch_classes(
+        self, classes: Int64, place: int, class_count: int, rng: np.random.Generator
+    ) -> list[int]:
+        """The neighbourhood of class number `place` of the shuffled `classes`."""
+        return self.neighbourhood(int(classes[place]), class_count, rng)
 
     def neighbourhood(self, first: int, count: int, rng: np.random.Generator) -> list[int]:
         """`count` class numbers around the class `first`, which comes first."""
         neighbour_count = count - round(self.random_share * (count - 1))
         selection = {first: None}  # a dict keeps the order of insertion
         queue = [first]
-        for label in queue:
+        for label in queue:  # which grows meanwhile: breadth first through the lists
             for neighbour in self.neighbours[label].tolist():
                 if len(selection) == neighbour_count:
                     break

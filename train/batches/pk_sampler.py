@@ -1,8 +1,9 @@
 """PK batches: K items of each of P classes, so that most items meet others of their class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +29,27 @@ class PKSampler:
 
     def batches(self, start: int = 0) -> Iterator[Int64]:
         """Yield (P * K,) int64 rows, ordered by class, from batch number `start` on."""
-        count = self.classes_per_batch()
-        epoch_length = len(self.classes) // count
-        number = start
-        while True:
+        class_count = self.classes_per_batch()
+        epoch_length = self.batches_per_epoch()
+        for number in count(start):
             epoch, place = divmod(number, epoch_length)
+            # One generator for the epoch's order and one for the batch's draws, so that a batch
+            # does not depend on those before it.
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.classes))
             rng = np.random.default_rng([self.seed, epoch, place])
-            classes = self.classes[order[place * count : (place + 1) * count]]
+            classes = self.batch_classes(self.classes[order], place, class_count, rng)
             yield np.concatenate([self.items_of(c, rng) for c in classes])
-            number += 1
+
+    def batches_per_epoch(self) -> int:
+        """How many batches one pass through the classes gives."""
+        return len(self.classes) // self.classes_per_batch()
+
+    def batch_classes(
+        self, classes: Int64, place: int, class_count: int, rng: np.random.Generator
+    ) -> Sequence[int] | Int64:
+        """The class numbers of batch number `place` of an epoch with shuffled `classes`."""
+        del rng  # a subclass may draw
+        return classes[place * class_count : (place + 1) * class_count]
 
     def classes_per_batch(self) -> int:
         """P.
@@ -46,14 +58,14 @@ class PKSampler:
             InputError: there are fewer than P classes, or fewer than two.
 
         """
-        count = self.batch // self.per_class
-        if len(self.classes) < max(2, count):
+        class_count = self.batch // self.per_class
+        if len(self.classes) < max(2, class_count):
             raise InputError(
                 f"{len(self.classes)} training classes have {min(2, self.per_class)} or more"
                 f" items, and train.batch = {self.batch} with train.per_class ="
-                f" {self.per_class} needs {count} in a batch; a smaller batch would help"
+                f" {self.per_class} needs {class_count} in a batch; a smaller batch would help"
             )
-        return count
+        return class_count
 
     @property
     def singletons(self) -> int:

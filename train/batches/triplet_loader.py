@@ -46,6 +46,8 @@ class TripletLoader:
             InputError: an epoch does not fill a single batch.
 
         """
+        # Batches before `start` are read and skipped: which rows form a batch depends on the
+        # remainders of all buffers before it.
         epoch = earlier_batches = 0
         while True:
             epoch_batches = 0
@@ -88,6 +90,7 @@ class TripletLoader:
         table = file.read_row_group(group, columns=[*names, "kind"])
         kinds = table["kind"].combine_chunks()
         is_selected = pc.is_in(kinds.cast(pa.string()), pa.array(list(self.kinds)))
+        # Filtering copies the table; usually all rows are of the selected kinds.
         if not pc.all(is_selected).as_py():
             table = table.filter(is_selected)
         return np.stack([pc.fill_null(table[name], -1).to_numpy() for name in names])

@@ -115,6 +115,7 @@ def _module(name: str, module_name: str, base: Path) -> tuple[ModuleType, Path]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        # Otherwise the module exists and one of its own imports is missing.
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise InputError(
                 f"encoder.name is {name!r}, and there is neither {stem}.py nor an installed module"
@@ -144,6 +145,7 @@ def _from_file(name: str, path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Registered before it is executed, as the import system does: dataclasses look it up.
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)

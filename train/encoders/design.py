@@ -117,6 +117,7 @@ def build_trainable(design: Design, base: Path, seed: int = 0) -> Encoder:
     if config.frozen:
         return Encoder(head)
     backbone = build_backbone(design, base, seed)
+    # A fine-tuned backbone needs no head unless one is configured or dimensions differ.
     if config.head == "auto" and config.dimensions in (0, dimensions):
         return Encoder(backbone)
     return Encoder(BackboneWithHead(backbone, head))

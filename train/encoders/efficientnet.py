@@ -47,6 +47,7 @@ class EfficientNetLite0(nn.Module):
         channels = STEM
         for stage in STAGES:
             for number in range(stage.repeats):
+                # Only the first block of a stage reduces the resolution.
                 stride = stage.stride if number == 0 else 1
                 blocks.append(
                     Block(channels, stage.out_channels, stage.kernel, stride, stage.expand)
@@ -98,6 +99,7 @@ class SamePadConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(m, channels, h, w) to (m, channels, ceil(h / stride), ceil(w / stride))."""
         (kernel, _), (stride, _) = self.kernel_size, self.stride
+        # The padding for which ceil(side / stride) windows fit.
         pads = [max((-(-s // stride) - 1) * stride + kernel - s, 0) for s in x.shape[2:]]
         (high, wide) = pads
         x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))

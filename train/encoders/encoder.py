@@ -86,6 +86,7 @@ class ConvBody(nn.Module):
         while side > 4:
             wider = min(2 * width, 256)
             blocks += [_convolution(width, wider), nn.MaxPool2d(2, ceil_mode=True)]
+            # ceil_mode pools an odd border row by itself instead of dropping it.
             width, side = wider, (side + 1) // 2
         blocks += [_convolution(width, width), nn.AdaptiveAvgPool2d(4), nn.Flatten()]
         blocks += [nn.Linear(16 * width, dimensions)]
@@ -130,6 +131,7 @@ def text_transform(contents: Sequence[str], location: Callable[[int], str]) -> I
     """
     out = np.zeros((len(contents), GRAMS), np.int32)
     for row, text in enumerate(contents):
+        # The marks distinguish prefixes and suffixes from trigrams inside a word, as in fastText.
         words = [f"<{word}>" for word in text.lower().split()]
         if not words:
             raise InputError(f"{location(row)}: the text is empty")

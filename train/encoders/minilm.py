@@ -59,6 +59,7 @@ class MiniLM(nn.Module):
         """
         lengths = (tokens != 0).sum(dim=1).clamp_min(1)
         order = torch.argsort(lengths, stable=True)
+        # A GPU is better used by one large batch, padding included.
         size = len(tokens) if tokens.is_cuda else CHUNK
         parts = [
             self._embed_chunk(tokens[rows], lengths[rows]) for rows in torch.split(order, size)

@@ -56,6 +56,7 @@ def package_file(name: str, file: str = "", sha256: str = "") -> bytes:
 
     """
     package = WEIGHTS_PACKAGES[name]
+    # find_spec locates a package without importing it.
     spec = importlib.util.find_spec(package.package)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     path = Path(folders[0]) / (file or package.file) if folders else Path()

@@ -44,17 +44,21 @@ class _BatchAll(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         anchors, positives = positive.nonzero(as_tuple=True)
         gradient = torch.zeros_like(distances)
+        # float64: a large batch has hundreds of millions of terms.
         total = distances.new_zeros((), dtype=torch.float64)
         active = torch.zeros((), dtype=torch.int64, device=distances.device)
         rows = max(1, BLOCK // max(1, distances.shape[1]))
         for a, p in zip(torch.split(anchors, rows), torch.split(positives, rows), strict=True):
+            # Each anchor-positive pair against all candidates; those that are no negatives are
+            # left out below, which is cheaper than gathering the negatives.
             gap = distances[a, p][:, None] - distances[a]
             terms, slope = _terms(gap, margin, scale)
             is_active = negative[a] & (terms > ACTIVE)
             total += torch.where(is_active, terms, 0).sum(dtype=torch.float64)
             active += is_active.sum()
             slope = torch.where(is_active, slope, 0)
-            # index_add, not index_put: that one adds in a random order on several threads.
+            # The derivative is slope in d_ap and -slope in d_an. index_add rather than index_put,
+            # which adds in a random order on several threads.
             gradient.index_add_(0, a, slope, alpha=-1)
             gradient.view(-1).index_add_(0, a * distances.shape[1] + p, slope.sum(dim=1))
         ctx.save_for_backward(gradient.div_(active.clamp_min(1)))

@@ -30,5 +30,6 @@ class ContrastiveLoss(nn.Module):
         pull, push = to_positive.square(), torch.relu(self.margin - to_negative).square()
         active_push = negative & (push.detach() > 0)
         loss = masked_mean(pull, positive) + masked_mean(push, active_push)
+        # A positive pair is active unless its points coincide.
         active = (positive & (pull.detach() > 0)).sum() + active_push.sum()
         return LossValue(loss, active / (positive.sum() + negative.sum()).clamp_min(1))

@@ -50,6 +50,7 @@ class CrossBatchMemory(nn.Module):
         count = min(len(batch.labels), size)
         places = (self.position + torch.arange(count, device=self.labels.device)) % size
         embeddings = at_least_float32(batch.embeddings.detach())
+        # float32 in the state even where losses are computed in float64.
         self.embeddings[places] = embeddings[-count:].to(torch.float32)
         self.labels[places] = batch.labels[-count:]
         self.items[places] = batch.items[-count:]

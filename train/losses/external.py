@@ -75,7 +75,7 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
         try:
             options[name.strip()] = tomllib.loads(f"v = {value}")["v"]
         except tomllib.TOMLDecodeError:
-            sign = ""
+            sign = ""  # reported below, with the other kinds of malformed options
         if not sign or not name.strip().isidentifier():
             raise InputError(f"train.losses.pml holds {text!r}; write name=value, as in TOML")
     return options

@@ -35,6 +35,8 @@ class LiftedStructureLoss(nn.Module):
         has_negative = negative.any(dim=1)
         pairs = torch.triu(positive & has_negative[:, None] & has_negative, diagonal=1)
         i, j = pairs.nonzero(as_tuple=True)
+        # index_select rather than distance[i, j], whose gradient adds in a random order on several
+        # threads.
         d_ij = distance.view(-1).index_select(0, i * len(distance) + j)
         pair_push = torch.logaddexp(push.index_select(0, i), push.index_select(0, j))
         return lifted_mean(pair_push + d_ij)

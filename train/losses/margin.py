@@ -44,6 +44,7 @@ class MarginLoss(nn.Module):
         else:
             anchor_betas = beta = self.betas(batch, batch.triplets[0])
         to_positive, to_negative, positive, negative = pair_distances(batch)
+        # A pair is active on the wrong side of the boundary, or within alpha of it.
         pull = torch.where(positive, self.alpha + to_positive - beta, 0).relu()
         push = torch.where(negative, self.alpha + beta - to_negative, 0).relu()
         active = (pull.detach() > 0).sum() + (push.detach() > 0).sum()

@@ -66,6 +66,7 @@ def nearest_neighbours(vectors: Float32, depth: int = DEPTH) -> np.ndarray:
 
     Ties are broken by row; k is `depth`, or n - 1 if that is less.
     """
+    # In float64, so that rounding does not order near ties.
     precise_vectors = vectors.astype(np.float64)
     scores = precise_vectors @ precise_vectors.T
     np.fill_diagonal(scores, -np.inf)
@@ -93,6 +94,7 @@ def effective_rank(vectors: Float32) -> float:
     deviations = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     values = np.square(np.linalg.svd(deviations, compute_uv=False))
     total = values.sum()
+    # All vectors are equal up to rounding, and the spectrum is noise.
     if total < 1e-12 * len(vectors):
         return 0.0
     shares = values[values > 0] / total

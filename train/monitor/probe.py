@@ -107,6 +107,7 @@ class Baseline:
         triplets = self.probe.triplets
         assert triplets is not None
         rows = np.concatenate([triplets.anchor_id, triplets.positive_id, triplets.negative_id])
+        # Triplets share many rows, and embedding is the expensive part.
         return np.unique(rows, return_inverse=True)
 
     def _embed(self, rows: Int64) -> Float32:

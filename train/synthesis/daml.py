@@ -45,6 +45,7 @@ class Daml(nn.Module):
         """J_gen () of (t, d) anchors, positives and negatives."""
         synthetic = functional.normalize(self.generator(torch.cat([a, p, n], dim=1)))
         d_synthetic, d_ap = squared_distances(synthetic, a), squared_distances(p, a)
+        # J_gen uses squared distances, so the margin must be squared too.
         is_unsquared = self.inner.config.distance == "unsquared"
         margin = self.inner.margin**2 if is_unsquared else self.inner.margin
         adversarial = torch.relu(d_synthetic - d_ap - margin)

@@ -78,6 +78,7 @@ class Hdml(nn.Module):
         synthetic_loss = self.inner.on_points(a, p, synthetic).loss
         labels = batch.pool_labels[batch.triplets[2]]
         generator_loss = self.generator_loss(n.detach(), hard_negatives.detach(), labels)
+        # The worse the generator still is, the less its output counts.
         weight = torch.exp(-self.config.balance / generator_loss.detach().clamp_min(1e-6))
         loss = weight * metric.loss + (1 - weight) * synthetic_loss + generator_loss
         return LossValue(loss, metric.active, harder_share(synthetic, n, a))

@@ -59,6 +59,7 @@ def least_distances(pairs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
     """
     q, c = pairs.shape[1], candidates.shape[1]
     matrix = squared_distance_matrix(pairs.reshape(4 * q, -1), candidates.reshape(4 * c, -1))
+    # The first two of each four points are the originals, the others their reflections.
     blocks = matrix.view(4, q, 4, c)
     return blocks.amin(dim=(0, 2)), blocks.detach()[:2, :, :2].amin(dim=(0, 2))
 
@@ -99,6 +100,7 @@ class SymmetricalLoss(nn.Module):
         pairs = self._reflected(points, rows)
         if isinstance(self.inner, TripletLoss) and batch.triplets is not None:
             return self._on_triplets(pairs, self._reflected(points, self._negatives(batch)))
+        # Both points of a pair have one class, so the row of the first tells it.
         candidates, candidate_rows = pairs, rows[0]
         if batch.triplets is not None:
             negatives = self._negatives(batch)

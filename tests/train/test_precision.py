@@ -16,11 +16,11 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(
-    ("has", "fast"),
+    ("capabilities", "fast"),
     [({"avx512_f": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)],
 )
-def test_auto_is_what_the_processor_says(monkeypatch, has, fast):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+def test_auto_is_what_the_processor_says(monkeypatch, capabilities, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert uses_bf16("auto", CPU) is fast
     assert uses_bf16("bf16", CPU) is True
     assert uses_bf16("fp32", CPU) is False
@@ -56,7 +56,10 @@ def test_a_round_in_bfloat16_is_near_and_its_losses_and_weights_are_float32(tmp_
     )
     assert inside[0] == torch.bfloat16
     assert batch.features.dtype == batch.embeddings.dtype == torch.float32
-    told, near = plain.run(config, lambda *_: None), half.run(config, lambda *_: None)
-    assert near != told
-    assert near.loss[:3] == pytest.approx(told.loss[:3], abs=0.02)
+    plain_history, half_history = (
+        plain.run(config, lambda *_: None),
+        half.run(config, lambda *_: None),
+    )
+    assert half_history != plain_history
+    assert half_history.loss[:3] == pytest.approx(plain_history.loss[:3], abs=0.02)
     assert {p.dtype for p in half.encoder.parameters()} == {torch.float32}

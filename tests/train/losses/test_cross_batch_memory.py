@@ -22,14 +22,14 @@ def batch_of(step, m=3, d=2):
     )
 
 
-def held(memory):
-    joined = memory.join(batch_of(99))
-    if joined.memory_embeddings is None:
+def contents(memory):
+    pool_batch = memory.join(batch_of(99))
+    if pool_batch.memory_embeddings is None:
         return []
     rows = zip(
-        joined.memory_items.tolist(),
-        joined.memory_labels.tolist(),
-        joined.memory_embeddings.tolist(),
+        pool_batch.memory_items.tolist(),
+        pool_batch.memory_labels.tolist(),
+        pool_batch.memory_embeddings.tolist(),
         strict=True,
     )
     return sorted(rows)
@@ -39,7 +39,7 @@ def held(memory):
 def test_the_last_ones_are_remembered(size):
     memory, plain = CrossBatchMemory(size, 2), deque(maxlen=size)
     for step in range(8):
-        assert held(memory) == sorted(plain)
+        assert contents(memory) == sorted(plain)
         batch = batch_of(step)
         memory.push(batch)
         plain.extend(
@@ -50,11 +50,11 @@ def test_the_last_ones_are_remembered(size):
 def test_older_items_carry_no_gradient_and_are_not_changed_by_a_later_push():
     memory = CrossBatchMemory(4, 2)
     memory.push(batch_of(0))
-    joined = memory.join(batch_of(1))
-    assert not joined.memory_embeddings.requires_grad
-    before = joined.memory_embeddings.clone()
+    pool_batch = memory.join(batch_of(1))
+    assert not pool_batch.memory_embeddings.requires_grad
+    before = pool_batch.memory_embeddings.clone()
     memory.push(batch_of(2))
-    assert torch.equal(joined.memory_embeddings, before)
+    assert torch.equal(pool_batch.memory_embeddings, before)
 
 
 @pytest.mark.parametrize("saved_at", [1, 2, 3, 5])
@@ -63,19 +63,19 @@ def test_a_saved_memory_goes_on_at_its_place(saved_at):
     memory = CrossBatchMemory(7, 2)
     for step in range(saved_at):
         memory.push(batch_of(step))
-    resumed = CrossBatchMemory(7, 2)
-    resumed.load_state_dict(memory.state_dict())
+    resumed_memory = CrossBatchMemory(7, 2)
+    resumed_memory.load_state_dict(memory.state_dict())
     for step in range(saved_at, 8):
         memory.push(batch_of(step))
-        resumed.push(batch_of(step))
-        for one, other in zip(memory.buffers(), resumed.buffers(), strict=True):
-            assert torch.equal(one, other)
+        resumed_memory.push(batch_of(step))
+        for buffer, resumed_buffer in zip(memory.buffers(), resumed_memory.buffers(), strict=True):
+            assert torch.equal(buffer, resumed_buffer)
 
 
 def test_an_item_is_not_its_own_older_positive():
     memory = CrossBatchMemory(4, 2)
     batch = batch_of(0)
     memory.push(batch)
-    joined = memory.join(batch)
-    assert not (joined.positive & (joined.items[:, None] == joined.pool_items)).any()
-    assert joined.pool.shape == (6, 2)
+    pool_batch = memory.join(batch)
+    assert not (pool_batch.positive & (pool_batch.items[:, None] == pool_batch.pool_items)).any()
+    assert pool_batch.pool.shape == (6, 2)

@@ -15,13 +15,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch  # noqa: F401 - before faiss
-
-import faiss  # isort: skip
 
 from benchmarks.common import show
 from benchmarks.vectors import clustered
 from remine.data.config import GlyphConfig
+from remine.data.faiss_library import faiss
 from remine.data.sources.glyphs import GlyphSource
 from remine.data.store.records import Version
 from remine.data.types import Embeddings

@@ -5,12 +5,10 @@ import time
 from math import isqrt
 
 import numpy as np
-import torch  # noqa: F401 - before faiss
-
-import faiss  # isort: skip
 
 from benchmarks.common import show
 from benchmarks.vectors import clustered
+from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings
 from remine.index.build import build_index
 from remine.index.config import IndexConfig

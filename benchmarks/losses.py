@@ -18,7 +18,7 @@ from benchmarks.memory import peak, reset_peak
 from remine.train.config import EncoderConfig, TrainConfig
 from remine.train.encoders.encoder import build_encoder
 from remine.train.loop import make_optimizer
-from remine.train.losses import Batch
+from remine.train.losses.batch import Batch
 from remine.train.objective import Objective
 
 PAIRS, SHAPE, D = 64, (1, 32, 32), 64

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch  # before faiss, always
+import torch
 
 from remine.data.types import Float32, Int32, Int64
 
@@ -81,7 +81,7 @@ def positive_pairs(labels: Int32, per_anchor: int = 0, *, own: bool = False) -> 
 
 def faiss_knn(vectors: Float32, anchors: Int64, k: int, threads: int) -> tuple[Float32, Int64]:
     """The k nearest of each anchor (ascending) by `faiss.knn`: (a, k) squared distances and ids."""
-    import faiss
+    from remine.data.faiss_library import faiss
 
     faiss.omp_set_num_threads(threads)
     queries = vectors if len(anchors) == len(vectors) else vectors[anchors]
@@ -140,7 +140,7 @@ def ivf_search(
 
     nprobe doubles until a sample of anchors has the wished share of its true k nearest.
     """
-    import faiss
+    from remine.data.faiss_library import faiss
 
     faiss.omp_set_num_threads(threads)
     n, d = vectors.shape
@@ -334,7 +334,7 @@ def _texts(rows: Int64) -> list[str]:
 
 
 def _set_faiss_threads(threads: int) -> None:
-    import faiss
+    from remine.data.faiss_library import faiss
 
     faiss.omp_set_num_threads(threads)
 

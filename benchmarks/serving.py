@@ -17,12 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch  # noqa: F401 - before faiss
-
-import faiss  # isort: skip
 
 from benchmarks.common import seconds, show
 from benchmarks.vectors import clustered
+from remine.data.faiss_library import faiss
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.flows.config.settings import load_config

@@ -5,11 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
-import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
-
-import faiss  # isort: skip
 
 from remine.data.errors import InputError
+from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings
 from remine.index.config import IndexConfig
 from remine.index.factory_choice import choose

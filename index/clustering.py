@@ -1,7 +1,6 @@
 """How well an embedding falls into its classes by itself: NMI, AMI and pairwise F1 of k-means."""
 
 import numpy as np
-import torch  # noqa: F401  before faiss, whose OpenMP runtime would otherwise come first
 from numpy.typing import NDArray
 
 from remine.data.types import Embeddings
@@ -30,7 +29,7 @@ def clustering_metrics(embeddings: Embeddings, *, seed: int = 0) -> dict[str, fl
 
 def k_means(embeddings: Embeddings, k: int, seed: int) -> NDArray[np.int64]:
     """(n,) the cluster of each item, by FAISS's k-means over all of them."""
-    import faiss
+    from remine.data.faiss_library import faiss
 
     means = faiss.Kmeans(
         embeddings.vectors.shape[1],

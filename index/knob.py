@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
-
-import faiss  # isort: skip
+from remine.data.faiss_library import faiss
 
 swig: Any = faiss  # its stubs know neither C++ fields nor keyword arguments
 BEAMS = tuple(16 << i for i in range(7))

@@ -1,10 +1,8 @@
 """How far the neighbourhoods of two versions of an index agree."""
 
 import numpy as np
-import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
 
-import faiss  # isort: skip
-
+from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings, Int64
 
 DEPTH = 10

@@ -4,10 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
 
-import faiss  # isort: skip
-
+from remine.data.faiss_library import faiss
 from remine.data.types import Float32, Int64
 from remine.index.knob import Knob, lists_of, parameters
 

@@ -1,10 +1,8 @@
 """Whether an index still answers as its card says: measured again, on other items."""
 
 import numpy as np
-import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
 
-import faiss  # isort: skip
-
+from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings
 from remine.index.search import Searcher
 

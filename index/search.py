@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
 from numpy.typing import NDArray
 
-import faiss  # isort: skip
-
 from remine.data.errors import InputError, StoreError
+from remine.data.faiss_library import faiss
 from remine.data.types import Float32, Int64, Neighbours
 from remine.index.build import IndexCard, setting_for
 from remine.index.knob import inner_of, lists_of, parameters, swig, takes_selector

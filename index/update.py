@@ -12,12 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
-
-import faiss  # isort: skip
-
 from numpy.typing import NDArray
 
+from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings, Float32, Int64
 from remine.index.build import IndexCard, held_out, setting_for
 from remine.index.config import IndexConfig

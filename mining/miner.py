@@ -16,11 +16,9 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
-
-import faiss  # isort: skip
 
 from remine.data.errors import InputError
+from remine.data.faiss_library import faiss
 from remine.data.types import EASY, HARD, KINDS, SEMI_HARD, Float32, Int8, Int64, Triplets
 from remine.mining.arguments import check_seed, id_pairs, make_problem
 from remine.mining.config import MiningConfig

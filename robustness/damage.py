@@ -207,7 +207,7 @@ def _watched(work: Callable[[], object]) -> Callable[[], object]:
     """`work`, ended at once where a damaged index reaches FAISS."""
 
     def watched() -> object:
-        import faiss
+        from remine.data.faiss_library import faiss
 
         read = faiss.read_index
 

@@ -268,9 +268,10 @@ def ran(*arguments: object, cwd: Path, seconds: float = 300) -> Ended:
 
 def preload() -> None:
     """Import and compile what the children need, so that a fork has it."""
-    import faiss  # noqa: F401
     import matplotlib.pyplot as plt  # noqa: F401
     import torch
+
+    from remine.data.faiss_library import faiss  # noqa: F401
 
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports much at its first use
     draw = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Checkpoints as safetensors: an encoder and its optimizer's state, never a pickle."""
+"""Checkpoints as safetensors, never as pickles: an encoder, its optimizer, an objective."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,47 +12,57 @@ from remine.data.errors import StoreError
 
 
 def encoder_bytes(encoder: nn.Module) -> bytes:
-    """The encoder's weights and buffers; the same bytes for the same values."""
-    return save({k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()})
+    """Serialise the encoder's weights and buffers; equal values give equal bytes."""
+    return save(_on_cpu(encoder.state_dict()))
 
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Fill `encoder` with the weights at `path`; refuses another architecture."""
+    """Load the weights at `path` into `encoder`.
+
+    Raises:
+        StoreError: the weights are those of another architecture.
+
+    """
     try:
         encoder.load_state_dict(load(path.read_bytes()))
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise StoreError(f"{path} holds the weights of another encoder: {reason}") from None
+        raise StoreError(
+            f"{path} holds the weights of another encoder: {_last_line(error)}"
+        ) from None
 
 
 def optimizer_bytes(optimizer: torch.optim.Optimizer) -> bytes:
-    """The optimizer's state tensors, named `<parameter>.<state>`."""
+    """Serialise the optimizer's state tensors, named `<parameter>.<state>`."""
     return save(_state_tensors(optimizer))
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
-    """Fill `optimizer` with the state at `path`; its settings stay as they are."""
+    """Load the state at `path` into `optimizer`; its settings do not change."""
     _load_state(optimizer, load(path.read_bytes()))
 
 
 def objective_bytes(
     objective: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer]
 ) -> bytes | None:
-    """What a loss has learned and remembers, and its optimizers' state; None where nothing.
+    """Serialise the state of an objective and its optimizers; None if there is no state.
 
     Tensors are named `state.<name>` and `<optimizer>.<parameter>.<state>`.
     """
     tensors = {f"state.{k}": v for k, v in objective.state_dict().items()}
     for name, optimizer in optimizers.items():
         tensors |= {f"{name}.{k}": v for k, v in _state_tensors(optimizer).items()}
-    whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    return save(whole) if whole else None
+    return save(_on_cpu(tensors)) if tensors else None
 
 
 def load_objective(
     objective: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], path: Path
 ) -> None:
-    """Fill a loss and its optimizers with the state at `path`; refuses that of another loss."""
+    """Load the state at `path` into an objective and its optimizers.
+
+    Raises:
+        StoreError: the state is that of another loss.
+
+    """
     parts: dict[str, dict[str, Tensor]] = {name: {} for name in ("state", *optimizers)}
     for key, value in load(path.read_bytes()).items():
         part, name = key.split(".", 1)
@@ -60,8 +70,7 @@ def load_objective(
     try:
         objective.load_state_dict(parts["state"])
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise StoreError(f"{path} holds the state of another loss: {reason}") from None
+        raise StoreError(f"{path} holds the state of another loss: {_last_line(error)}") from None
     for name, optimizer in optimizers.items():
         _load_state(optimizer, parts[name])
 
@@ -79,5 +88,15 @@ def _load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor])
     for key, value in tensors.items():
         parameter, name = key.split(".", 1)
         state.setdefault(int(parameter), {})[name] = value
+    # torch loads settings together with the state; pass the current ones, which may be new.
     groups: list[Mapping[str, Any]] = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _last_line(error: Exception) -> str:
+    """The last line of torch's message, which names a mismatch."""
+    return str(error).splitlines()[-1].strip()

@@ -1,7 +1,7 @@
-"""What a step minimises: a loss, the miner that chooses for it, a memory, a synthesis.
+"""What a step minimises: a loss, with a miner, a memory and a synthesis where configured.
 
-Everything of it that changes while training (boundaries, proxies, generators, the memory) is its
-state, and has optimizers of its own beside the encoder's.
+Everything that changes while training (boundaries, proxies, generators, the memory) is part of the
+objective's state, and is trained by optimizers of its own beside the encoder's.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from remine.train.config import TrainConfig
 from remine.train.losses.angular import AngularLoss
 from remine.train.losses.batch import Batch, LossValue
 from remine.train.losses.contrastive import ContrastiveLoss
-from remine.train.losses.embedding_memory import Memory
+from remine.train.losses.cross_batch_memory import CrossBatchMemory
 from remine.train.losses.external import PREFIX, ExternalLoss, parse_options
 from remine.train.losses.lifted import LiftedStructureLoss
 from remine.train.losses.margin import MarginLoss
@@ -27,12 +27,15 @@ from remine.train.synthesis.hdml import Hdml
 from remine.train.synthesis.symmetrical import SymmetricalLoss
 
 Miner = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor | None]
-"""(embeddings (m, d), pool (n, d) that begins with them, labels (n,), items (n,), seed) in, (3, t)
-rows of anchors, positives, negatives out, or None for all there are."""
+"""A miner inside the batch.
+
+Takes embeddings (m, d), pool (n, d) that begins with them, labels (n,), items (n,) and a seed;
+returns (3, t) rows of anchors, positives and negatives, or None for all valid triplets.
+"""
 
 
 class Objective(nn.Module):
-    """From a Batch to a LossValue; remembers what it needs for the next step."""
+    """From a `Batch` to a `LossValue`; keeps what it needs for the next step."""
 
     def __init__(
         self,
@@ -43,43 +46,54 @@ class Objective(nn.Module):
         items: int,
         miner: Miner | None = None,
     ) -> None:
-        """For embeddings of so many dimensions, training classes and items. Weights from seed 0.
+        """Build the objective; initial weights are drawn with seed 0.
 
-        classes: 0 where they are unknown; then a loss that needs them is refused.
+        Args:
+            config: names the loss, its settings, the memory and the synthesis.
+            dimensions: of the embeddings.
+            classes: number of training classes; 0 if unknown.
+            items: number of items.
+            miner: chooses triplets inside the batch.
+
+        Raises:
+            InputError: the loss needs classes that are unknown, or config.miner but no `miner`.
+
         """
         super().__init__()
+        # Losses draw from torch's global generator, whose state must not change for the caller.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.loss = build_loss(config, dimensions, classes, items)
-        self.memory = Memory(config.memory, dimensions) if config.memory else None
+        self.memory = CrossBatchMemory(config.memory, dimensions) if config.memory else None
         self.miner = miner
         if config.miner not in ("auto", "batch_all") and miner is None:
             raise InputError(f"train.miner is {config.miner!r}, and training was given none")
 
     def forward(self, batch: Batch, seed: int) -> LossValue:
-        """The loss of one step; `seed` decides what miner and loss draw."""
-        joined = self.memory.join(batch) if self.memory is not None else batch
+        """Loss of one step; `seed` determines the draws of miner and loss."""
+        pool_batch = self.memory.join(batch) if self.memory is not None else batch
         if self.miner is not None:
-            labels, items = joined.pool_labels, joined.pool_items
-            chosen = self.miner(joined.embeddings, joined.pool, labels, items, seed)
-            joined = replace(joined, triplets=chosen, partners=None)
+            labels, items = pool_batch.pool_labels, pool_batch.pool_items
+            triplets = self.miner(pool_batch.embeddings, pool_batch.pool, labels, items, seed)
+            pool_batch = replace(pool_batch, triplets=triplets, partners=None)
         value: LossValue
+        # An external loss may sample; ours draw nothing.
         if isinstance(self.loss, ExternalLoss):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                value = self.loss(joined)
+                value = self.loss(pool_batch)
         else:
-            value = self.loss(joined)
+            value = self.loss(pool_batch)
         if self.memory is not None:
-            self.memory.push(batch)
+            self.memory.push(batch)  # after the loss, so that a batch is not its own candidate
         return value
 
     def optimizers(self, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
-        """By name, for the parameters that are not the encoder's; none for most losses."""
+        """Optimizers by name for the objective's own parameters; empty for most losses."""
         parameters = list(self.parameters())
         if not parameters:
             return {}
-        if config.loss == "margin":  # as in the authors' code: momentum, and no decay
+        if config.loss == "margin":  # as in the authors' code: momentum, no weight decay
             rate = config.losses.margin.learning_rate
             return {"boundaries": torch.optim.SGD(parameters, lr=rate, momentum=0.9)}
         rates = {
@@ -89,18 +103,19 @@ class Objective(nn.Module):
             if config.synthesis == "hdml"
             else config.generators.daml.learning_rate,
         }
-        rate = rates.get(config.loss, 10 * config.learning_rate)  # proxies, as is usual
+        # Of an external loss the parameters are proxies, usually trained faster than the encoder.
+        rate = rates.get(config.loss, 10 * config.learning_rate)
         return {"parameters": torch.optim.Adam(parameters, lr=rate)}
 
 
 def build_loss(config: TrainConfig, dimensions: int, classes: int, items: int) -> nn.Module:
-    """The loss of `config`, within its synthesis."""
+    """The loss of `config`, wrapped in its synthesis."""
     check_classes(config, classes)
     if config.loss.startswith(PREFIX):
         name, options = config.loss.removeprefix(PREFIX), parse_options(config.losses.pml)
         return ExternalLoss(name, options, dimensions, classes)
     losses = config.losses
-    makers: dict[str, Callable[[], nn.Module]] = {
+    builders: dict[str, Callable[[], nn.Module]] = {
         "contrastive": lambda: ContrastiveLoss(losses.contrastive),
         "triplet": lambda: TripletLoss(losses.triplet, config.margin),
         "n_pair": lambda: NPairLoss(losses.n_pair),
@@ -110,7 +125,7 @@ def build_loss(config: TrainConfig, dimensions: int, classes: int, items: int) -
         "softmax": lambda: SoftmaxLoss(dimensions, classes),
         "l2_softmax": lambda: SoftmaxLoss(dimensions, classes, losses.l2_softmax.alpha),
     }
-    inner = makers[config.loss]()
+    inner = builders[config.loss]()
     if config.synthesis == "symmetrical":
         return SymmetricalLoss(inner, config.generators.symmetrical)
     if config.synthesis != "none":
@@ -122,22 +137,22 @@ def build_loss(config: TrainConfig, dimensions: int, classes: int, items: int) -
 
 
 def needs_classes(config: TrainConfig) -> bool:
-    """Whether the class of every item must be known; plain triplets say enough by themselves."""
-    given = not config.online and config.miner == "auto"
-    plain = config.loss in ("contrastive", "triplet") or (
+    """Whether the loss needs the class of every item, beyond the mined triplets themselves."""
+    uses_mined_triplets = not config.online and config.miner == "auto"
+    needs_no_labels = config.loss in ("contrastive", "triplet") or (
         config.loss == "margin" and not config.losses.margin.per_class
     )
     if config.loss == "triplet" and config.synthesis == "hdml":
         return True
-    return not (given and plain)
+    return not (uses_mined_triplets and needs_no_labels)
 
 
 def check_classes(config: TrainConfig, classes: int) -> None:
-    """Refuse a loss whose classes are unknown or whose alpha is too small for so many."""
+    """Refuse a loss whose classes are unknown or whose alpha is too small for their number."""
     if needs_classes(config) and not classes:
-        what = config.loss if config.synthesis == "none" else config.synthesis
+        subject = config.loss if config.synthesis == "none" else config.synthesis
         raise InputError(
-            f"train.loss is {config.loss!r}: {what} needs the class of every item, and the items"
+            f"train.loss is {config.loss!r}: {subject} needs the class of every item, and the items"
             " have none; of mined triplets alone triplet, contrastive and margin learn"
         )
     if config.loss == "l2_softmax":

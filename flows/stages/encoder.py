@@ -8,7 +8,7 @@ import torch
 from remine.data.store.records import Artifact, digest
 from remine.flows.jobs.stage_code import code_hash
 from remine.train.checkpoint import encoder_bytes, load_encoder
-from remine.train.encoders.design import Design, build_trained, design, whole
+from remine.train.encoders.design import Design, build_trainable, design, full_encoder
 from remine.train.encoders.encoder import Encoder
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def first_checkpoint(run: "Run", items: Artifact, inputs: Artifact) -> Artifact:
     key = digest(["init", wanted.to_json(), run.config.run.seed, code_hash(__name__)])
     if found := run.store.recall(key):
         return found
-    encoder = build_trained(wanted, run.config.base, run.config.run.seed)
+    encoder = build_trainable(wanted, run.config.base, run.config.run.seed)
     weights = run.store.put_bytes(encoder_bytes(encoder), name="encoder.safetensors")
     card = {"encoder": wanted.to_json(), "steps": 0, "parent": None}
     return run.store.remember(key, Artifact(kind="checkpoint", files=(weights,), card=card))
@@ -35,7 +35,7 @@ def fits(run: "Run", checkpoint: Artifact, items: Artifact, inputs: Artifact) ->
 
 def load_trained(store: "Store", checkpoint: Artifact, base: Path) -> Encoder:
     """What of a checkpoint's encoder was trained, ready for use: it reads `features`."""
-    encoder = build_trained(Design.from_json(checkpoint.card["encoder"]), base)
+    encoder = build_trainable(Design.from_json(checkpoint.card["encoder"]), base)
     load_encoder(encoder, store.path(checkpoint.files[0]))
     return encoder.eval()
 
@@ -43,7 +43,7 @@ def load_trained(store: "Store", checkpoint: Artifact, base: Path) -> Encoder:
 def load_checkpoint(store: "Store", checkpoint: Artifact, base: Path = Path()) -> Encoder:
     """The whole encoder of a checkpoint, ready for inputs; own modules are sought in `base`."""
     design = Design.from_json(checkpoint.card["encoder"])
-    return whole(load_trained(store, checkpoint, base), design, base)
+    return full_encoder(load_trained(store, checkpoint, base), design, base)
 
 
 def device() -> torch.device:

@@ -67,7 +67,7 @@ def features(
         earlier=earlier,
     )
     card = {
-        "shape": [design.given],
+        "shape": [design.feature_dimensions],
         "dtype": "float32",
         "inputs": inputs.digest,
         "backbone": backbone,
@@ -129,7 +129,7 @@ class FeaturesJob:
             number, start, stop = unit
             inputs = Inputs([store.path(self.inputs.files[number])])
             rows = rows_of_shard(number, stop - start)
-            features = np.empty((len(rows), self.design.given), np.float32)
+            features = np.empty((len(rows), self.design.feature_dimensions), np.float32)
             if earlier_features:
                 features[rows >= 0] = earlier_features[rows[rows >= 0]]
             if len(new_rows := np.flatnonzero(rows < 0)):

@@ -45,7 +45,7 @@ def build(run: "Run", embeddings: Artifact, base: Version | None = None) -> Arti
     if found := run.store.recall(key):
         return found
     with run.console.stage("index", "items") as bar:
-        import faiss
+        from remine.data.faiss_library import faiss
 
         start = time.monotonic()
         vectors = schemas.read_embeddings(run.store.paths(embeddings))
@@ -116,7 +116,7 @@ class Following:
 
     def made(self) -> tuple[Any, IndexCard, dict[str, Any]] | str:
         """The index brought up to date, its card and a note; or why it must be built anew."""
-        import faiss
+        from remine.data.faiss_library import faiss
 
         old, store = self.base.artifacts["index"], self.run.store
         card, (n, d) = IndexCard.from_json(old.card), self.vectors.vectors.shape

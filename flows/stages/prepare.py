@@ -22,7 +22,13 @@ from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store, place_of
 from remine.flows.jobs.stage_code import code_hash
 from remine.index.build import check_factory
-from remine.train.encoders.design import build_trained, design, transform_key, transform_of, whole
+from remine.train.encoders.design import (
+    build_trainable,
+    design,
+    full_encoder,
+    transform_key,
+    transform_of,
+)
 from remine.train.encoders.encoder import text_transform
 
 if TYPE_CHECKING:
@@ -209,7 +215,7 @@ def _check_settings(config: "Config", source: Source, inputs: Mapping[str, Any],
             f"[augment] changes pictures of uint8 pixels, and of each {source.content} the encoder"
             f" reads {dtype} of shape {tuple(shape)}: leave it out"
         )
-    encoder = whole(build_trained(found, base), found, base).eval()
+    encoder = full_encoder(build_trainable(found, base), found, base).eval()
     one = torch.zeros((1, *shape), dtype=getattr(torch, dtype))
     with torch.inference_mode():
         check_factory(config.index, n, encoder(one).shape[1])

@@ -30,7 +30,7 @@ from remine.train.loop import History, Learner, Training, make_optimizer
 from remine.train.losses.softmax import check_alpha
 from remine.train.monitor.health import RoundStoppedError
 from remine.train.objective import Miner, Objective
-from remine.train.precision import wants_bf16
+from remine.train.precision import uses_bf16
 from remine.train.processes import process_count
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def train(
     if config.batches == "pk":
         material = None
     source = material.digest if material else items.digest
-    bf16 = wants_bf16(config.precision, device())
+    bf16 = uses_bf16(config.precision, device())
     conditions = [
         [checkpoint.digest, source, inputs.digest, asdict(config), seed],
         [asdict(run.config.online), asdict(run.config.health), run.config.mining.margin],
@@ -218,7 +218,7 @@ def make_training(
         learner=learner,
         labels=labels,
         augment=_augment(run.config.augment),
-        bf16=wants_bf16(config.precision, device()),
+        bf16=uses_bf16(config.precision, device()),
         probe=probe_of(run, material, labels, catalogue.ids, seed),
     )
 

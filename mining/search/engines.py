@@ -10,12 +10,10 @@ from math import isqrt
 from typing import Any, Protocol
 
 import numpy as np
-import torch  # noqa: F401 - before faiss: the other order crashes in the OpenMP runtime
 from numpy.typing import NDArray
 
-import faiss  # isort: skip
-
 from remine.data.errors import InputError
+from remine.data.faiss_library import faiss
 from remine.data.types import Float32
 from remine.mining.config import MiningConfig
 from remine.mining.problem import Problem, Rows

@@ -1,12 +1,12 @@
 """The index: which one is built, how it is tuned, and whether its card tells the truth."""
 
-import faiss
 import numpy as np
 import pytest
 
 import remine.index.factory_choice
 from remine.data import schemas
 from remine.data.errors import InputError
+from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings, unit
 from remine.index.build import IndexCard, build_index, check_factory, setting_for
 from remine.index.config import IndexConfig

@@ -1,10 +1,10 @@
 """The policy: what is built for how many items and how much memory, and that its sums are right."""
 
-import faiss
 import numpy as np
 import pytest
 
 from remine.data.errors import InputError
+from remine.data.faiss_library import faiss
 from remine.index.factory_choice import choose
 
 

@@ -1,10 +1,10 @@
 """Searching a stored index, and what the searcher refuses in FAISS's place."""
 
-import faiss
 import numpy as np
 import pytest
 
 from remine.data.errors import InputError, StoreError
+from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings, unit
 from remine.index.build import build_index
 from remine.index.config import IndexConfig

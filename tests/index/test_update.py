@@ -1,9 +1,9 @@
 """An index that follows its items answers as one that is built anew."""
 
-import faiss
 import numpy as np
 import pytest
 
+from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings, unit
 from remine.index.build import IndexCard, build_index
 from remine.index.config import IndexConfig

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-import faiss
 import numpy as np
 import pytest
 
 import remine.mining.search.engines
 import remine.mining.search.list_join
 from remine.data.errors import InputError
+from remine.data.faiss_library import faiss
 from remine.data.types import unit
 from remine.mining import MiningConfig, mine
 from remine.mining.config import NEGATIVES

@@ -67,53 +67,53 @@ def at(picture, row, column):
 )
 def test_pixels_move_where_plain_loops_say(settings):
     config = AugmentConfig(**settings)
-    given = pictures()
+    originals = pictures()
     draws = torch.rand((DRAWS, 5), generator=torch.Generator().manual_seed(3))
-    out = augment(given, config, 3)
+    out = augment(originals, config, 3)
     assert out.dtype == torch.uint8
     for row in range(5):
-        told = plain(given[row, 0].float(), config, draws[:, row])
-        assert (out[row, 0].float() - told).abs().max() <= 0.51  # half a step, by rounding
-    assert (out != given).any()
+        expected = plain(originals[row, 0].float(), config, draws[:, row])
+        assert (out[row, 0].float() - expected).abs().max() <= 0.51  # half a step, by rounding
+    assert (out != originals).any()
 
 
 def test_light_changes_as_plain_sums_say():
     config = AugmentConfig(brightness=0.3, contrast=0.5)
-    given = pictures(channels=3)
+    originals = pictures(channels=3)
     draws = torch.rand((DRAWS, 5), generator=torch.Generator().manual_seed(3))
-    out = augment(given, config, 3)
+    out = augment(originals, config, 3)
     for row in range(5):
         darker, flatter = (2 * draws[8:10, row] - 1).tolist()
-        picture = given[row].double()
-        told = picture.mean() + (1 + 0.5 * flatter) * (picture - picture.mean())
-        told = (told + 255 * 0.3 * darker).clamp(0, 255)
-        assert (out[row].double() - told).abs().max() <= 0.51
+        picture = originals[row].double()
+        expected = picture.mean() + (1 + 0.5 * flatter) * (picture - picture.mean())
+        expected = (expected + 255 * 0.3 * darker).clamp(0, 255)
+        assert (out[row].double() - expected).abs().max() <= 0.51
 
 
 def test_noise_has_the_spread_that_is_asked_for():
-    given = torch.full((4, 1, 60, 60), 128, dtype=torch.uint8)
-    out = augment(given, AugmentConfig(noise=0.05), 0).float()
+    originals = torch.full((4, 1, 60, 60), 128, dtype=torch.uint8)
+    out = augment(originals, AugmentConfig(noise=0.05), 0).float()
     assert out.std().item() == pytest.approx(255 * 0.05, rel=0.03)
     assert out.mean().item() == pytest.approx(128, abs=0.5)
 
 
 def test_the_seed_decides_and_each_picture_has_its_own_change():
     config = AugmentConfig(shift=0.2, rotate=20.0, noise=0.02)
-    given = pictures(1).expand(6, -1, -1, -1)
-    one, same, other = (augment(given, config, seed) for seed in (1, 1, 2))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-    assert len({tuple(picture.flatten().tolist()) for picture in one}) == 6
+    originals = pictures(1).expand(6, -1, -1, -1)
+    first, repetition, other_seed = (augment(originals, config, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, repetition)
+    assert not torch.equal(first, other_seed)
+    assert len({tuple(picture.flatten().tolist()) for picture in first}) == 6
     before = torch.random.get_rng_state()
-    augment(given, config, 1)
+    augment(originals, config, 1)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_setting_switched_on_leaves_the_others_as_they_were():
     draws = torch.rand((DRAWS, 4), generator=torch.Generator().manual_seed(0))
     shift = affine_maps(AugmentConfig(shift=0.2), draws, 1)
-    both = affine_maps(AugmentConfig(shift=0.2, rotate=30.0), draws, 1)
-    assert torch.equal(shift[:, :, 2], both[:, :, 2])
+    combination = affine_maps(AugmentConfig(shift=0.2, rotate=30.0), draws, 1)
+    assert torch.equal(shift[:, :, 2], combination[:, :, 2])
 
 
 def test_draws_in_the_middle_change_nothing():
@@ -140,19 +140,19 @@ def test_a_round_resumes_with_the_same_changes(tmp_path):
     config, settings = rounds.CONFIGS["triplets"], AugmentConfig(shift=0.2, noise=0.1)
 
     def round_(scratch: str, settings: AugmentConfig = settings):
-        given = rounds.training(tmp_path, scratch, "image", config)
-        return replace(given, augment=lambda rows, seed: augment(rows, settings, seed))
+        plain_round = rounds.training(tmp_path, scratch, "image", config)
+        return replace(plain_round, augment=lambda rows, seed: augment(rows, settings, seed))
 
     def strike(step: int, _loss: float, _active: float) -> None:
         if step == 5:
             raise rounds.Killed
 
-    whole = round_("whole")
-    history = whole.run(config, lambda *_: None)
+    complete = round_("whole")
+    history = complete.run(config, lambda *_: None)
     with pytest.raises(rounds.Killed):
         round_("killed").run(config, strike)
-    resumed = round_("killed")
-    assert resumed.run(config, lambda *_: None) == history
-    assert encoder_bytes(resumed.encoder) == encoder_bytes(whole.encoder)
-    other = round_("other", AugmentConfig(shift=0.1)).run(config, lambda *_: None)
-    assert other != history
+    resumed_round = round_("killed")
+    assert resumed_round.run(config, lambda *_: None) == history
+    assert encoder_bytes(resumed_round.encoder) == encoder_bytes(complete.encoder)
+    other_history = round_("other", AugmentConfig(shift=0.1)).run(config, lambda *_: None)
+    assert other_history != history

@@ -31,9 +31,9 @@ def stepped(seed=0, steps=3):
 
 
 def test_the_same_values_give_the_same_bytes():
-    one, two = stepped(), stepped()
-    assert encoder_bytes(one[0]) == encoder_bytes(one[0]) == encoder_bytes(two[0])
-    assert optimizer_bytes(one[1]) == optimizer_bytes(one[1]) == optimizer_bytes(two[1])
+    first, second = stepped(), stepped()
+    assert encoder_bytes(first[0]) == encoder_bytes(first[0]) == encoder_bytes(second[0])
+    assert optimizer_bytes(first[1]) == optimizer_bytes(first[1]) == optimizer_bytes(second[1])
 
 
 def test_other_values_give_other_bytes():
@@ -59,19 +59,19 @@ def test_the_bytes_are_safetensors_of_all_weights_and_buffers():
 def test_an_encoder_comes_back_as_it_was(tmp_path):
     encoder, _ = stepped()
     (tmp_path / "encoder").write_bytes(encoder_bytes(encoder))
-    loaded = conv(seed=9)
-    load_encoder(loaded, tmp_path / "encoder")
-    assert encoder_bytes(loaded) == encoder_bytes(encoder)
+    encoder_copy = conv(seed=9)
+    load_encoder(encoder_copy, tmp_path / "encoder")
+    assert encoder_bytes(encoder_copy) == encoder_bytes(encoder)
     pictures = torch.arange(2 * 144).reshape(2, *SHAPE).to(torch.uint8)
-    assert torch.equal(loaded.eval()(pictures), encoder.eval()(pictures))
+    assert torch.equal(encoder_copy.eval()(pictures), encoder.eval()(pictures))
 
 
 def test_loading_keeps_the_layout_of_the_weights(tmp_path):
     # Channels-last weights are half of the speed.
     (tmp_path / "encoder").write_bytes(encoder_bytes(conv()))
-    loaded = conv(seed=1)
-    load_encoder(loaded, tmp_path / "encoder")
-    kernels = [weight for weight in loaded.parameters() if weight.dim() == 4]
+    encoder_copy = conv(seed=1)
+    load_encoder(encoder_copy, tmp_path / "encoder")
+    kernels = [weight for weight in encoder_copy.parameters() if weight.dim() == 4]
     assert len(kernels) > 1
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 
@@ -95,7 +95,7 @@ def test_an_optimizer_that_never_stepped_has_nothing_to_save(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("other", "why"),
+    ("network", "reason"),
     [
         (conv(width=16), "size mismatch for body.layers"),
         (conv(dimensions=7), "size mismatch for body.layers"),
@@ -103,12 +103,12 @@ def test_an_optimizer_that_never_stepped_has_nothing_to_save(tmp_path):
     ],
     ids=["wider", "more dimensions", "linear"],
 )
-def test_another_architecture_is_refused(tmp_path, other, why):
+def test_another_architecture_is_refused(tmp_path, network, reason):
     path = tmp_path / "encoder"
-    path.write_bytes(encoder_bytes(other))
+    path.write_bytes(encoder_bytes(network))
     with pytest.raises(StoreError, match="holds the weights of another encoder") as refusal:
         load_encoder(conv(), path)
     message = str(refusal.value)
     assert message.startswith(str(path))
-    assert why in message
+    assert reason in message
     assert "\n" not in message

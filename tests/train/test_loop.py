@@ -40,7 +40,7 @@ def content(request):
 
 
 @pytest.fixture
-def given(tmp_path, content):
+def dataset(tmp_path, content):
     """Triplets and inputs on disk: five classes that only some of the numbers tell apart."""
     rng = np.random.default_rng(0)
     codes = np.arange(N) % 5
@@ -70,9 +70,9 @@ def given(tmp_path, content):
     return tmp_path, content, inputs.shape[1:], ids
 
 
-def training(given, scratch, config=CONFIG, seed=0):
+def training(dataset, scratch, config=CONFIG, seed=0):
     """A round as a new process would set it up."""
-    folder, content, shape, ids = given
+    folder, content, shape, ids = dataset
     encoder = build_encoder(EncoderConfig(width=8, dimensions=8), content, shape, seed)
     loader = TripletLoader(
         paths=[folder / "triplets.parquet"], kinds=("semi_hard",), batch=config.batch, seed=5
@@ -88,92 +88,95 @@ def training(given, scratch, config=CONFIG, seed=0):
     )
 
 
-def left(round_, history):
+def outcome(round_, history):
     """All that a round leaves, as bytes and numbers."""
     return encoder_bytes(round_.encoder), optimizer_bytes(round_.optimizer), vars(history)
 
 
 @pytest.fixture
-def undisturbed(given):
-    round_ = training(given, "undisturbed")
+def expected_outcome(dataset):
+    round_ = training(dataset, "undisturbed")
     history = round_.run(CONFIG, silent)
     assert min(history.active) > 0  # every step learns something that a resumed one could miss
-    return left(round_, history)
+    return outcome(round_, history)
 
 
 @pytest.mark.parametrize("last", [2, 3, 7, 11])
-def test_a_killed_round_resumes_to_the_same_bits(given, undisturbed, last):
+def test_a_killed_round_resumes_to_the_same_bits(dataset, expected_outcome, last):
     with pytest.raises(Killed):
-        training(given, "killed").run(CONFIG, kill_at(last))
+        training(dataset, "killed").run(CONFIG, kill_at(last))
     # Whatever the new process starts with, the save decides; without one it starts from step 1.
-    resumed = training(given, "killed", seed=1 if last > 3 else 0)
+    resumed_round = training(dataset, "killed", seed=1 if last > 3 else 0)
     steps = []
-    history = resumed.run(CONFIG, lambda step, _loss, _active: steps.append(step))
-    assert left(resumed, history) == undisturbed
-    saved = (last - 1) // 3 * 3
-    assert steps == list(range(saved + 1, 12))
+    history = resumed_round.run(CONFIG, lambda step, _loss, _active: steps.append(step))
+    assert outcome(resumed_round, history) == expected_outcome
+    saved_step = (last - 1) // 3 * 3
+    assert steps == list(range(saved_step + 1, 12))
 
 
-def test_a_round_may_be_killed_again_and_again(given, undisturbed):
+def test_a_round_may_be_killed_again_and_again(dataset, expected_outcome):
     for last in (4, 5, 8, 10):
         with pytest.raises(Killed):
-            training(given, "killed").run(CONFIG, kill_at(last))
-    resumed = training(given, "killed")
-    assert left(resumed, resumed.run(CONFIG, silent)) == undisturbed
+            training(dataset, "killed").run(CONFIG, kill_at(last))
+    resumed_round = training(dataset, "killed")
+    assert outcome(resumed_round, resumed_round.run(CONFIG, silent)) == expected_outcome
 
 
-def test_a_half_written_save_is_passed_over(given, undisturbed):
+def test_a_half_written_save_is_passed_over(dataset, expected_outcome):
     with pytest.raises(Killed):
-        training(given, "killed").run(CONFIG, kill_at(5))
-    half = given[0] / "killed" / "saving"
+        training(dataset, "killed").run(CONFIG, kill_at(5))
+    half = dataset[0] / "killed" / "saving"
     half.mkdir()
     (half / "encoder").write_bytes(b"half")
-    resumed = training(given, "killed")
-    assert left(resumed, resumed.run(CONFIG, silent)) == undisturbed
+    resumed_round = training(dataset, "killed")
+    assert outcome(resumed_round, resumed_round.run(CONFIG, silent)) == expected_outcome
 
 
 @pytest.mark.parametrize(
-    ("steps", "every", "saved"), [(11, 3, [3, 6, 9]), (9, 3, [3, 6]), (4, 1, [1, 2, 3]), (5, 9, [])]
+    ("steps", "every", "saved_steps"),
+    [(11, 3, [3, 6, 9]), (9, 3, [3, 6]), (4, 1, [1, 2, 3]), (5, 9, [])],
 )
 @pytest.mark.parametrize("content", ["vector"], indirect=True)
-def test_saves_come_as_often_as_wished_and_only_the_newest_stays(given, steps, every, saved):
-    seen = set()
+def test_saves_come_as_often_as_wished_and_only_the_newest_stays(
+    dataset, steps, every, saved_steps
+):
+    steps_with_save = set()
 
     def look(_step, _loss, _active) -> None:
-        names = [path.name for path in (given[0] / "saves").glob("*")]
+        names = [path.name for path in (dataset[0] / "saves").glob("*")]
         assert len(names) <= 1
-        seen.update(int(name.split("-")[0]) for name in names)
+        steps_with_save.update(int(name.split("-")[0]) for name in names)
 
     config = TrainConfig(steps=steps, batch=8, save_every=every)
-    training(given, "saves", config).run(config, look)
-    assert sorted(seen) == saved
+    training(dataset, "saves", config).run(config, look)
+    assert sorted(steps_with_save) == saved_steps
 
 
 @pytest.mark.parametrize("content", ["vector"], indirect=True)
-def test_a_damaged_save_is_not_resumed_from(given):
+def test_a_damaged_save_is_not_resumed_from(dataset):
     config = TrainConfig(steps=5, batch=8, save_every=2)
-    whole = training(given, "undisturbed", config).run(config, silent)
-    training(given, "saves", config).run(config, silent)
-    (save,) = (given[0] / "saves").glob("*")
+    expected_history = training(dataset, "undisturbed", config).run(config, silent)
+    training(dataset, "saves", config).run(config, silent)
+    (save,) = (dataset[0] / "saves").glob("*")
     content = bytearray((save / "encoder").read_bytes())
     content[-1] ^= 1
     (save / "encoder").write_bytes(content)
-    assert training(given, "saves", config).run(config, silent) == whole
+    assert training(dataset, "saves", config).run(config, silent) == expected_history
 
 
-def test_history_and_progress_tell_every_step(given):
-    told = []
-    round_ = training(given, "told")
-    history = round_.run(CONFIG, lambda *step: told.append(step))
+def test_history_and_progress_tell_every_step(dataset):
+    reports = []
+    round_ = training(dataset, "told")
+    history = round_.run(CONFIG, lambda *step: reports.append(step))
     steps = range(1, 12)
-    assert told == list(zip(steps, history.loss, history.active, strict=True))
+    assert reports == list(zip(steps, history.loss, history.active, strict=True))
     assert not round_.encoder.training  # ready for use
 
 
 @pytest.mark.parametrize("content", ["image"], indirect=True)
-def test_batch_statistics_come_from_the_steps_alone(given):
+def test_batch_statistics_come_from_the_steps_alone(dataset):
     # A loaded encoder is set for use, where they do not move; and no batch is read ahead.
-    round_ = training(given, "used")
+    round_ = training(dataset, "used")
     round_.encoder.eval()
     round_.run(CONFIG, silent)
     counts = [n for name, n in round_.encoder.named_buffers() if name.endswith("tracked")]
@@ -181,9 +184,9 @@ def test_batch_statistics_come_from_the_steps_alone(given):
     assert set(map(int, counts)) == {11}
 
 
-def test_training_lowers_the_loss(given):
+def test_training_lowers_the_loss(dataset):
     config = TrainConfig(steps=60, batch=32, learning_rate=0.01)
-    history = training(given, "long", config).run(config, silent)
+    history = training(dataset, "long", config).run(config, silent)
     before, after = np.mean(history.loss[:5]), np.mean(history.loss[-5:])
     assert before > 0.15
     assert after < before / 2
@@ -191,25 +194,25 @@ def test_training_lowers_the_loss(given):
 
 
 @pytest.mark.parametrize("content", ["vector"], indirect=True)
-def test_the_first_step_is_on_the_first_batch(given):
+def test_the_first_step_is_on_the_first_batch(dataset):
     # By hand: the ids of the batch, their rows, the loss of the untrained encoder.
-    round_ = training(given, "first")
+    round_ = training(dataset, "first")
     ids = next(round_.loader.batches())
-    vectors = np.load(given[0] / "inputs.npy").astype(np.float64)
-    encoder = training(given, "first").encoder.double()
-    rows = [[given[3].tolist().index(number) for number in role] for role in ids.tolist()]
+    vectors = np.load(dataset[0] / "inputs.npy").astype(np.float64)
+    encoder = training(dataset, "first").encoder.double()
+    rows = [[dataset[3].tolist().index(number) for number in role] for role in ids.tolist()]
     with torch.no_grad():
         a, p, n = (encoder.body(torch.from_numpy(vectors[role])) for role in rows)
     a, p, n = (torch.nn.functional.normalize(x) for x in (a, p, n))
-    each = torch.relu(((a - p) ** 2).sum(1) - ((a - n) ** 2).sum(1) + CONFIG.margin)
+    terms = torch.relu(((a - p) ** 2).sum(1) - ((a - n) ** 2).sum(1) + CONFIG.margin)
     history = round_.run(CONFIG, silent)
-    assert history.loss[0] == pytest.approx(each.mean().item(), abs=1e-5)
-    assert history.active[0] == (each > 0).double().mean().item()
+    assert history.loss[0] == pytest.approx(terms.mean().item(), abs=1e-5)
+    assert history.active[0] == (terms > 0).double().mean().item()
 
 
 @pytest.mark.parametrize("content", ["vector"], indirect=True)
-def test_a_loss_that_is_not_finite_stops_the_round(given):
-    round_ = training(given, "bad")
+def test_a_loss_that_is_not_finite_stops_the_round(dataset):
+    round_ = training(dataset, "bad")
     with torch.no_grad():
         next(round_.encoder.parameters()).fill_(float("nan"))
     with pytest.raises(StoreError, match=r"^step 1: the loss is nan"):

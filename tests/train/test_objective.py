@@ -16,27 +16,27 @@ from remine.train.encoders.encoder import build_encoder
 from remine.train.loop import Learner, Training, make_optimizer, step_seed
 from remine.train.losses.config import LossesConfig, MarginConfig
 from remine.train.objective import Objective, check_classes
-from remine.train.processes import Alone
+from remine.train.processes import SingleProcess
 
 N, D, CLASSES = 60, 8, 5
 CPU = torch.device("cpu")
 
 
-def drawn(embeddings, _pool, labels, items, seed):
+def random_miner(embeddings, _pool, labels, items, seed):
     """A miner that draws one triplet an anchor; stands for any of them."""
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    triplets = []
     for a in range(len(embeddings)):
-        near = ((labels == labels[a]) & (items != items[a])).nonzero()[:, 0]
-        far = (labels != labels[a]).nonzero()[:, 0]
-        if len(near) and len(far):
-            p = near[torch.randint(len(near), (1,), generator=generator)]
-            n = far[torch.randint(len(far), (1,), generator=generator)]
-            found.append([a, int(p), int(n)])
-    return torch.tensor(found).T
+        positives = ((labels == labels[a]) & (items != items[a])).nonzero()[:, 0]
+        negatives = (labels != labels[a]).nonzero()[:, 0]
+        if len(positives) and len(negatives):
+            p = positives[torch.randint(len(positives), (1,), generator=generator)]
+            n = negatives[torch.randint(len(negatives), (1,), generator=generator)]
+            triplets.append([a, int(p), int(n)])
+    return torch.tensor(triplets).T
 
 
-BOTH = {"steps": 7, "batch": 8, "save_every": 2, "learning_rate": 0.01}
+COMMON = {"steps": 7, "batch": 8, "save_every": 2, "learning_rate": 0.01}
 PK = {"batches": "pk", "per_class": 4}
 EVERY = LossesConfig(margin=MarginConfig(per_class=True, per_item=True, nu=0.01))
 CASES = {
@@ -98,11 +98,11 @@ def data(tmp_path):
     return tmp_path, ids, codes.astype(np.int64)
 
 
-def config_of(case, **more: int):
-    return TrainConfig(**{**BOTH, **CASES[case], **more})
+def config_of(case, **settings: int):
+    return TrainConfig(**{**COMMON, **CASES[case], **settings})
 
 
-def training(data, config, scratch="scratch", *, labelled=True):
+def training(data, config, scratch="scratch", *, has_labels=True):
     folder, ids, codes = data
     encoder = build_encoder(EncoderConfig(dimensions=D), "vector", (12,))
     loader = (
@@ -116,9 +116,9 @@ def training(data, config, scratch="scratch", *, labelled=True):
             partners=config.synthesis == "symmetrical",
         )
     )
-    miner = drawn if config.miner == "random" else None
+    miner = random_miner if config.miner == "random" else None
     objective = Objective(
-        config, dimensions=D, classes=CLASSES if labelled else 0, items=N, miner=miner
+        config, dimensions=D, classes=CLASSES if has_labels else 0, items=N, miner=miner
     )
     return Training(
         encoder=encoder,
@@ -129,11 +129,11 @@ def training(data, config, scratch="scratch", *, labelled=True):
         scratch=folder / scratch,
         device=CPU,
         learner=Learner(objective, config, CPU),
-        labels=codes if labelled else None,
+        labels=codes if has_labels else None,
     )
 
 
-def left(round_, history):
+def outcome(round_, history):
     return (
         encoder_bytes(round_.encoder),
         optimizer_bytes(round_.optimizer),
@@ -159,8 +159,8 @@ def skip_external(case):
 def test_a_killed_round_resumes_to_the_same_bits(data, case):
     skip_external(case)
     config = config_of(case)
-    whole = training(data, config)
-    wanted = left(whole, whole.run(config, silent))
+    complete = training(data, config)
+    expected = outcome(complete, complete.run(config, silent))
 
     def kill(step, _loss, _active) -> None:
         if step == 5:
@@ -169,10 +169,10 @@ def test_a_killed_round_resumes_to_the_same_bits(data, case):
     with pytest.raises(Killed):
         training(data, config, "killed").run(config, kill)
     torch.manual_seed(99)  # a new process; nothing may hang on the global generator
-    again, steps = training(data, config, "killed"), []
-    history = again.run(config, lambda step, _loss, _active: steps.append(step))
+    resumed_round, steps = training(data, config, "killed"), []
+    history = resumed_round.run(config, lambda step, _loss, _active: steps.append(step))
     assert steps == [5, 6, 7]
-    assert left(again, history) == wanted
+    assert outcome(resumed_round, history) == expected
     if "symmetrical" in case or "hdml" in case or "daml" in case:
         assert len(history.synthetic) == 7
 
@@ -196,22 +196,22 @@ def test_what_a_loss_learns_is_in_its_state(data, case):
     assert before
     round_.run(config, silent)
     after = round_.learner.objective.state_dict()
-    unchanged = [name for name in before if torch.equal(before[name], after[name])]
-    assert len(unchanged) <= len(before) / 2
+    equal_names = [name for name in before if torch.equal(before[name], after[name])]
+    assert len(equal_names) <= len(before) / 2
 
 
 def test_the_state_of_another_loss_is_refused(data, tmp_path):
-    one, other = (training(data, config_of(case)).learner for case in ("softmax", "margin"))
-    (tmp_path / "state").write_bytes(one.to_bytes())
+    first, second = (training(data, config_of(case)).learner for case in ("softmax", "margin"))
+    (tmp_path / "state").write_bytes(first.to_bytes())
     with pytest.raises(StoreError, match="holds the state of another loss") as refusal:
-        other.load(tmp_path / "state")
+        second.load(tmp_path / "state")
     assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("case", ["contrastive", "symmetrical", "daml"])
 def test_triplets_alone_are_enough_for_some(data, case):
     config = config_of(case)
-    history = training(data, config, labelled=False).run(config, silent)
+    history = training(data, config, has_labels=False).run(config, silent)
     assert len(history.loss) == 7
 
 
@@ -220,7 +220,7 @@ def test_triplets_alone_are_enough_for_some(data, case):
 )
 def test_losses_that_need_classes_say_so(data, case):
     with pytest.raises(InputError, match=r"needs the class of every item, and the items have none"):
-        training(data, config_of(case), labelled=False)
+        training(data, config_of(case), has_labels=False)
 
 
 def test_an_alpha_too_small_for_so_many_classes_is_refused():
@@ -246,9 +246,9 @@ def test_the_first_symmetrical_batch_has_its_partners(data):
     round_ = training(data, config)
     ids = next(round_.loader.batches())
     assert ids.shape == (4, 8)
-    batch = next(round_._batches(0, Alone(round_.encoder)))
+    batch = next(round_._batches(0, SingleProcess(round_.encoder)))
     rows = batch.items.numpy()
     assert len(rows) == 24 + (ids[3] >= 0).sum()  # nothing is embedded for a missing partner
     for number, partner in enumerate(batch.partners.tolist()):
-        wanted = ids[3, number] if ids[3, number] >= 0 else ids[2, number]
-        assert data[1][rows[partner]] == wanted
+        expected = ids[3, number] if ids[3, number] >= 0 else ids[2, number]
+        assert data[1][rows[partner]] == expected

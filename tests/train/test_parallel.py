@@ -15,7 +15,7 @@ from safetensors.torch import load
 
 from remine.data.errors import InputError
 from remine.train.checkpoint import encoder_bytes
-from remine.train.processes import Together
+from remine.train.processes import DistributedProcess
 
 HERE = Path(__file__).parent
 JOBS = [
@@ -65,7 +65,7 @@ def rounds():
 
 
 @pytest.fixture(scope="module")
-def trained(rounds, tmp_path_factory):
+def jobs_folder(rounds, tmp_path_factory):
     """All the jobs in one pair of processes, since starting them takes longest."""
     folder = tmp_path_factory.mktemp("pair")
     for content in ("vector", "image"):
@@ -75,18 +75,18 @@ def trained(rounds, tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    started = [
+    processes = [
         subprocess.Popen(
             [sys.executable, "-P", "-c", PROGRAM, str(folder)],
             env={**os.environ, **meeting, "RANK": str(rank)},
         )
         for rank in range(2)
     ]
-    assert [process.wait(timeout=240) for process in started] == [0, 0]
+    assert [process.wait(timeout=240) for process in processes] == [0, 0]
     return folder
 
 
-def left(folder, name):
+def outcome(folder, name):
     """What process 0 leaves, its weights and losses; the other's are the same bits.
 
     But for running statistics: those of process 0 reach the other in its next step.
@@ -101,10 +101,10 @@ def left(folder, name):
 
 
 @pytest.mark.parametrize("name", ["triplets", "proxies", "memory"])
-def test_two_processes_train_as_one_does(rounds, trained, tmp_path, name):
-    weights, losses = left(trained / "vector", f"{name}-whole")
-    (tmp_path / "inputs.npy").symlink_to(trained / "vector" / "inputs.npy")
-    (tmp_path / "triplets.parquet").symlink_to(trained / "vector" / "triplets.parquet")
+def test_two_processes_train_as_one_does(rounds, jobs_folder, tmp_path, name):
+    weights, losses = outcome(jobs_folder / "vector", f"{name}-whole")
+    (tmp_path / "inputs.npy").symlink_to(jobs_folder / "vector" / "inputs.npy")
+    (tmp_path / "triplets.parquet").symlink_to(jobs_folder / "vector" / "triplets.parquet")
     alone = rounds.training(tmp_path, "alone", "vector", rounds.CONFIGS[name])
     fresh = load(encoder_bytes(alone.encoder))
     history = alone.run(rounds.CONFIGS[name], lambda *_: None)
@@ -114,10 +114,10 @@ def test_two_processes_train_as_one_does(rounds, trained, tmp_path, name):
     assert losses == pytest.approx(history.loss, abs=1e-4)
 
 
-def test_batch_statistics_are_each_shares_own_and_those_of_process_0_stay(rounds, trained):
-    weights, losses = left(trained / "image", "triplets-whole")
+def test_batch_statistics_are_each_shares_own_and_those_of_process_0_stay(rounds, jobs_folder):
+    weights, losses = outcome(jobs_folder / "image", "triplets-whole")
     config = rounds.CONFIGS["triplets"]
-    alone = rounds.training(trained / "image", "alone", "image", config)
+    alone = rounds.training(jobs_folder / "image", "alone", "image", config)
     alone.encoder.features = in_shares(alone.encoder.body)
     history = alone.run(config, lambda *_: None)
     for key, weight in alone.encoder.state_dict().items():
@@ -130,16 +130,16 @@ def in_shares(body) -> Callable[[torch.Tensor], torch.Tensor]:
 
     def features(inputs: torch.Tensor) -> torch.Tensor:
         middle = (len(inputs) + 1) // 2
-        dropped = {name: buffer.clone() for name, buffer in body.named_buffers()}
-        theirs = torch.func.functional_call(body, dropped, (inputs[middle:],))
+        buffers = {name: buffer.clone() for name, buffer in body.named_buffers()}
+        theirs = torch.func.functional_call(body, buffers, (inputs[middle:],))
         return torch.cat([body(inputs[:middle]), theirs])
 
     return features
 
 
-def test_a_killed_round_of_two_resumes_to_the_same_bits(trained):
+def test_a_killed_round_of_two_resumes_to_the_same_bits(jobs_folder):
     outs = [
-        (trained / "image" / f"triplets-{run}-0.safetensors").read_bytes()
+        (jobs_folder / "image" / f"triplets-{run}-0.safetensors").read_bytes()
         for run in ("whole", "killed")
     ]
     assert outs[0] == outs[1]
@@ -149,7 +149,7 @@ def test_a_killed_round_of_two_resumes_to_the_same_bits(trained):
 def test_shares_are_all_rows_once(m, count):
     rows = []
     for number in range(count):
-        one = Together.__new__(Together)
+        one = DistributedProcess.__new__(DistributedProcess)
         one.count, one.number = count, number
         rows += list(range(m))[one.share(m)]
     assert rows == list(range(m))

@@ -9,31 +9,31 @@ import torch
 
 from remine.data.errors import InputError
 from remine.train.config import TrainConfig
-from remine.train.precision import wants_bf16
-from remine.train.processes import Alone
+from remine.train.precision import uses_bf16
+from remine.train.processes import SingleProcess
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(
-    ("has", "fast"),
+    ("capabilities", "fast"),
     [({"avx512_f": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)],
 )
-def test_auto_is_what_the_processor_says(monkeypatch, has, fast):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    assert wants_bf16("auto", CPU) is fast
-    assert wants_bf16("bf16", CPU) is True
-    assert wants_bf16("fp32", CPU) is False
+def test_auto_is_what_the_processor_says(monkeypatch, capabilities, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert uses_bf16("auto", CPU) is fast
+    assert uses_bf16("bf16", CPU) is True
+    assert uses_bf16("fp32", CPU) is False
 
 
 @pytest.mark.parametrize(("capability", "fast"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
 def test_auto_is_what_the_gpu_says(monkeypatch, capability, fast):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: fast)
-    assert wants_bf16("auto", GPU) is fast
+    assert uses_bf16("auto", GPU) is fast
     if not fast:
         with pytest.raises(InputError, match='which this GPU does not have: take "auto"'):
-            wants_bf16("bf16", GPU)
+            uses_bf16("bf16", GPU)
 
 
 def test_an_unknown_precision_is_refused():
@@ -51,10 +51,15 @@ def test_a_round_in_bfloat16_is_near_and_its_losses_and_weights_are_float32(tmp_
     half = replace(rounds.training(tmp_path, "half", "image", config), bf16=True)
     inside = []
     half.encoder.body.register_forward_hook(lambda _m, _i, out: inside.append(out.dtype))
-    (batch, *_) = (b for b, _ in zip(half._batches(0, Alone(half.encoder)), "x", strict=False))
+    (batch, *_) = (
+        b for b, _ in zip(half._batches(0, SingleProcess(half.encoder)), "x", strict=False)
+    )
     assert inside[0] == torch.bfloat16
     assert batch.features.dtype == batch.embeddings.dtype == torch.float32
-    told, near = plain.run(config, lambda *_: None), half.run(config, lambda *_: None)
-    assert near != told
-    assert near.loss[:3] == pytest.approx(told.loss[:3], abs=0.02)
+    plain_history, half_history = (
+        plain.run(config, lambda *_: None),
+        half.run(config, lambda *_: None),
+    )
+    assert half_history != plain_history
+    assert half_history.loss[:3] == pytest.approx(plain_history.loss[:3], abs=0.02)
     assert {p.dtype for p in half.encoder.parameters()} == {torch.float32}

@@ -1,6 +1,5 @@
-"""PK batches of confusable classes: the whole dataset says which classes meet, the batch mines."""
+"""PK batches of confusable classes, chosen over the whole dataset."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,50 +12,50 @@ from remine.train.batches.pk_sampler import PKSampler
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusableSampler(PKSampler):
-    """Batches of P classes: one, those it is most easily taken for, and some at random.
+    """Batches of P classes: one class, those it is most easily confused with, and random ones.
 
     neighbours: (c, m) int64, for each class number the most confusable classes, nearest first.
-    random_share: of the other P - 1 classes so many (rounded) are drawn from all, so that a batch
-    also keeps what is already apart where it is.
+    random_share: the share (rounded) of the other P - 1 classes that are drawn from all classes, so
+    that training does not undo what is already well separated.
 
-    An epoch starts a batch at every class once, in a shuffled order, so each class is in one batch
-    or more; a class that many are taken for is in many. A list that is too short goes on with the
-    lists of its classes, nearest first, and at last with random classes.
+    An epoch starts one batch at every class, in a shuffled order. So each class is in at least one
+    batch, and a class that many are confused with is in many. Where a list is too short, the lists
+    of its classes follow, nearest first, and then random classes.
     """
 
     neighbours: Int64
     random_share: float = 0.5
 
-    def batches(self, start: int = 0) -> Iterator[Int64]:
-        """(P * K,) int64 rows, by class, from batch number `start` on."""
-        wanted, number = self.wanted(), start
-        while True:
-            epoch, place = divmod(number, len(self.classes))
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.classes))
-            rng = np.random.default_rng([self.seed, epoch, place])
-            taken = self.neighbourhood(int(self.classes[order[place]]), wanted, rng)
-            yield np.concatenate([self.items_of(c, rng) for c in taken])
-            number += 1
+    def batches_per_epoch(self) -> int:
+        """One batch for every class."""
+        return len(self.classes)
 
-    def neighbourhood(self, first: int, wanted: int, rng: np.random.Generator) -> list[int]:
-        """`wanted` class numbers around the class `first`, which leads them."""
-        near = wanted - round(self.random_share * (wanted - 1))
-        taken = {first: None}  # in the order in which they came
+    def batch_classes(
+        self, classes: Int64, place: int, class_count: int, rng: np.random.Generator
+    ) -> list[int]:
+        """The neighbourhood of class number `place` of the shuffled `classes`."""
+        return self.neighbourhood(int(classes[place]), class_count, rng)
+
+    def neighbourhood(self, first: int, count: int, rng: np.random.Generator) -> list[int]:
+        """`count` class numbers around the class `first`, which comes first."""
+        neighbour_count = count - round(self.random_share * (count - 1))
+        selection = {first: None}  # a dict keeps the order of insertion
         queue = [first]
-        for one in queue:
-            for other in self.neighbours[one].tolist():
-                if len(taken) == near:
+        for label in queue:  # which grows meanwhile: breadth first through the lists
+            for neighbour in self.neighbours[label].tolist():
+                if len(selection) == neighbour_count:
                     break
-                if self._usable[other] and other not in taken:
-                    taken[other] = None
-                    queue.append(other)
-        rest = self._usable.copy()
-        rest[list(taken)] = False
-        drawn = rng.choice(np.flatnonzero(rest), wanted - len(taken), replace=False)
-        return [*taken, *drawn.tolist()]
+                if self._is_usable[neighbour] and neighbour not in selection:
+                    selection[neighbour] = None
+                    queue.append(neighbour)
+        is_free = self._is_usable.copy()
+        is_free[list(selection)] = False
+        random_classes = rng.choice(np.flatnonzero(is_free), count - len(selection), replace=False)
+        return [*selection, *random_classes.tolist()]
 
     @cached_property
-    def _usable(self) -> NDArray[np.bool_]:
-        usable = np.zeros(len(self._sizes), np.bool_)
-        usable[self.classes] = True
-        return usable
+    def _is_usable(self) -> NDArray[np.bool_]:
+        """(c,) whether each class has enough items."""
+        is_usable = np.zeros(len(self._sizes), np.bool_)
+        is_usable[self.classes] = True
+        return is_usable

@@ -1,7 +1,7 @@
-"""Streams mined triplets from their Parquet shards as shuffled batches of ids.
+"""Mined triplets from their Parquet shards as shuffled batches of ids.
 
-Row groups are read in a random order into a buffer of a few, the buffer is shuffled and handed out.
-Memory is the buffer; a batch costs a slice. Batch number b is the same whatever was read before.
+Row groups are read in random order into a buffer of a few, which is shuffled and cut into batches.
+Memory is that of the buffer, and a batch costs one slice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,10 +22,10 @@ PARTNER = "negative2_id"
 
 @dataclass(frozen=True, kw_only=True)
 class TripletLoader:
-    """Batches from the shards at `paths`, for ever, reshuffled every epoch.
+    """Endless batches from the shards at `paths`, reshuffled every epoch.
 
-    kinds: the kinds to use. buffer_groups: row groups (of 65,536 rows) shuffled together.
-    partners: read negative2_id, another item of the negative's class, as a fourth row.
+    kinds: the kinds of triplets to use. buffer_groups: number of row groups (of 65,536 rows) that
+    are shuffled together. partners: also read negative2_id, another item of the negative's class.
     """
 
     paths: Sequence[Path]
@@ -36,44 +36,51 @@ class TripletLoader:
     partners: bool = False
 
     def batches(self, start: int = 0) -> Iterator[Int64]:
-        """(3, batch) int64 ids of anchors, positives, negatives, from batch number `start` on.
+        """Yield batches of triplets from batch number `start` on.
 
-        With `partners` a fourth row, -1 where a negative has none.
+        Yields:
+            (3, batch) int64 ids of anchors, positives and negatives; with `partners` a fourth row
+            of partners, -1 for a negative without one.
+
+        Raises:
+            InputError: an epoch does not fill a single batch.
+
         """
-        epoch = skipped = 0
+        # Batches before `start` are read and skipped: which rows form a batch depends on the
+        # remainders of all buffers before it.
+        epoch = earlier_batches = 0
         while True:
-            handed = 0
+            epoch_batches = 0
             for rows in self._buffers(epoch):
-                whole = rows.shape[1] // self.batch
-                first = min(whole, max(0, start - skipped - handed))
-                for i in range(first, whole):
+                count = rows.shape[1] // self.batch
+                first = min(count, max(0, start - earlier_batches - epoch_batches))
+                for i in range(first, count):
                     yield rows[:, i * self.batch : (i + 1) * self.batch]
-                handed += whole
-            if not handed:
+                epoch_batches += count
+            if not epoch_batches:
                 raise InputError(
                     f"fewer than train.batch = {self.batch} triplets of kind"
                     f" {' or '.join(self.kinds)} were mined; a smaller batch, a larger"
                     " mining.margin or more train.kinds would help"
                 )
-            skipped += handed
+            earlier_batches += epoch_batches
             epoch += 1
 
     def _buffers(self, epoch: int) -> Iterator[Int64]:
-        """Shuffled buffers of (3, rows) ids; what does not fill a batch goes on to the next."""
+        """Yield shuffled buffers of (3, rows) ids; rows that fill no batch join the next buffer."""
         rng = np.random.default_rng([self.seed, epoch])
-        files = [pq.ParquetFile(path) for path in self.paths]
-        groups = [(f, g) for f in files for g in range(f.metadata.num_row_groups)]
+        groups = row_groups(self.paths)
         rng.shuffle(groups)
-        rest = np.empty((3 + self.partners, 0), np.int64)
+        remainder = np.empty((3 + self.partners, 0), np.int64)
         for i in range(0, len(groups), self.buffer_groups):
-            read = [self._read(*group) for group in groups[i : i + self.buffer_groups]]
-            rows = np.concatenate([rest, *read], axis=1)
+            blocks = [self._read(*group) for group in groups[i : i + self.buffer_groups]]
+            rows = np.concatenate([remainder, *blocks], axis=1)
             rows = rows[:, rng.permutation(rows.shape[1])]
             yield rows
-            rest = rows[:, rows.shape[1] // self.batch * self.batch :]
+            remainder = rows[:, rows.shape[1] // self.batch * self.batch :]
 
     def _read(self, file: pq.ParquetFile, group: int) -> Int64:
-        """One row group as (3, rows) ids, only of the wanted kinds."""
+        """(3, rows) ids of one row group, filtered by kind."""
         names = [*COLUMNS, *([PARTNER] if self.partners else [])]
         if self.partners and PARTNER not in file.schema_arrow.names:
             raise InputError(
@@ -82,7 +89,14 @@ class TripletLoader:
             )
         table = file.read_row_group(group, columns=[*names, "kind"])
         kinds = table["kind"].combine_chunks()
-        wanted = pc.is_in(kinds.cast(pa.string()), pa.array(list(self.kinds)))
-        if not pc.all(wanted).as_py():
-            table = table.filter(wanted)
+        is_selected = pc.is_in(kinds.cast(pa.string()), pa.array(list(self.kinds)))
+        # Filtering copies the table; usually all rows are of the selected kinds.
+        if not pc.all(is_selected).as_py():
+            table = table.filter(is_selected)
         return np.stack([pc.fill_null(table[name], -1).to_numpy() for name in names])
+
+
+def row_groups(paths: Sequence[Path]) -> list[tuple[pq.ParquetFile, int]]:
+    """All row groups of the Parquet files, as (file, number)."""
+    files = [pq.ParquetFile(path) for path in paths]
+    return [(file, number) for file in files for number in range(file.metadata.num_row_groups)]

@@ -1,7 +1,7 @@
-"""All that an encoder's architecture follows from, and the encoder that follows from it.
+"""The design of an encoder: everything that determines its architecture; builds encoders from it.
 
-A design lies in the checkpoint's card. It names a network that comes from elsewhere by the hash of
-its weights or its source, and a network that changed since is refused.
+A design is stored in the checkpoint's card. A pretrained or user network is identified by the hash
+of its weights or source, and refused if it has changed since.
 """
 
 import hashlib
@@ -17,24 +17,24 @@ from remine.data.errors import InputError, StoreError
 from remine.data.items.inputs import Transform
 from remine.train.checkpoint import encoder_bytes
 from remine.train.config import EncoderConfig
-from remine.train.encoders.custom import as_transform, checked_dimensions, load_custom
+from remine.train.encoders.custom import as_transform, load_custom, output_dimensions
 from remine.train.encoders.efficientnet import load_efficientnet
 from remine.train.encoders.encoder import Encoder, build_encoder
-from remine.train.encoders.heads import Headed, build_head
+from remine.train.encoders.heads import BackboneWithHead, build_head
 from remine.train.encoders.minilm import TOKENIZER_SHA256, TokenTransform, load_minilm
-from remine.train.encoders.packaged import PACKAGED
+from remine.train.encoders.weights_packages import WEIGHTS_PACKAGES
 
 LOADERS = {"efficientnet_lite0": load_efficientnet, "minilm": load_minilm}
-LATER = ("frozen", "head")
-"""Settings that older checkpoints do not name; at their defaults newer ones do not either."""
+NEWER_SETTINGS = ("frozen", "head")
+"""Settings that older cards lack; newer cards omit them at their defaults, so that both agree."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
     """An encoder of `config` for items of `content` whose inputs have `shape` and `dtype`.
 
-    backbone: where the network comes from elsewhere, the `dimensions` that it gives, and the hash
-    of its `source` or of its `weights` (those that it starts from, or keeps if it is frozen).
+    backbone: of a pretrained or user network the `dimensions` of its features, and the hash of its
+    `source` or of its initial `weights`, which it keeps if it is frozen; else empty.
     """
 
     config: EncoderConfig
@@ -44,54 +44,69 @@ class Design:
     backbone: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As it lies in a card."""
+        """As stored in a card."""
         settings = asdict(self.config)
         defaults = {f.name: f.default for f in fields(self.config)}
-        settings = {k: v for k, v in settings.items() if k not in LATER or v != defaults[k]}
-        whole = {**settings, "content": self.content, "shape": list(self.shape)}
+        settings = {
+            k: v for k, v in settings.items() if k not in NEWER_SETTINGS or v != defaults[k]
+        }
+        card = {**settings, "content": self.content, "shape": list(self.shape)}
         if self.backbone:
-            whole |= {"dtype": self.dtype, "backbone": dict(self.backbone)}
-        return whole
+            card |= {"dtype": self.dtype, "backbone": dict(self.backbone)}
+        return card
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The design that `to_json` wrote."""
-        rest = dict(value)
-        named = {k: rest.pop(k) for k in ("content", "dtype", "backbone") if k in rest}
-        shape = tuple(rest.pop("shape"))
-        return cls(config=EncoderConfig(**rest), shape=shape, **named)
+        settings = dict(value)
+        names = ("content", "dtype", "backbone")
+        fields_by_name = {name: settings.pop(name) for name in names if name in settings}
+        shape = tuple(settings.pop("shape"))
+        return cls(config=EncoderConfig(**settings), shape=shape, **fields_by_name)
 
     @property
-    def given(self) -> int:
-        """Of a frozen encoder: the dimensions of the features that its head reads; else 0."""
+    def feature_dimensions(self) -> int:
+        """Dimensions of the backbone's features that a frozen encoder's head reads; else 0."""
         return int(self.backbone["dimensions"]) if self.config.frozen else 0
 
 
 def design(
     config: EncoderConfig, content: str, shape: Sequence[int], dtype: str, base: Path
 ) -> Design:
-    """The design that these settings come to today; own modules are looked for in `base`."""
+    """The design of the current settings.
+
+    Args:
+        config: settings of the encoder.
+        content: kind of the items.
+        shape: of one input.
+        dtype: of the inputs.
+        base: folder in which a user module is looked up first.
+
+    Raises:
+        InputError: the network does not read items of this kind, or a user module is at fault.
+
+    """
     backbone: dict[str, Any] = {}
     if config.custom:
         network, source = load_custom(config.name, base).parts
-        backbone["dimensions"] = checked_dimensions(config.name, network, shape, dtype)
+        backbone["dimensions"] = output_dimensions(config.name, network, shape, dtype)
         backbone["source"] = source
         if config.frozen:
             backbone["weights"] = hashlib.sha256(encoder_bytes(network)).hexdigest()
-    elif config.name in PACKAGED:
-        packaged = PACKAGED[config.name]
-        if content not in packaged.contents:
+    elif config.name in WEIGHTS_PACKAGES:
+        package = WEIGHTS_PACKAGES[config.name]
+        if content not in package.contents:
             raise InputError(
                 f"encoder.name is {config.name!r}, which does not read items of {content}"
             )
-        backbone = {"dimensions": packaged.dimensions, "weights": packaged.sha256}
+        backbone = {"dimensions": package.dimensions, "weights": package.sha256}
     return Design(
         config=config, content=content, shape=tuple(shape), dtype=dtype, backbone=backbone
     )
 
 
-def build_trained(design: Design, base: Path, seed: int = 0) -> Encoder:
-    """What is trained and saved: the whole encoder, or of a frozen one the head on its features."""
+def build_trainable(design: Design, base: Path, seed: int = 0) -> Encoder:
+    """The part that is trained and saved: the encoder, or the head of a frozen one."""
     config = design.config
     if not config.backbone:
         return build_encoder(config, design.content, design.shape, seed)
@@ -102,22 +117,27 @@ def build_trained(design: Design, base: Path, seed: int = 0) -> Encoder:
     if config.frozen:
         return Encoder(head)
     backbone = build_backbone(design, base, seed)
+    # A fine-tuned backbone needs no head unless one is configured or dimensions differ.
     if config.head == "auto" and config.dimensions in (0, dimensions):
         return Encoder(backbone)
-    return Encoder(Headed(backbone, head))
+    return Encoder(BackboneWithHead(backbone, head))
 
 
-def whole(trained: Encoder, design: Design, base: Path) -> Encoder:
-    """The encoder from inputs to unit vectors, of which `trained` is what was trained."""
+def full_encoder(trainable: Encoder, design: Design, base: Path) -> Encoder:
+    """The encoder from inputs to unit vectors, given its trainable part."""
     if not design.config.frozen:
-        return trained
-    return Encoder(Headed(build_backbone(design, base), trained.body)).eval()
+        return trainable
+    return Encoder(BackboneWithHead(build_backbone(design, base), trainable.body)).eval()
 
 
 def build_backbone(design: Design, base: Path, seed: int = 0) -> nn.Module:
-    """The network that comes from elsewhere, as it is before any training, set for use.
+    """The pretrained or user network before any training, set to `eval()`.
 
-    A frozen one of the user's is always made under seed 0: its weights lie in no checkpoint.
+    A frozen user network is always created with seed 0: no checkpoint has its weights.
+
+    Raises:
+        StoreError: the source or the frozen weights differ from those of the design.
+
     """
     config = design.config
     if not config.custom:
@@ -139,14 +159,14 @@ def build_backbone(design: Design, base: Path, seed: int = 0) -> nn.Module:
 
 
 def transform_of(config: EncoderConfig, content: str, base: Path) -> Transform | None:
-    """The encoder's own transform of contents to inputs; None where the content's own will do."""
+    """The encoder's transform of contents to inputs; None for the default one of the content."""
     if config.custom:
         return as_transform(config.name, content, load_custom(config.name, base))
     return TokenTransform() if config.name == "minilm" and content == "text" else None
 
 
 def transform_key(config: EncoderConfig, base: Path) -> list[str]:
-    """What decides the inputs beside the data: the hash of a transform's source or tokens."""
+    """Hash of a transform's source or tokenizer: what determines the inputs beside the data."""
     if config.custom:
         custom = load_custom(config.name, base)
         return [config.name, custom.source] if custom.transform else []

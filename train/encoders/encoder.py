@@ -1,6 +1,7 @@
-"""Networks from inputs to unit vectors. Each takes the stored inputs as they are, uint8 pixels too.
+"""The encoder module, and networks trained from scratch for pictures, text and vectors.
 
-Building one is deterministic in its seed and leaves the global generator alone.
+Each reads the stored inputs as they are, for example uint8 pixels. Building one depends on its seed
+only and does not change the state of the global generator.
 """
 
 import zlib
@@ -17,15 +18,17 @@ from remine.train.config import EncoderConfig
 from remine.train.encoders.heads import LinearBody
 
 BUCKETS = 1 << 15
+"""Rows of the table of gram vectors; row 0 is padding."""
 GRAMS = 256
-BY_CONTENT = {"image": "conv", "path": "conv", "text": "ngram", "vector": "linear"}
+"""Grams read of a text."""
+NAME_BY_CONTENT = {"image": "conv", "path": "conv", "text": "ngram", "vector": "linear"}
 
 
 class Encoder(nn.Module):
-    """A body that ends in d numbers, and the step to the unit sphere."""
+    """A body that returns d numbers, projected onto the unit sphere."""
 
     def __init__(self, body: nn.Module) -> None:
-        """Wrap `body`."""
+        """`body` maps (m, ...) inputs to (m, d)."""
         super().__init__()
         self.body = body
 
@@ -35,7 +38,7 @@ class Encoder(nn.Module):
         return embedding
 
     def features(self, inputs: Tensor) -> Tensor:
-        """(m, ...) inputs to (m, d) float32, of any length: what some losses learn from."""
+        """(m, ...) inputs to (m, d) float32 before normalisation, which some losses use."""
         features: Tensor = self.body(inputs).float()
         return features
 
@@ -43,9 +46,20 @@ class Encoder(nn.Module):
 def build_encoder(
     config: EncoderConfig, content: str, shape: Sequence[int], seed: int = 0
 ) -> Encoder:
-    """A fresh encoder of ours for items of `content` whose inputs have `shape`."""
-    name = BY_CONTENT[content] if config.name == "auto" else config.name
-    if name != BY_CONTENT[content]:
+    """Build an encoder with random weights.
+
+    Args:
+        config: names the network; "auto" picks it by `content`.
+        content: kind of the items: "image", "path", "text" or "vector".
+        shape: of one input.
+        seed: of the weights.
+
+    Raises:
+        InputError: the network does not read items of this kind.
+
+    """
+    name = NAME_BY_CONTENT[content] if config.name == "auto" else config.name
+    if name != NAME_BY_CONTENT[content]:
         raise InputError(f"encoder.name is {name!r}, which does not read items of {content}")
     builders: dict[str, Callable[[], nn.Module]] = {
         "conv": lambda: ConvBody(shape, config.width, config.dimensions or 64),
@@ -58,13 +72,13 @@ def build_encoder(
 
 
 class ConvBody(nn.Module):
-    """Convolutions from scratch, halving the side and widening until 4 x 4 cells are left.
+    """Convolutions that halve the side and double the width until 4 x 4 cells remain.
 
-    Channels-last throughout: on CPUs nearly twice as fast as the default layout.
+    Tensors are channels-last: on CPUs nearly twice as fast as the default layout.
     """
 
     def __init__(self, shape: Sequence[int], width: int, dimensions: int) -> None:
-        """`shape` is (channels, height, width) of the pictures."""
+        """`shape`: (channels, height, width) of the pictures; `width`: of the first convolution."""
         super().__init__()
         channels, side = shape[0], max(shape[1:])
         blocks: list[nn.Module] = [_convolution(channels, width, stride=2)]
@@ -72,6 +86,7 @@ class ConvBody(nn.Module):
         while side > 4:
             wider = min(2 * width, 256)
             blocks += [_convolution(width, wider), nn.MaxPool2d(2, ceil_mode=True)]
+            # ceil_mode pools an odd border row by itself instead of dropping it.
             width, side = wider, (side + 1) // 2
         blocks += [_convolution(width, width), nn.AdaptiveAvgPool2d(4), nn.Flatten()]
         blocks += [nn.Linear(16 * width, dimensions)]
@@ -86,36 +101,49 @@ class ConvBody(nn.Module):
 
 
 class NgramBody(nn.Module):
-    """The mean of hashed words' and character trigrams' vectors (as fastText), then two layers."""
+    """Mean of the vectors of hashed words and character trigrams (as fastText), then two layers."""
 
     def __init__(self, dimensions: int) -> None:
-        """`dimensions` of the embedding."""
+        """`dimensions`: of the embedding."""
         super().__init__()
         self.grams = nn.EmbeddingBag(BUCKETS, 128, mode="mean", padding_idx=0)
         self.layers = nn.Sequential(nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, dimensions))
 
     def forward(self, grams: Tensor) -> Tensor:
-        """(m, GRAMS) int32 gram numbers, 0 where there is none, to (m, d)."""
+        """(m, GRAMS) int32 gram numbers, padded with 0, to (m, d)."""
         features: Tensor = self.layers(self.grams(grams))
         return features
 
 
-def text_transform(contents: Sequence[str], where: Callable[[int], str]) -> Int32:
-    """Texts to (rows, GRAMS) int32: CRC-32 of words and trigrams into BUCKETS - 1 numbers."""
+def text_transform(contents: Sequence[str], location: Callable[[int], str]) -> Int32:
+    """Hash the words and character trigrams of texts by CRC-32 to numbers 1 to BUCKETS - 1.
+
+    Args:
+        contents: texts.
+        location: from the number of a text to the file and row for an error message.
+
+    Returns:
+        (rows, GRAMS) int32, padded with 0; grams beyond GRAMS are dropped.
+
+    Raises:
+        InputError: a text is empty.
+
+    """
     out = np.zeros((len(contents), GRAMS), np.int32)
     for row, text in enumerate(contents):
+        # The marks distinguish prefixes and suffixes from trigrams inside a word, as in fastText.
         words = [f"<{word}>" for word in text.lower().split()]
         if not words:
-            raise InputError(f"{where(row)}: the text is empty")
+            raise InputError(f"{location(row)}: the text is empty")
         grams = words + [w[i : i + 3] for w in words for i in range(len(w) - 2)]
         numbers = [1 + zlib.crc32(gram.encode()) % (BUCKETS - 1) for gram in grams[:GRAMS]]
         out[row, : len(numbers)] = numbers
     return out
 
 
-def _convolution(given: int, made: int, stride: int = 1) -> nn.Sequential:
+def _convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(given, made, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(made),
+        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )

@@ -1,7 +1,7 @@
-"""Heads: what is put on a backbone, and learns alone where the backbone is frozen.
+"""Heads on top of a backbone; the only part that is trained if the backbone is frozen.
 
-Each starts as the identity, or as a rotation into another number of dimensions, so that the first
-round already searches by what the backbone knows.
+A head starts as the identity, or as a random orthogonal map into another number of dimensions, so
+that the first round already searches by the backbone's features.
 """
 
 from typing import cast
@@ -9,49 +9,51 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional
 
-HIDDEN = 2
+WIDENING = 2
+"""Width of the hidden layer of `MlpBody` as a multiple of its input."""
 
 
 class LinearBody(nn.Module):
-    """One linear map, which starts as the identity, or as a rotation into fewer dimensions."""
+    """One linear map of normalised vectors, orthogonal at the start."""
 
-    def __init__(self, given: int, dimensions: int) -> None:
-        """From `given` dimensions to `dimensions`."""
+    def __init__(self, in_dimensions: int, dimensions: int) -> None:
+        """From `in_dimensions` to `dimensions`."""
         super().__init__()
-        self.layer = _start(given, dimensions)
+        self.layer = _orthogonal_layer(in_dimensions, dimensions)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """(m, given) float32 to (m, d)."""
+        """(m, in_dimensions) float32 to (m, d)."""
         features: Tensor = self.layer(functional.normalize(vectors))
         return features
 
 
 class MlpBody(nn.Module):
-    """A layer of twice the width, added to what was given, then a linear map."""
+    """A residual layer of twice the width, then a linear map; starts as `LinearBody`."""
 
-    def __init__(self, given: int, dimensions: int) -> None:
-        """From `given` dimensions to `dimensions`."""
+    def __init__(self, in_dimensions: int, dimensions: int) -> None:
+        """From `in_dimensions` to `dimensions`."""
         super().__init__()
-        self.widen = nn.Linear(given, HIDDEN * given)
-        self.narrow = nn.Linear(HIDDEN * given, given)
+        self.widen = nn.Linear(in_dimensions, WIDENING * in_dimensions)
+        self.narrow = nn.Linear(WIDENING * in_dimensions, in_dimensions)
         nn.init.zeros_(self.narrow.weight)
         nn.init.zeros_(self.narrow.bias)
-        self.layer = _start(given, dimensions)
+        self.layer = _orthogonal_layer(in_dimensions, dimensions)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """(m, given) float32 to (m, d)."""
+        """(m, in_dimensions) float32 to (m, d)."""
+        # Unit vectors have small coordinates, which is intended: scaled up to about 1 each, the
+        # layer overfits within a round.
         x = functional.normalize(vectors)
-        # Small numbers on purpose: scaled up to about 1 each, the layer overfits within a round.
-        hidden = functional.relu(self.widen(x))
-        features: Tensor = self.layer(x + self.narrow(hidden))
+        activations = functional.relu(self.widen(x))
+        features: Tensor = self.layer(x + self.narrow(activations))
         return features
 
 
-class Headed(nn.Module):
+class BackboneWithHead(nn.Module):
     """A backbone and its head."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
-        """From the backbone's inputs to the head's output."""
+        """The output of `backbone` is the input of `head`."""
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -61,15 +63,15 @@ class Headed(nn.Module):
         return cast("Tensor", self.head(self.backbone(inputs).float()))
 
 
-def build_head(kind: str, given: int, dimensions: int) -> nn.Module:
-    """The head `kind` ("auto" is linear) from `given` to `dimensions`, 0 for as many."""
-    made = MlpBody if kind == "mlp" else LinearBody
-    return made(given, dimensions or given)
+def build_head(kind: str, in_dimensions: int, dimensions: int) -> nn.Module:
+    """Build the head `kind` ("auto" is linear); `dimensions` 0 means as many as its input."""
+    head_class = MlpBody if kind == "mlp" else LinearBody
+    return head_class(in_dimensions, dimensions or in_dimensions)
 
 
-def _start(given: int, dimensions: int) -> nn.Linear:
-    layer = nn.Linear(given, dimensions, bias=False)
-    if given == dimensions:
+def _orthogonal_layer(in_dimensions: int, dimensions: int) -> nn.Linear:
+    layer = nn.Linear(in_dimensions, dimensions, bias=False)
+    if in_dimensions == dimensions:
         nn.init.eye_(layer.weight)
     else:
         nn.init.orthogonal_(layer.weight)

@@ -1,4 +1,4 @@
-"""All valid triplets of a batch without ever holding them: Batch-All, block by block."""
+"""Batch-All: the loss over all valid triplets of a batch, block by block."""
 
 from typing import Any
 
@@ -6,23 +6,30 @@ import torch
 from torch import Tensor
 
 BLOCK = 1 << 18
-"""Triplets looked at together: a few megabytes, and what a core's cache still holds."""
+"""Triplets per block: a few megabytes, which fit a core's cache."""
 ACTIVE = 1e-16
-"""Above this a triplet is active (Hermans et al. 2017)."""
+"""A triplet is active if its loss is above this (Hermans et al. 2017)."""
 
 
 def batch_all_loss(
     distances: Tensor, positive: Tensor, negative: Tensor, margin: float, scale: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """[d_ap - d_an + margin]+, or softplus(scale * (d_ap - d_an)), mean over active triplets.
+    """[d_ap - d_an + margin]+ or softplus(scale * (d_ap - d_an)), mean over active triplets.
 
-    Hermans et al. 2017, eq. 6 and section 3.2. distances: (m, n) of m anchors to n candidates;
-    positive, negative: (m, n) bool, which candidates are what. scale: 0 is the hinge. Returns the
-    loss () and active / valid (). No triplet, or none active: both 0.
+    Hermans et al. 2017, eq. 6 and section 3.2. A batch of B items with K per class has about
+    B^2 K triplets, and a cubic tensor of them B^3 entries. Both the loss and its gradient are sums
+    over triplets, so they are computed in blocks: memory is one block and one (m, n) gradient.
 
-    index_add, not index_put: the latter adds in a random order on several threads.
-    A batch of B items has about B^2 K triplets, a cubic tensor B^3. Both the sum and its gradient
-    are sums over blocks, so the memory is a block and one (m, n) gradient.
+    Args:
+        distances: (m, n) of m anchors to n candidates, in the unit of the margin.
+        positive: (m, n) bool, which candidates are positives of the anchor.
+        negative: (m, n) bool, which candidates are its negatives.
+        margin: of the hinge.
+        scale: of the soft margin; 0 for the hinge.
+
+    Returns:
+        The loss () and the share () of valid triplets that are active; both 0 if there are none.
+
     """
     loss, active = _BatchAll.apply(  # type: ignore[no-untyped-call]
         distances, positive, negative, margin, scale
@@ -37,16 +44,21 @@ class _BatchAll(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         anchors, positives = positive.nonzero(as_tuple=True)
         gradient = torch.zeros_like(distances)
+        # float64: a large batch has hundreds of millions of terms.
         total = distances.new_zeros((), dtype=torch.float64)
         active = torch.zeros((), dtype=torch.int64, device=distances.device)
         rows = max(1, BLOCK // max(1, distances.shape[1]))
         for a, p in zip(torch.split(anchors, rows), torch.split(positives, rows), strict=True):
+            # Each anchor-positive pair against all candidates; those that are no negatives are
+            # left out below, which is cheaper than gathering the negatives.
             gap = distances[a, p][:, None] - distances[a]
-            each, slope = _term(gap, margin, scale)
-            on = negative[a] & (each > ACTIVE)
-            total += torch.where(on, each, 0).sum(dtype=torch.float64)
-            active += on.sum()
-            slope = torch.where(on, slope, 0)
+            terms, slope = _terms(gap, margin, scale)
+            is_active = negative[a] & (terms > ACTIVE)
+            total += torch.where(is_active, terms, 0).sum(dtype=torch.float64)
+            active += is_active.sum()
+            slope = torch.where(is_active, slope, 0)
+            # The derivative is slope in d_ap and -slope in d_an. index_add rather than index_put,
+            # which adds in a random order on several threads.
             gradient.index_add_(0, a, slope, alpha=-1)
             gradient.view(-1).index_add_(0, a * distances.shape[1] + p, slope.sum(dim=1))
         ctx.save_for_backward(gradient.div_(active.clamp_min(1)))
@@ -62,8 +74,8 @@ class _BatchAll(torch.autograd.Function):
         return outer[0] * gradient, None, None, None, None
 
 
-def _term(gap: Tensor, margin: float, scale: float) -> tuple[Tensor, Tensor]:
-    """Each triplet's loss and its slope in d_ap - d_an."""
+def _terms(gap: Tensor, margin: float, scale: float) -> tuple[Tensor, Tensor]:
+    """Loss of each triplet and its derivative, from d_ap - d_an."""
     if scale:
         return torch.nn.functional.softplus(scale * gap), scale * torch.sigmoid(scale * gap)
     return (gap + margin).relu(), torch.ones_like(gap)

@@ -3,19 +3,20 @@
 import torch
 from torch import nn
 
-from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.batch import Batch, LossValue, pair_distances
 from remine.train.losses.config import ContrastiveConfig
-from remine.train.losses.distances import distance_matrix, distances, mean_of
+from remine.train.losses.distances import masked_mean
 
 
 class ContrastiveLoss(nn.Module):
-    """y D^2 + (1 - y) [margin - D]+^2, y = 1 for one class (Hadsell et al. 2006, eq. 4).
+    """y D^2 + (1 - y) [margin - D]+^2, y = 1 within a class (Hadsell et al. 2006, eq. 4).
 
-    D is the unsquared distance on unit vectors, in [0, 2], and so is the margin. The mean over
-    positive pairs plus the mean over active negative pairs: of all pairs of a batch nearly every
-    negative one lies past the margin, and a mean over all would weigh the rest by how many.
+    D is the unsquared distance on unit vectors, 0 to 2, and the margin has the same unit. The mean
+    over positive pairs plus the mean over active negative pairs: nearly every negative pair of a
+    batch lies past the margin, and a mean over all of them would weigh the active ones by their
+    number.
 
-    On given triplets each gives one pair of either sort; on a whole batch all its pairs do.
+    Each given triplet contributes one positive and one negative pair; a whole batch all its pairs.
     """
 
     def __init__(self, config: ContrastiveConfig) -> None:
@@ -24,16 +25,11 @@ class ContrastiveLoss(nn.Module):
         self.margin = config.margin
 
     def forward(self, batch: Batch) -> LossValue:
-        """Over the pairs of the batch's triplets, or all there are."""
-        if batch.triplets is None:
-            near = far = distance_matrix(batch.pool[: len(batch.embeddings)], batch.pool)
-            positive, negative = batch.positive, batch.negative
-        else:
-            a, p, n = (batch.pool.index_select(0, rows) for rows in batch.triplets)
-            near, far = distances(a, p), distances(a, n)
-            positive = negative = torch.ones_like(near, dtype=torch.bool)
-        pull, push = near.square(), torch.relu(self.margin - far).square()
-        active = negative & (push.detach() > 0)
-        loss = mean_of(pull, positive) + mean_of(push, active)
-        at_work = (positive & (pull.detach() > 0)).sum() + active.sum()
-        return LossValue(loss, at_work / (positive.sum() + negative.sum()).clamp_min(1))
+        """Loss over the pairs of the batch's triplets, or over all pairs."""
+        to_positive, to_negative, positive, negative = pair_distances(batch)
+        pull, push = to_positive.square(), torch.relu(self.margin - to_negative).square()
+        active_push = negative & (push.detach() > 0)
+        loss = masked_mean(pull, positive) + masked_mean(push, active_push)
+        # A positive pair is active unless its points coincide.
+        active = (positive & (pull.detach() > 0)).sum() + active_push.sum()
+        return LossValue(loss, active / (positive.sum() + negative.sum()).clamp_min(1))

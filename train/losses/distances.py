@@ -4,47 +4,50 @@ import torch
 from torch import Tensor
 
 SMALLEST = 1e-12
-"""Below this a squared distance has no root: the gradient of sqrt at 0 is not finite."""
+"""Smallest squared distance before the root: the gradient of sqrt at 0 is infinite."""
 
 
-def full(x: Tensor) -> Tensor:
-    """`x` in at least float32: bf16 has 8 bits, too few for differences of distances."""
+def at_least_float32(x: Tensor) -> Tensor:
+    """Cast half precision to float32: bfloat16 has 8 bits, too few for distance differences."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Row by row: (m, d), (m, d) to (m,)."""
+    """Row-wise squared distances: (m, d), (m, d) to (m,)."""
     return (a - b).square().sum(dim=1)
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
-    """Row by row, unsquared: (m, d), (m, d) to (m,); gradient 0 where the points coincide."""
-    return root(squared_distances(a, b))
+    """Row-wise unsquared distances: (m, d), (m, d) to (m,); gradient 0 where points coincide."""
+    return safe_sqrt(squared_distances(a, b))
 
 
-def root(squared: Tensor) -> Tensor:
-    """Unsquared distances; clamped first, so that the gradient at 0 is 0."""
-    return squared.clamp_min(SMALLEST).sqrt()
+def safe_sqrt(squared_distance: Tensor) -> Tensor:
+    """Square root of squared distances, clamped first so that the gradient at 0 is 0."""
+    return squared_distance.clamp_min(SMALLEST).sqrt()
 
 
-def squared_matrix(a: Tensor, b: Tensor) -> Tensor:
-    """(m, d), (n, d) to (m, n), through one matrix product; float32 errs by up to 1e-6."""
+def squared_distance_matrix(a: Tensor, b: Tensor) -> Tensor:
+    """All squared distances: (m, d), (n, d) to (m, n).
+
+    One matrix product of the points; float32 errs by up to 1e-6.
+    """
     lengths = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1)
     return (lengths - 2 * (a @ b.T)).clamp_min(0)
 
 
 def distance_matrix(a: Tensor, b: Tensor) -> Tensor:
-    """(m, d), (n, d) to (m, n), unsquared.
+    """All unsquared distances: (m, d), (n, d) to (m, n).
 
-    From differences, not from products: the root would turn a product's 1e-7 into 3e-4.
+    Computed from differences: the root would turn a matrix product's error of 1e-7 into 3e-4.
     """
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def mean_of(each: Tensor, among: Tensor) -> Tensor:
-    """The mean of `each` where `among` (a mask of its shape); 0, with a gradient of 0, where none.
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean () of `values` where `mask` (same shape) is true; 0 with gradient 0 for an empty mask.
 
-    torch.where, not a product: the gradient of a masked infinity would be NaN.
+    torch.where rather than a product: the gradient of a masked infinity would be NaN.
     """
-    kept = torch.where(among, each, each.new_zeros(()))
-    return kept.sum() / among.sum().clamp_min(1)
+    selection = torch.where(mask, values, values.new_zeros(()))
+    return selection.sum() / mask.sum().clamp_min(1)

@@ -18,40 +18,53 @@ PREFIX = "pml:"
 class ExternalLoss(nn.Module):
     """A pytorch-metric-learning loss, called with embeddings, labels and our triplets.
 
-    Its own units and reductions hold, and its distance normalises by default. Where it samples it
-    draws from torch's global generator: the objective seeds that step by step.
+    Its own units and reductions apply, and its distance normalises by default. A loss that samples
+    uses torch's global generator, which the objective seeds at every step.
     """
 
     def __init__(
         self, name: str, options: Mapping[str, Any], dimensions: int, classes: int
     ) -> None:
-        """The loss `name`; the number of classes and dimensions is given where it asks."""
+        """The loss `name` with `options`.
+
+        The number of classes and dimensions is passed where its constructor requires it.
+
+        Raises:
+            InputError: the loss or the package does not exist, or the options do not fit.
+
+        """
         super().__init__()
-        kind = _loss_class(name)
-        asked = inspect.signature(kind.__init__).parameters
-        given = {"num_classes": classes, "embedding_size": dimensions}
-        needed = {k: v for k, v in given.items() if k in asked and _required(asked[k])}
+        loss_class = _loss_class(name)
+        parameters = inspect.signature(loss_class.__init__).parameters
+        sizes = {"num_classes": classes, "embedding_size": dimensions}
+        required_sizes = {
+            k: size for k, size in sizes.items() if k in parameters and _is_required(parameters[k])
+        }
         try:
-            self.inner = kind(**{**needed, **options})
+            self.inner = loss_class(**{**required_sizes, **options})
         except (TypeError, ValueError) as error:
-            raise InputError(f"train.loss is 'pml:{name}': {_line(error)}") from None
+            first_line = str(error).splitlines()[0]
+            raise InputError(f"train.loss is 'pml:{name}': {first_line}") from None
 
     def forward(self, batch: Batch) -> LossValue:
-        """Active is 1: what a term is differs from loss to loss."""
+        """Loss of the batch; active is always 1, since terms differ from loss to loss."""
         extra = {} if batch.triplets is None else {"indices_tuple": tuple(batch.triplets)}
-        own, labels = batch.pool[: len(batch.embeddings)], batch.known_labels
-        if batch.older is not None:
+        embeddings, labels = batch.pool[: len(batch.embeddings)], batch.required_labels
+        if batch.memory_embeddings is not None:
             extra |= self._reference(batch)
-        loss: Tensor = self.inner(own, labels, **extra)
+        loss: Tensor = self.inner(embeddings, labels, **extra)
         return LossValue(loss, torch.ones_like(loss.detach()))
 
     def _reference(self, batch: Batch) -> dict[str, Any]:
-        """All pairs of the batch with batch and memory, self excluded by number, if none given."""
-        pool: dict[str, Any] = {"ref_emb": batch.pool, "ref_labels": batch.pool_labels}
+        """Arguments for a batch with a memory: the pool, and its pairs if there are no triplets.
+
+        The pairs are passed because the library would pair an item with itself in the pool.
+        """
+        reference: dict[str, Any] = {"ref_emb": batch.pool, "ref_labels": batch.pool_labels}
         if batch.triplets is None:
-            near, far = batch.positive.nonzero().T, batch.negative.nonzero().T
-            pool["indices_tuple"] = (near[0], near[1], far[0], far[1])
-        return pool
+            positives, negatives = batch.positive.nonzero().T, batch.negative.nonzero().T
+            reference["indices_tuple"] = (*positives, *negatives)
+        return reference
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, Any]:
@@ -62,7 +75,7 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
         try:
             options[name.strip()] = tomllib.loads(f"v = {value}")["v"]
         except tomllib.TOMLDecodeError:
-            sign = ""
+            sign = ""  # reported below, with the other kinds of malformed options
         if not sign or not name.strip().isidentifier():
             raise InputError(f"train.losses.pml holds {text!r}; write name=value, as in TOML")
     return options
@@ -76,15 +89,11 @@ def _loss_class(name: str) -> Any:
             f"train.loss is 'pml:{name}', and pytorch-metric-learning is not installed:"
             " pip install -c constraints.txt pytorch-metric-learning"
         ) from None
-    known = [n for n in dir(losses) if n.endswith("Loss") and n[0].isupper()]
-    if name not in known:
-        raise InputError(f"train.loss is 'pml:{name}'; known: {', '.join(known)}")
+    loss_names = [n for n in dir(losses) if n.endswith("Loss") and n[0].isupper()]
+    if name not in loss_names:
+        raise InputError(f"train.loss is 'pml:{name}'; known: {', '.join(loss_names)}")
     return getattr(losses, name)
 
 
-def _required(parameter: inspect.Parameter) -> bool:
+def _is_required(parameter: inspect.Parameter) -> bool:
     return parameter.default is inspect.Parameter.empty
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0]

@@ -3,23 +3,22 @@
 import torch
 from torch import Tensor, nn
 
-from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.batch import Batch, LossValue, pair_distances
 from remine.train.losses.config import MarginConfig
-from remine.train.losses.distances import distance_matrix, distances
 
 
 class MarginLoss(nn.Module):
-    """[alpha + y (D - beta)]+, y = 1 for one class and -1 otherwise (Wu et al. 2017, eqs. 5 to 7).
+    """[alpha + y (D - beta)]+, y = 1 within a class, else -1 (Wu et al. 2017, eqs. 5 to 7).
 
-    beta = beta0 + beta_class + beta_item of the anchor, all learned, the last two where asked for,
-    starting at 0. nu * sum of the anchors' beta is added, and the whole divided by the number of
-    active pairs. D is unsquared, in [0, 2], and so are alpha and beta.
+    beta = beta0 + beta_class + beta_item of the anchor, all learned; the last two are optional and
+    start at 0. nu * sum of the anchors' beta is added, and the sum is divided by the number of
+    active pairs. D, alpha and beta are unsquared distances on unit vectors, 0 to 2.
 
-    On given triplets each gives one pair of either sort; on a whole batch all its pairs do.
+    Each given triplet contributes one positive and one negative pair; a whole batch all its pairs.
     """
 
     def __init__(self, config: MarginConfig, classes: int, items: int) -> None:
-        """For so many classes and items."""
+        """For this many training classes and items."""
         super().__init__()
         self.alpha, self.nu = config.alpha, config.nu
         self.beta = nn.Parameter(torch.tensor(config.beta))
@@ -27,28 +26,27 @@ class MarginLoss(nn.Module):
         self.beta_item = nn.Parameter(torch.zeros(items)) if config.per_item else None
 
     def betas(self, batch: Batch, rows: Tensor) -> Tensor:
-        """(t,) the boundaries of the anchors at `rows` (t,)."""
-        found = self.beta.expand(len(rows))
+        """(t,) boundaries of the anchors at `rows` (t,)."""
+        boundaries = self.beta.expand(len(rows))
         if self.beta_class is not None:
-            found = found + self.beta_class.index_select(0, batch.known_labels[rows])
+            classes = batch.required_labels[rows]
+            boundaries = boundaries + self.beta_class.index_select(0, classes)
         if self.beta_item is not None:
-            found = found + self.beta_item.index_select(0, batch.items[rows])
-        return found
+            boundaries = boundaries + self.beta_item.index_select(0, batch.items[rows])
+        return boundaries
 
     def forward(self, batch: Batch) -> LossValue:
-        """Over the pairs of the batch's triplets, or all there are."""
+        """Loss over the pairs of the batch's triplets, or over all pairs."""
         if batch.triplets is None:
-            m = len(batch.embeddings)
-            own = self.betas(batch, torch.arange(m, device=batch.items.device))
-            near = far = distance_matrix(batch.pool[:m], batch.pool)
-            positive, negative, beta = batch.positive, batch.negative, own[:, None]
+            rows = torch.arange(len(batch.embeddings), device=batch.items.device)
+            anchor_betas = self.betas(batch, rows)
+            beta = anchor_betas[:, None]
         else:
-            a, p, n = (batch.pool.index_select(0, rows) for rows in batch.triplets)
-            near, far = distances(a, p), distances(a, n)
-            own = beta = self.betas(batch, batch.triplets[0])
-            positive = negative = torch.ones_like(near, dtype=torch.bool)
-        pull = torch.where(positive, self.alpha + near - beta, 0).relu()
-        push = torch.where(negative, self.alpha + beta - far, 0).relu()
+            anchor_betas = beta = self.betas(batch, batch.triplets[0])
+        to_positive, to_negative, positive, negative = pair_distances(batch)
+        # A pair is active on the wrong side of the boundary, or within alpha of it.
+        pull = torch.where(positive, self.alpha + to_positive - beta, 0).relu()
+        push = torch.where(negative, self.alpha + beta - to_negative, 0).relu()
         active = (pull.detach() > 0).sum() + (push.detach() > 0).sum()
-        loss = (pull.sum() + push.sum() + self.nu * own.sum()) / active.clamp_min(1)
+        loss = (pull.sum() + push.sum() + self.nu * anchor_betas.sum()) / active.clamp_min(1)
         return LossValue(loss, active / (positive.sum() + negative.sum()).clamp_min(1))

@@ -1,7 +1,7 @@
 """Measures a round while it trains, on a fixed sample of items and triplets.
 
-The sample follows from the seed, so that a resumed round measures the same; nothing that is
-measured touches the weights.
+The sample follows from the seed, so that a resumed round measures the same one. Measuring never
+changes the weights.
 """
 
 from collections.abc import Sequence
@@ -10,26 +10,28 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from remine.data import schemas
 from remine.data.items.inputs import Inputs
 from remine.data.types import KINDS, Float32, Int64, Triplets
+from remine.train.batches.triplet_loader import row_groups
 from remine.train.monitor import health
 from remine.train.monitor.config import HealthConfig
 from remine.train.monitor.health import Reading, RoundStoppedError
 
 GROUPS = 8
+"""Row groups that the sample of triplets is drawn from."""
 BATCH = 256
+"""Items embedded at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What is measured: the items at `rows` (n,) of the inputs, and t of the round's triplets.
+    """The sample: the items at `rows` (n,) of the inputs, and t triplets of the round.
 
-    margin: mining's, which tells semi-hard from easy. classes: how many are trained on. triplets:
-    None where a round has none.
+    classes: number of training classes. triplets: with rows of the inputs in place of ids; None if
+    the round has none. margin: of mining, a squared distance, between semi-hard and easy.
     """
 
     config: HealthConfig
@@ -38,103 +40,124 @@ class Probe:
     triplets: Triplets | None = None
     margin: float = 0.2
 
-    def due(self, step: int, steps: int) -> bool:
+    def is_due(self, step: int, steps: int) -> bool:
         """Whether to measure after `step` of at most `steps` steps."""
         return step % self.config.every == 0 or step == steps
 
     def baseline(
         self, encoder: torch.nn.Module, inputs: Inputs, device: torch.device
     ) -> "Baseline":
-        """Where the sample lies when the round begins."""
+        """Embed the sample at the start of the round."""
         return Baseline(self, encoder, inputs, device)
 
 
 class Baseline:
-    """A probe, and the sample's embeddings at the round's start, which all is compared with."""
+    """A probe with the sample's embeddings at the round's start, for comparison."""
 
     def __init__(
         self, probe: Probe, encoder: torch.nn.Module, inputs: Inputs, device: torch.device
     ) -> None:
-        """Embed the sample with `encoder`, which must be as the round was given it."""
+        """Embed the sample with `encoder`, whose weights must be those of the round's start."""
         self.probe, self._encoder, self._inputs, self._device = probe, encoder, inputs, device
         self._start = self._embed(probe.rows)
-        self._near = health.nearest(self._start)
+        self._start_neighbours = health.nearest_neighbours(self._start)
 
     def read(
         self, step: int, active: Sequence[float] = (), losses: Sequence[float] = ()
     ) -> Reading:
-        """Measure now; active, losses: those of the steps since the last measurement."""
-        now = self._embed(self.probe.rows)
-        if not np.isfinite(now).all():
+        """Measure the encoder as it is.
+
+        Args:
+            step: number of steps so far.
+            active: active fractions of the steps since the last measurement.
+            losses: losses of the same steps.
+
+        Raises:
+            RoundStoppedError: the embeddings are not finite.
+
+        """
+        vectors = self._embed(self.probe.rows)
+        if not np.isfinite(vectors).all():
             raise RoundStoppedError(f"step {step}: the embeddings are not finite numbers")
         return Reading(
             step=step,
             stale=self._stale(),
-            drift=health.drift(self._start, now),
-            overlap=health.overlap(self._near, health.nearest(now)),
-            spread=health.spread(now),
-            effective_rank=health.effective_rank(now),
+            drift=health.drift(self._start, vectors),
+            overlap=health.overlap(self._start_neighbours, health.nearest_neighbours(vectors)),
+            spread=health.spread(vectors),
+            effective_rank=health.effective_rank(vectors),
             active=float(np.mean(active)) if len(active) else None,
             loss=float(np.mean(losses)) if len(losses) else None,
         )
 
     def _stale(self) -> float | None:
-        given = self.probe.triplets
-        if given is None:
+        """Share of the sampled triplets whose kind has changed."""
+        triplets = self.probe.triplets
+        if triplets is None:
             return None
-        vectors = self._embed(self._distinct[0])[self._distinct[1]]
-        anchors, positives, negatives = vectors.reshape(3, len(given), -1)
-        now = health.kinds(anchors, positives, negatives, self.probe.margin)
-        return float((now != given.kind).mean())
+        rows, places = self._triplet_rows
+        vectors = self._embed(rows)[places]
+        anchors, positives, negatives = vectors.reshape(3, len(triplets), -1)
+        kinds = health.kinds(anchors, positives, negatives, self.probe.margin)
+        return float((kinds != triplets.kind).mean())
 
     @cached_property
-    def _distinct(self) -> tuple[Int64, Int64]:
-        """The rows that the triplets name, each once, and where each of 3 t ids is among them."""
-        given = self.probe.triplets
-        assert given is not None
-        rows = np.concatenate([given.anchor_id, given.positive_id, given.negative_id])
+    def _triplet_rows(self) -> tuple[Int64, Int64]:
+        """Distinct rows in the triplets, and the place (3 t,) among them of each triplet's rows."""
+        triplets = self.probe.triplets
+        assert triplets is not None
+        rows = np.concatenate([triplets.anchor_id, triplets.positive_id, triplets.negative_id])
+        # Triplets share many rows, and embedding is the expensive part.
         return np.unique(rows, return_inverse=True)
 
     def _embed(self, rows: Int64) -> Float32:
         blocks = (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
+        inputs = (torch.from_numpy(self._inputs[block]).to(self._device) for block in blocks)
         return np.concatenate(
-            [
-                health.in_use(self._encoder, torch.from_numpy(self._inputs[block]).to(self._device))
-                for block in blocks
-            ]
+            [health.embed_for_evaluation(self._encoder, block) for block in inputs]
         )
 
 
 def sample_rows(labels: Int64, size: int, seed: int) -> Int64:
-    """(size,) rows, ascending, drawn from the items that are trained on (labels >= 0)."""
+    """Draw up to `size` rows, ascending, from the items that are trained on (labels >= 0)."""
     rows = np.flatnonzero(labels >= 0)
-    drawn = np.random.default_rng([seed, 1]).choice(rows, min(size, len(rows)), replace=False)
-    return np.sort(drawn)
+    sample = np.random.default_rng([seed, 1]).choice(rows, min(size, len(rows)), replace=False)
+    return np.sort(sample)
 
 
 def sample_triplets(
-    paths: Sequence[Path], wanted: Sequence[str], size: int, seed: int, ids: Int64
+    paths: Sequence[Path], kinds: Sequence[str], size: int, seed: int, ids: Int64
 ) -> Triplets | None:
-    """Up to `size` triplets of the kinds `wanted` from the shards, with rows in place of ids.
+    """Draw up to `size` triplets of `kinds` from the shards, with rows in place of ids.
 
-    From 8 row groups (of 65,536 rows) drawn at random, so that a large set is not read for it; from
-    all of them where there are no more. ids: (n,) int64 ascending. None where there is no triplet.
+    At most 8 random row groups (of 65,536 rows) are read, so that the cost does not grow with the
+    number of triplets.
+
+    Args:
+        paths: Parquet shards of triplets.
+        kinds: names of the kinds to draw from.
+        size: number of triplets.
+        seed: of the draw.
+        ids: (n,) int64 ascending, the id of each row of the inputs.
+
+    Returns:
+        The triplets, or None if there is none of these kinds.
+
     """
     rng = np.random.default_rng([seed, 2])
-    files = [pq.ParquetFile(path) for path in paths]
-    groups = [(f, g) for f in files for g in range(f.metadata.num_row_groups)]
-    drawn = sorted(rng.choice(len(groups), min(GROUPS, len(groups)), replace=False).tolist())
+    groups = row_groups(paths)
+    places = sorted(rng.choice(len(groups), min(GROUPS, len(groups)), replace=False).tolist())
+    codes = [KINDS.index(kind) for kind in kinds]
     parts = []
-    for place in drawn:
-        file, group = groups[place]
+    for file, group in (groups[place] for place in places):
         part = schemas.triplets_from(file.read_row_group(group))
-        parts.append(part.take(np.isin(part.kind, [KINDS.index(kind) for kind in wanted])))
+        parts.append(part.take(np.isin(part.kind, codes)))
     if not sum(map(len, parts)):
         return None
-    found = Triplets.concatenate(parts)
-    chosen = found.take(np.sort(rng.choice(len(found), min(size, len(found)), replace=False)))
+    pool = Triplets.concatenate(parts)
+    sample = pool.take(np.sort(rng.choice(len(pool), min(size, len(pool)), replace=False)))
     a, p, n = (
-        np.searchsorted(ids, one)
-        for one in (chosen.anchor_id, chosen.positive_id, chosen.negative_id)
+        np.searchsorted(ids, column)
+        for column in (sample.anchor_id, sample.positive_id, sample.negative_id)
     )
-    return replace(chosen, anchor_id=a, positive_id=p, negative_id=n)
+    return replace(sample, anchor_id=a, positive_id=p, negative_id=n)

@@ -1,4 +1,4 @@
-"""What both generators share: a small network, and how it learns beside the encoder."""
+"""The small network of both generators, and how it is trained beside the encoder."""
 
 from collections.abc import Mapping
 
@@ -6,24 +6,36 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-
-def perceptron(given: int, hidden: int, made: int) -> nn.Sequential:
-    """Two layers."""
-    return nn.Sequential(nn.Linear(given, hidden), nn.ReLU(), nn.Linear(hidden, made))
+from remine.train.losses.distances import squared_distances
 
 
-def frozen(network: nn.Module, given: Tensor) -> Tensor:
-    """What `network` makes of `given`, with a gradient for `given` and none for its weights.
+def perceptron(in_features: int, hidden_features: int, out_features: int) -> nn.Sequential:
+    """Two linear layers with a ReLU between them."""
+    return nn.Sequential(
+        nn.Linear(in_features, hidden_features),
+        nn.ReLU(),
+        nn.Linear(hidden_features, out_features),
+    )
 
-    So the metric loss trains the encoder and only the generator's own loss the generator, in one
-    backward pass.
+
+def apply_frozen(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Output of `network` with a gradient for `inputs` but none for its weights.
+
+    With it one backward pass is enough: the metric loss trains the encoder only, and the
+    generator's own loss trains the generator.
     """
     weights: Mapping[str, Tensor] = {k: v.detach() for k, v in network.named_parameters()}
-    made: Tensor = functional_call(network, dict(weights), (given,))
-    return made
+    outputs: Tensor = functional_call(network, dict(weights), (inputs,))
+    return outputs
 
 
-def recent_mean(recent: Tensor, value: Tensor, share: float = 0.05) -> None:
-    """Move the running mean `recent` () towards `value`; a mean of 0 is none yet."""
-    value = value.detach().to(recent.dtype)
-    recent.copy_(torch.where(recent == 0, value, recent + share * (value - recent)))
+def update_running_mean(mean: Tensor, value: Tensor, share: float = 0.05) -> None:
+    """Move the running mean () towards `value` (), in place; a mean of 0 is taken as unset."""
+    value = value.detach().to(mean.dtype)
+    mean.copy_(torch.where(mean == 0, value, mean + share * (value - mean)))
+
+
+def harder_share(synthetic: Tensor, negative: Tensor, anchor: Tensor) -> Tensor:
+    """Share () of (t, d) synthetic negatives that are nearer to the anchor than the original."""
+    d_synthetic = squared_distances(synthetic.detach(), anchor.detach())
+    return (d_synthetic < squared_distances(negative.detach(), anchor.detach())).float().mean()

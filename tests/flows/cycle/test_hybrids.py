@@ -76,13 +76,13 @@ def test_batches_are_built_around_the_classes_that_were_found(config_file, monke
     from remine.train import loop
 
     seen = []
-    original = loop.picked
+    original = loop.row_batches
 
     def looked(loader: Any, ids: Any, start: int) -> Any:
         seen.append(loader)
         return original(loader, ids, start)
 
-    monkeypatch.setattr(loop, "picked", looked)
+    monkeypatch.setattr(loop, "row_batches", looked)
     store, version = cycle(config_file, *CONFUSABLE, "run.rounds=1", "train.random_classes=0")
     (loader,) = seen
     frame = pd.read_parquet(store.root / "latest" / "classes" / "round=0")

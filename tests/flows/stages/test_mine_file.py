@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +11,7 @@ import pytest
 
 from remine.data import schemas
 from remine.data.errors import InputError
+from remine.data.faiss_library import faiss
 from remine.data.types import Triplets, unit
 from remine.flows.config.settings import load_config
 from remine.flows.jobs.console import Console

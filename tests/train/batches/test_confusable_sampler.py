@@ -32,13 +32,13 @@ def sampler_of(classes_wanted=5, share=0.0, sizes=None, neighbours=None, seed=0)
 
 def classes_of(sampler, count, start=0):
     """(count, P) class numbers of batches; every class has K rows of its own."""
-    found = []
+    batches = []
     for rows in islice(sampler.batches(start), count):
         classes = sampler.labels[rows].reshape(-1, sampler.per_class)
         assert (classes == classes[:, :1]).all()
         assert len(set(classes[:, 0].tolist())) == len(classes)
-        found.append(classes[:, 0].tolist())
-    return found
+        batches.append(classes[:, 0].tolist())
+    return batches
 
 
 def test_a_batch_is_a_class_and_its_neighbours_in_order():
@@ -56,19 +56,22 @@ def test_an_epoch_starts_at_every_class_once():
 def test_longer_batches_go_on_with_the_neighbours_neighbours():
     for first, *rest in classes_of(sampler_of(8), 20):
         around = ring()
-        wanted = []
-        for one in (first, *around[first]):
-            wanted += [c for c in around[one].tolist() if c != first and c not in wanted]
-        assert rest == wanted[:7]
+        expected = []
+        for label in (first, *around[first]):
+            expected += [c for c in around[label].tolist() if c != first and c not in expected]
+        assert rest == expected[:7]
 
 
-@pytest.mark.parametrize(("share", "near"), [(0.0, 4), (0.25, 3), (0.5, 2), (1.0, 0)])
-def test_a_share_is_drawn_from_all_classes(share, near):
+@pytest.mark.parametrize(("share", "neighbour_count"), [(0.0, 4), (0.25, 3), (0.5, 2), (1.0, 0)])
+def test_a_share_is_drawn_from_all_classes(share, neighbour_count):
     batches = classes_of(sampler_of(5, share), 200)
-    drawn = [rest[near:] for _, *rest in batches]
-    assert all(rest[:near] == ring()[first, :near].tolist() for first, *rest in batches)
+    random_classes = [tail[neighbour_count:] for _, *tail in batches]
+    assert all(
+        tail[:neighbour_count] == ring()[first, :neighbour_count].tolist()
+        for first, *tail in batches
+    )
     if share:
-        counts = np.bincount(np.concatenate(drawn), minlength=CLASSES)
+        counts = np.bincount(np.concatenate(random_classes), minlength=CLASSES)
         assert counts.min() > 0
         assert counts.max() < 3 * counts.mean()
 
@@ -90,9 +93,9 @@ def test_classes_of_one_item_are_passed_over():
 
 @pytest.mark.parametrize("start", [0, 3, 19, 20, 47])
 def test_any_batch_is_the_same_whatever_was_read_before(start):
-    whole = np.stack(list(islice(sampler_of(share=0.5).batches(), start + 3)))
-    rest = np.stack(list(islice(sampler_of(share=0.5).batches(start), 3)))
-    np.testing.assert_array_equal(whole[start:], rest)
+    all_batches = np.stack(list(islice(sampler_of(share=0.5).batches(), start + 3)))
+    later_batches = np.stack(list(islice(sampler_of(share=0.5).batches(start), 3)))
+    np.testing.assert_array_equal(all_batches[start:], later_batches)
 
 
 def test_another_seed_gives_other_batches():

@@ -20,7 +20,7 @@ def sampler_of(sizes, batch, per_class, seed=0):
     return PKSampler(labels=labels_of(sizes), batch=batch, per_class=per_class, seed=seed)
 
 
-def taken(sampler, count, start=0):
+def first_batches(sampler, count, start=0):
     return np.stack(list(islice(sampler.batches(start), count)))
 
 
@@ -28,21 +28,21 @@ def taken(sampler, count, start=0):
 @pytest.mark.parametrize("per_class", [2, 3, 4])
 def test_k_of_each_of_p_classes(sizes, per_class):
     sampler = sampler_of(sizes, 3 * per_class, per_class)
-    for rows in taken(sampler, 20):
+    for rows in first_batches(sampler, 20):
         assert rows.dtype == np.int64
         classes = sampler.labels[rows].reshape(3, per_class)
         assert (classes == classes[:, :1]).all()
         assert len(set(classes[:, 0].tolist())) == 3
         assert (classes >= 0).all()
-        for own in rows.reshape(3, per_class):
-            size = sizes[sampler.labels[own[0]]]
+        for class_rows in rows.reshape(3, per_class):
+            size = sizes[sampler.labels[class_rows[0]]]
             assert size > 1
-            assert len(set(own.tolist())) == min(size, per_class)
+            assert len(set(class_rows.tolist())) == min(size, per_class)
 
 
 def test_every_class_once_an_epoch():
     sampler = sampler_of([6] * 12, 8, 2)
-    epochs = taken(sampler, 9).reshape(3, 24)
+    epochs = first_batches(sampler, 9).reshape(3, 24)
     for epoch in epochs:
         assert sorted(set(sampler.labels[epoch].tolist())) == list(range(12))
     assert len({str(epoch.tolist()) for epoch in epochs}) == 3
@@ -50,32 +50,38 @@ def test_every_class_once_an_epoch():
 
 def test_in_time_every_item_comes():
     sampler = sampler_of([2, 7, 5, 9], 8, 2)
-    assert set(taken(sampler, 60).ravel().tolist()) == set(np.flatnonzero(sampler.labels >= 0))
+    assert set(first_batches(sampler, 60).ravel().tolist()) == set(
+        np.flatnonzero(sampler.labels >= 0)
+    )
 
 
 @pytest.mark.parametrize("start", [1, 2, 3, 17, 1000])
 def test_batch_b_is_the_same_from_wherever_one_starts(start):
     sampler = sampler_of([5] * 10, 12, 4)
-    whole = taken(sampler, 20)
-    np.testing.assert_array_equal(taken(sampler, 20), whole)
+    all_batches = first_batches(sampler, 20)
+    np.testing.assert_array_equal(first_batches(sampler, 20), all_batches)
     if start < 20:
-        np.testing.assert_array_equal(taken(sampler, 20 - start, start), whole[start:])
-    again = sampler_of([5] * 10, 12, 4)
-    np.testing.assert_array_equal(taken(again, 3, start), taken(sampler, 3, start))
+        np.testing.assert_array_equal(
+            first_batches(sampler, 20 - start, start), all_batches[start:]
+        )
+    second_sampler = sampler_of([5] * 10, 12, 4)
+    np.testing.assert_array_equal(
+        first_batches(second_sampler, 3, start), first_batches(sampler, 3, start)
+    )
 
 
 def test_the_seed_decides():
     assert (
-        taken(sampler_of([5] * 10, 12, 4, 1), 3).tolist()
-        != taken(sampler_of([5] * 10, 12, 4, 2), 3).tolist()
+        first_batches(sampler_of([5] * 10, 12, 4, 1), 3).tolist()
+        != first_batches(sampler_of([5] * 10, 12, 4, 2), 3).tolist()
     )
 
 
 def test_singletons_are_counted_and_left_out_unless_no_pair_is_asked():
     assert sampler_of([1, 1, 4, 4], 4, 2).singletons == 2
-    alone = sampler_of([1, 1, 4, 4], 4, 1)
-    assert alone.singletons == 0
-    assert sorted(set(alone.labels[taken(alone, 1)[0]].tolist())) == [0, 1, 2, 3]
+    sampler = sampler_of([1, 1, 4, 4], 4, 1)
+    assert sampler.singletons == 0
+    assert sorted(set(sampler.labels[first_batches(sampler, 1)[0]].tolist())) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("sizes", "batch"), [([5, 5], 6), ([1, 1, 1, 5], 4), ([9], 2), ([], 4)])

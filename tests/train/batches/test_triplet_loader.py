@@ -46,7 +46,7 @@ def loader_of(paths, batch=4, kinds=("semi_hard",), seed=0, buffer_groups=8):
     )
 
 
-def taken(loader, count, start=0):
+def anchor_batches(loader, count, start=0):
     """The anchors of `count` batches from number `start` on, (count, batch)."""
     batches = list(islice(loader.batches(start), count))
     for batch in batches:
@@ -63,24 +63,24 @@ def taken(loader, count, start=0):
 def test_every_triplet_once_an_epoch(tmp_path, sizes, batch, buffer_groups):
     loader = loader_of(write_shards(tmp_path, sizes), batch, buffer_groups=buffer_groups)
     epoch = 83 // batch
-    anchors = taken(loader, 3 * epoch).reshape(3, -1)
-    for served in anchors:
-        assert len(set(served.tolist())) == epoch * batch  # all but an incomplete last batch
-        assert set(served.tolist()) <= set(range(83))
+    anchors = anchor_batches(loader, 3 * epoch).reshape(3, -1)
+    for epoch_anchors in anchors:
+        assert len(set(epoch_anchors.tolist())) == epoch * batch  # all but an incomplete last batch
+        assert set(epoch_anchors.tolist()) <= set(range(83))
     assert anchors[0].tolist() != anchors[1].tolist()
 
 
 @pytest.mark.parametrize(
-    ("kinds", "wanted"),
+    ("kinds", "places"),
     [(("hard",), {1}), (("semi_hard",), {0, 2}), (("hard", "semi_hard"), {0, 1, 2})],
 )
-def test_only_the_wanted_kinds(tmp_path, kinds, wanted):
+def test_only_the_wanted_kinds(tmp_path, kinds, places):
     # Of five triplets in a row: semi-hard, hard, semi-hard, easy, easy.
     turn = (SEMI_HARD, HARD, SEMI_HARD, EASY, EASY)
     paths = write_shards(tmp_path, [40, 60], turn)
-    count = 20 * len(wanted)
-    served = taken(loader_of(paths, 5, kinds), count // 5)
-    assert sorted(served.ravel()) == [i for i in range(100) if i % 5 in wanted]
+    count = 20 * len(places)
+    anchors = anchor_batches(loader_of(paths, 5, kinds), count // 5)
+    assert sorted(anchors.ravel()) == [i for i in range(100) if i % 5 in places]
 
 
 def test_row_groups_without_the_kind_are_passed_over(tmp_path):
@@ -88,23 +88,25 @@ def test_row_groups_without_the_kind_are_passed_over(tmp_path):
     hard = tmp_path / "hard"
     hard.mkdir()
     paths += write_shards(hard, [12], (HARD,))
-    served = taken(loader_of(paths, 3, ("hard",), buffer_groups=1), 4)
-    assert sorted(served.ravel()) == list(range(12))
+    anchors = anchor_batches(loader_of(paths, 3, ("hard",), buffer_groups=1), 4)
+    assert sorted(anchors.ravel()) == list(range(12))
 
 
 @pytest.mark.parametrize("buffer_groups", [1, 2, 100])
 def test_starting_at_a_batch_equals_skipping_to_it(tmp_path, buffer_groups):
     loader = loader_of(write_shards(tmp_path, [25, 12]), 4, buffer_groups=buffer_groups)
     total = 3 * 9 + 2  # nine batches an epoch; into the fourth epoch
-    whole = taken(loader, total)
+    all_batches = anchor_batches(loader, total)
     for start in range(total):
-        np.testing.assert_array_equal(taken(loader, total - start, start), whole[start:])
+        np.testing.assert_array_equal(
+            anchor_batches(loader, total - start, start), all_batches[start:]
+        )
 
 
 def test_the_seed_decides_the_order(tmp_path):
     paths = write_shards(tmp_path, [60])
     loaders = [loader_of(paths, seed=seed) for seed in (0, 1, 2, 2)]
-    orders = [str(taken(loader, 15).tolist()) for loader in loaders]
+    orders = [str(anchor_batches(loader, 15).tolist()) for loader in loaders]
     assert orders[2] == orders[3]
     assert len(set(orders)) == 3
 
@@ -112,18 +114,18 @@ def test_the_seed_decides_the_order(tmp_path):
 def test_only_a_buffer_of_row_groups_is_mixed(tmp_path):
     # Two groups of ten are five batches of four; their triplets come one buffer after the other.
     loader = loader_of(write_shards(tmp_path, [60, 60]), 4, buffer_groups=2)
-    buffers = [set((b // GROUP).tolist()) for b in taken(loader, 30).reshape(6, 20)]
+    buffers = [set((b // GROUP).tolist()) for b in anchor_batches(loader, 30).reshape(6, 20)]
     assert [len(groups) for groups in buffers] == [2] * 6
     assert set().union(*buffers) == set(range(12))
     # Groups are drawn from all shards, and mixed within the buffer.
     assert any(max(groups) - min(groups) > 1 for groups in buffers)
-    batches = taken(loader, 30) // GROUP
+    batches = anchor_batches(loader, 30) // GROUP
     assert sum(len(set(batch.tolist())) == 2 for batch in batches) > 15
 
 
 def test_a_buffer_of_everything_mixes_everything(tmp_path):
     loader = loader_of(write_shards(tmp_path, [60, 60]), 24, buffer_groups=100)
-    groups = taken(loader, 5) // GROUP
+    groups = anchor_batches(loader, 5) // GROUP
     assert min(len(set(batch.tolist())) for batch in groups) > 6
 
 
@@ -140,8 +142,8 @@ def test_too_few_triplets_are_refused(tmp_path, sizes, kinds, start):
 
 
 def test_one_batch_is_enough(tmp_path):
-    served = taken(loader_of(write_shards(tmp_path, [4]), 4), 3)
-    assert [sorted(batch) for batch in served.tolist()] == [[0, 1, 2, 3]] * 3
+    anchors = anchor_batches(loader_of(write_shards(tmp_path, [4]), 4), 3)
+    assert [sorted(batch) for batch in anchors.tolist()] == [[0, 1, 2, 3]] * 3
 
 
 def with_partners(folder, t=30):
@@ -171,8 +173,8 @@ def test_partners_are_a_fourth_row_and_the_rest_is_as_without(tmp_path):
         assert four.shape == (4, 7)
         assert four.dtype == np.int64
         np.testing.assert_array_equal(four[:3], three)
-        wanted = np.where(four[0] % 3 == 0, -1, four[0] + 2**50)
-        np.testing.assert_array_equal(four[3], wanted)
+        expected = np.where(four[0] % 3 == 0, -1, four[0] + 2**50)
+        np.testing.assert_array_equal(four[3], expected)
 
 
 def test_triplets_without_partners_are_refused_where_they_are_needed(tmp_path):

@@ -1,5 +1,7 @@
 """Encoders of the user's own: found, called, checked, and known by their source."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,10 @@ from remine.train.encoders.custom import CustomTransform, load_custom
 from remine.train.encoders.design import (
     Design,
     build_backbone,
-    build_trained,
+    build_trainable,
     design,
+    full_encoder,
     transform_of,
-    whole,
 )
 
 NETS = """
@@ -50,15 +52,15 @@ def nets(tmp_path):
     return tmp_path
 
 
-def made(base, name="nets:build", **settings: object):
+def design_of(base, name="nets:build", **settings: object):
     config = EncoderConfig(name=name, **settings)
     return design(config, "vector", (12,), "float32", base)
 
 
 def test_a_module_of_the_users_becomes_an_encoder(nets):
-    found = made(nets)
-    assert found.backbone["dimensions"] == 5
-    encoder = build_trained(found, nets, seed=3).eval()
+    encoder_design = design_of(nets)
+    assert encoder_design.backbone["dimensions"] == 5
+    encoder = build_trainable(encoder_design, nets, seed=3).eval()
     out = encoder(torch.randn(4, 12))
     assert out.shape == (4, 5)
     torch.testing.assert_close(out.norm(dim=1), torch.ones(4))
@@ -66,12 +68,14 @@ def test_a_module_of_the_users_becomes_an_encoder(nets):
 
 def test_the_seed_decides_fresh_weights_and_not_frozen_ones(nets):
     before = torch.random.get_rng_state()
-    one, same, other = (build_trained(made(nets), nets, seed).body[1].weight for seed in (3, 3, 4))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-    frozen = made(nets, frozen=True)
-    one, other = (build_backbone(frozen, nets, seed)[1].weight for seed in (3, 4))
-    assert torch.equal(one, other)
+    first, repetition, other_seed = (
+        build_trainable(design_of(nets), nets, seed).body[1].weight for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, repetition)
+    assert not torch.equal(first, other_seed)
+    frozen_design = design_of(nets, frozen=True)
+    first, other_seed = (build_backbone(frozen_design, nets, seed)[1].weight for seed in (3, 4))
+    assert torch.equal(first, other_seed)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -81,35 +85,36 @@ def test_a_package_in_a_folder_and_an_installed_module_are_found(tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "whole" / "__init__.py").write_text(NETS)
     (tmp_path / "whole" / "part.py").write_text("x = 1")
-    hashes = {made(tmp_path, name).backbone["source"] for name in ("my.nets:build", "whole:build")}
+    hashes = {
+        design_of(tmp_path, name).backbone["source"] for name in ("my.nets:build", "whole:build")
+    }
     (tmp_path / "whole" / "part.py").write_text("x = 2")
-    hashes.add(made(tmp_path, "whole:build").backbone["source"])
+    hashes.add(design_of(tmp_path, "whole:build").backbone["source"])
     assert len(hashes) == 3
     assert load_custom("torch.nn:Identity", tmp_path).source
 
 
 def test_a_file_of_our_name_does_not_take_our_place(tmp_path):
     (tmp_path / "train.py").write_text(NETS)
-    assert made(tmp_path, "train:build").backbone["dimensions"] == 5
-    import train
-
-    assert train.__file__ != str(tmp_path / "train.py")
+    assert design_of(tmp_path, "train:build").backbone["dimensions"] == 5
+    module = sys.modules.get("train")
+    assert module is None or module.__file__ != str(tmp_path / "train.py")
 
 
 def test_changed_source_is_another_design_and_a_checkpoint_of_the_old_is_refused(nets):
-    old = made(nets)
+    old = design_of(nets)
     (nets / "nets.py").write_text(NETS + "# a word\n")
-    assert made(nets) != old
+    assert design_of(nets) != old
     with pytest.raises(StoreError, match="its source is not the one of the checkpoint"):
-        build_trained(old, nets)
+        build_trainable(old, nets)
 
 
 def test_frozen_weights_that_change_by_themselves_are_refused(nets):
     text = NETS.replace("nn.Linear(12, 5)", "nn.Linear(12, 5, bias=STATE.pop() > 1)")
     (nets / "nets.py").write_text("STATE = [2, 1, 2]\n" + text)
-    found = made(nets, frozen=True)
+    encoder_design = design_of(nets, frozen=True)
     with pytest.raises(StoreError, match="its weights are not those of the checkpoint"):
-        build_backbone(found, nets)
+        build_backbone(encoder_design, nets)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +133,7 @@ def test_frozen_weights_that_change_by_themselves_are_refused(nets):
 def test_what_is_wrong_is_one_line(nets, name, message):
     (nets / "broken.py").write_text("import surely_not_there")
     with pytest.raises(InputError, match=message) as refusal:
-        made(nets, name)
+        design_of(nets, name)
     assert str(refusal.value).startswith("encoder.name ")
     assert "\n" not in str(refusal.value)
 
@@ -142,10 +147,10 @@ def test_whole_numbers_are_no_embedding(nets):
 
 
 def test_the_transform_sees_decoded_pictures_texts_and_vectors(nets, tmp_path):
-    seen = []
+    blocks = []
 
     def keep(contents: list) -> np.ndarray:
-        seen.append(contents)
+        blocks.append(contents)
         return np.zeros((len(contents), 3))
 
     Image.new("RGBA", (4, 6)).save(tmp_path / "clear.png")
@@ -153,17 +158,17 @@ def test_the_transform_sees_decoded_pictures_texts_and_vectors(nets, tmp_path):
         [tmp_path / "clear.png"], str
     )
     assert block.dtype == np.float32
-    ((picture,),) = seen
+    ((picture,),) = blocks
     assert (picture.mode, picture.size) == ("RGB", (4, 6))
     CustomTransform(name="a:b", content="text", transform=keep)(["a", "b"], str)
-    assert seen[-1] == ["a", "b"]
+    assert blocks[-1] == ["a", "b"]
     vectors = transform_of(EncoderConfig(name="nets:both"), "vector", nets)(np.eye(4), str)
     np.testing.assert_array_equal(vectors, np.eye(4, 3))
     assert transform_of(EncoderConfig(name="nets:build"), "vector", nets) is None
 
 
 @pytest.mark.parametrize(
-    ("made", "message"),
+    ("result", "message"),
     [
         (
             np.zeros((1, 3), np.float32),
@@ -174,8 +179,8 @@ def test_the_transform_sees_decoded_pictures_texts_and_vectors(nets, tmp_path):
         ([[1], [1, 2]], "its transform fails on row 0 and the 1 after it: ValueError"),
     ],
 )
-def test_a_transform_that_makes_something_else_is_refused(made, message):
-    transform = CustomTransform(name="a:b", content="text", transform=lambda _contents: made)
+def test_a_transform_that_makes_something_else_is_refused(result, message):
+    transform = CustomTransform(name="a:b", content="text", transform=lambda _contents: result)
     with pytest.raises(InputError, match=message):
         transform(["a", "b"], lambda row: f"row {row}")
 
@@ -185,31 +190,31 @@ def test_a_transform_that_makes_something_else_is_refused(made, message):
 def test_of_a_frozen_network_the_head_alone_is_trained_and_starts_by_changing_nothing(
     nets, head, dimensions
 ):
-    found = made(nets, frozen=True, head=head, dimensions=dimensions)
-    trained = build_trained(found, nets, seed=1)
-    assert all("backbone" not in name for name in trained.state_dict())
-    encoder = whole(trained, found, nets)
+    encoder_design = design_of(nets, frozen=True, head=head, dimensions=dimensions)
+    trained_head = build_trainable(encoder_design, nets, seed=1)
+    assert all("backbone" not in name for name in trained_head.state_dict())
+    encoder = full_encoder(trained_head, encoder_design, nets)
     inputs = torch.randn(6, 12)
-    features = build_backbone(found, nets)(inputs)
-    torch.testing.assert_close(encoder(inputs), trained(features))
+    features = build_backbone(encoder_design, nets)(inputs)
+    torch.testing.assert_close(encoder(inputs), trained_head(features))
     if not dimensions:
         torch.testing.assert_close(
-            trained(features), torch.nn.functional.normalize(features), atol=1e-6, rtol=0
+            trained_head(features), torch.nn.functional.normalize(features), atol=1e-6, rtol=0
         )
-    trained(features)[:, 0].sum().backward()
-    assert sum(float(p.grad.abs().sum()) for p in trained.parameters()) > 0
+    trained_head(features)[:, 0].sum().backward()
+    assert sum(float(p.grad.abs().sum()) for p in trained_head.parameters()) > 0
 
 
 def test_designs_are_written_and_read_back(nets):
-    for found in (
-        made(nets, frozen=True, head="mlp", dimensions=4),
+    for encoder_design in (
+        design_of(nets, frozen=True, head="mlp", dimensions=4),
         design(EncoderConfig(width=8), "image", (1, 8, 8), "uint8", nets),
     ):
-        assert Design.from_json(found.to_json()).to_json() == found.to_json()
-    assert Design.from_json(made(nets).to_json()) == made(nets)
+        assert Design.from_json(encoder_design.to_json()).to_json() == encoder_design.to_json()
+    assert Design.from_json(design_of(nets).to_json()) == design_of(nets)
     # Checkpoints from before there was more than this stay valid.
     old = {"name": "auto", "dimensions": 0, "width": 8, "content": "image", "shape": [1, 8, 8]}
-    assert found.to_json() == old
+    assert encoder_design.to_json() == old
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ SMALL = EncoderConfig(width=8)
 CASES = [("image", (1, 16, 16)), ("text", (GRAMS,)), ("vector", (12,))]
 
 
-def where(row):
+def location(row):
     return f"items.csv, row {row + 1}"
 
 
@@ -24,7 +24,7 @@ def some_inputs(content, shape, m=5, seed=0):
     if content == "text":
         words = ["a", "bc", "Def", "ghij", "klmno"]
         texts = [" ".join(rng.choice(words, 4)) for _ in range(m)]
-        return torch.from_numpy(text_transform(texts, where))
+        return torch.from_numpy(text_transform(texts, location))
     return torch.from_numpy(rng.integers(0, 256, (m, *shape)).astype(np.uint8))
 
 
@@ -32,13 +32,13 @@ def some_inputs(content, shape, m=5, seed=0):
 def test_the_seed_decides_the_weights(content, shape):
     config = EncoderConfig(width=8, dimensions=7)  # linear, too, draws its rotation
     torch.manual_seed(1)
-    one = build_encoder(config, content, shape, seed=3).state_dict()
+    first = build_encoder(config, content, shape, seed=3).state_dict()
     torch.manual_seed(2)
-    same = build_encoder(config, content, shape, seed=3).state_dict()
-    other = build_encoder(config, content, shape, seed=4).state_dict()
-    assert one.keys() == same.keys()
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert not all(torch.equal(one[name], other[name]) for name in one)
+    repetition = build_encoder(config, content, shape, seed=3).state_dict()
+    other_seed = build_encoder(config, content, shape, seed=4).state_dict()
+    assert first.keys() == repetition.keys()
+    assert all(torch.equal(first[name], repetition[name]) for name in first)
+    assert not all(torch.equal(first[name], other_seed[name]) for name in first)
 
 
 @pytest.mark.parametrize(("content", "shape"), CASES)
@@ -74,9 +74,9 @@ def test_convolutions_take_pictures_of_any_shape(shape):
 
 
 def test_paths_are_pictures_too():
-    one, two = (build_encoder(SMALL, content, (1, 16, 16)) for content in ("image", "path"))
+    first, second = (build_encoder(SMALL, content, (1, 16, 16)) for content in ("image", "path"))
     pictures = some_inputs("image", (1, 16, 16))
-    assert torch.equal(one(pictures), two(pictures))
+    assert torch.equal(first(pictures), second(pictures))
 
 
 def test_in_use_a_picture_does_not_depend_on_its_batch():
@@ -109,7 +109,7 @@ def test_empty_places_of_a_text_count_for_nothing():
 
 def test_texts_become_the_same_numbers_for_ever():
     # 1 + CRC-32 % 32767 of <ab>, <c>, then of the trigrams <ab, ab>, <c>; checkpoints rely on it.
-    out = text_transform(["Ab  c", "été"], where)
+    out = text_transform(["Ab  c", "été"], location)
     assert out.dtype == np.int32
     assert out.shape == (2, GRAMS)
     assert out[0, :6].tolist() == [13738, 6959, 14922, 11913, 6959, 0]
@@ -118,14 +118,14 @@ def test_texts_become_the_same_numbers_for_ever():
 
 
 def test_case_and_spaces_do_not_matter_but_words_do():
-    same = text_transform(["Where is my card", " where IS\tmy\ncard "], where)
-    np.testing.assert_array_equal(same[0], same[1])
-    other = text_transform(["where is my cash"], where)
-    assert 0 < (other[0] != same[0]).sum() < 10
+    grams = text_transform(["Where is my card", " where IS\tmy\ncard "], location)
+    np.testing.assert_array_equal(grams[0], grams[1])
+    other_grams = text_transform(["where is my cash"], location)
+    assert 0 < (other_grams[0] != grams[0]).sum() < 10
 
 
 def test_a_long_text_is_cut():
-    out = text_transform(["word " * 1000, "x"], where)
+    out = text_transform(["word " * 1000, "x"], location)
     assert out.shape == (2, GRAMS)
     assert out[0].all()
     assert out.min() >= 0
@@ -135,7 +135,7 @@ def test_a_long_text_is_cut():
 @pytest.mark.parametrize("empty", ["", " \t\n"])
 def test_an_empty_text_is_refused_with_its_row(empty):
     with pytest.raises(InputError, match=r"^items.csv, row 2: the text is empty$"):
-        text_transform(["fine", empty], where)
+        text_transform(["fine", empty], location)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,6 @@ def test_an_encoder_of_another_content_is_refused(name, content):
 @pytest.mark.parametrize(("content", "shape"), CASES)
 def test_the_fitting_encoder_may_be_named(content, shape):
     name = {"image": "conv", "text": "ngram", "vector": "linear"}[content]
-    named = build_encoder(EncoderConfig(name=name, width=8), content, shape)
+    encoder = build_encoder(EncoderConfig(name=name, width=8), content, shape)
     inputs = some_inputs(content, shape)
-    assert torch.equal(named(inputs), build_encoder(SMALL, content, shape)(inputs))
+    assert torch.equal(encoder(inputs), build_encoder(SMALL, content, shape)(inputs))

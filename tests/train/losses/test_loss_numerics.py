@@ -120,12 +120,12 @@ def test_bf16_is_as_good_as_its_inputs(name, triplets):
     # Computed in float32 whatever comes in: equal to the loss of the rounded features.
     torch.manual_seed(0)
     loss = MAKERS[name]()
-    rounded = functional.normalize(random_features(torch.float32)).bfloat16()
-    units = functional.normalize(rounded.float()).bfloat16()
-    found, wanted = (
+    bf16_features = functional.normalize(random_features(torch.float32)).bfloat16()
+    units = functional.normalize(bf16_features.float()).bfloat16()
+    value, expected = (
         loss(
             Batch(
-                features=cast(rounded),
+                features=cast(bf16_features),
                 embeddings=cast(units),
                 labels=LABELS,
                 items=torch.arange(8),
@@ -134,8 +134,8 @@ def test_bf16_is_as_good_as_its_inputs(name, triplets):
         )
         for cast in (lambda x: x, lambda x: x.float())
     )
-    assert found.loss.dtype == torch.float32
-    assert torch.equal(found.loss, wanted.loss)
+    assert value.loss.dtype == torch.float32
+    assert torch.equal(value.loss, expected.loss)
 
 
 def test_bf16_gradients_reach_the_features():
@@ -188,9 +188,9 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        for made in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(made, torch.Tensor):
-                self.largest = max(self.largest, made.numel() * made.element_size())
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.numel() * tensor.element_size())
         return out
 
 
@@ -200,10 +200,10 @@ def test_batch_all_of_512_makes_nothing_near_the_cubic_tensor(per_class):
     points = functional.normalize(torch.randn(512, 16, generator=generator)).requires_grad_()
     labels = torch.arange(512) // per_class
     batch = Batch(features=points, embeddings=points, labels=labels, items=torch.arange(512))
-    with Largest() as made:
+    with Largest() as tensors:
         TripletLoss(TripletConfig(), 0.2)(batch).loss.backward()
     # At most a dozen live at a time; benchmarks/batch_all.py measures the peak.
-    assert made.largest < 512**3 * 4 / 100
+    assert tensors.largest < 512**3 * 4 / 100
     assert points.grad.any()
 
 
@@ -220,6 +220,6 @@ def test_blocks_do_not_change_batch_all(monkeypatch):
         monkeypatch.setattr(batch_all, "BLOCK", block)
         loss, active = batch_all_loss(distances, positive, negative, margin=0.1)
         results.append((loss, active, *torch.autograd.grad(loss, distances)))
-    for other in results[1:]:
-        for found, wanted in zip(other, results[0], strict=True):
-            torch.testing.assert_close(found, wanted)
+    for result in results[1:]:
+        for value, expected in zip(result, results[0], strict=True):
+            torch.testing.assert_close(value, expected)

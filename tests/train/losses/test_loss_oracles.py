@@ -33,9 +33,9 @@ def batch_of(labels, d=5, seed=0, *, items=None, older=(), triplets=None, scale=
     extra = {}
     if o:
         extra = {
-            "older": functional.normalize(draw[m:]),
-            "older_labels": torch.tensor(older),
-            "older_items": torch.arange(100, 100 + o),
+            "memory_embeddings": functional.normalize(draw[m:]),
+            "memory_labels": torch.tensor(older),
+            "memory_items": torch.arange(100, 100 + o),
         }
     return Batch(
         features=features,
@@ -100,33 +100,33 @@ def mean(values):
 def test_batch_all(case, distance, form, margin):
     batch = batch_of(**CASES[case])
     plain, power = Plain(batch), 2 if distance == "squared" else 1
-    each = []
+    terms = []
     for a, p, n in plain.triplets():
         gap = dist(plain.x[a], plain.x[p]) ** power - dist(plain.x[a], plain.x[n]) ** power
-        each.append(math.log1p(math.exp(3 * gap)) if form == "soft" else max(0, gap + margin))
+        terms.append(math.log1p(math.exp(3 * gap)) if form == "soft" else max(0, gap + margin))
     config = TripletConfig(distance=distance, form=form, scale=3.0)
-    found = TripletLoss(config, margin)(batch)
-    active = [value for value in each if value > 1e-16]
-    assert found.loss.item() == pytest.approx(mean(active), abs=1e-9)
-    assert found.active.item() == pytest.approx(len(active) / max(1, len(each)))
+    result = TripletLoss(config, margin)(batch)
+    active = [value for value in terms if value > 1e-16]
+    assert result.loss.item() == pytest.approx(mean(active), abs=1e-9)
+    assert result.active.item() == pytest.approx(len(active) / max(1, len(terms)))
 
 
-GIVEN = [[0, 3, 5, 1], [1, 4, 6, 2], [3, 0, 7, 5]]
+TRIPLETS = [[0, 3, 5, 1], [1, 4, 6, 2], [3, 0, 7, 5]]
 
 
 @pytest.mark.parametrize("distance", ["squared", "unsquared"])
 @pytest.mark.parametrize("form", ["hinge", "soft"])
 def test_given_triplets_are_averaged_over_all(distance, form):
-    batch = batch_of(LABELS, triplets=GIVEN)
+    batch = batch_of(LABELS, triplets=TRIPLETS)
     x, power = Plain(batch).x, 2 if distance == "squared" else 1
     gaps = [
         dist(x[a], x[p]) ** power - dist(x[a], x[n]) ** power
-        for a, p, n in zip(*GIVEN, strict=True)
+        for a, p, n in zip(*TRIPLETS, strict=True)
     ]
-    each = [math.log1p(math.exp(3 * g)) if form == "soft" else max(0, g + 0.3) for g in gaps]
+    terms = [math.log1p(math.exp(3 * g)) if form == "soft" else max(0, g + 0.3) for g in gaps]
     config = TripletConfig(distance=distance, form=form, scale=3.0)
-    found = TripletLoss(config, 0.3)(batch)
-    assert found.loss.item() == pytest.approx(mean(each), abs=1e-9)
+    result = TripletLoss(config, 0.3)(batch)
+    assert result.loss.item() == pytest.approx(mean(terms), abs=1e-9)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -140,20 +140,20 @@ def test_contrastive(case, margin):
         for i in range(plain.m)
         for j in plain.negatives(i)
     ]
-    on = [value for value in push if value > 0]
-    found = ContrastiveLoss(ContrastiveConfig(margin=margin))(batch)
-    assert found.loss.item() == pytest.approx(mean(pull) + mean(on), abs=1e-9)
-    share = (len(pull) + len(on)) / max(1, len(pull) + len(push))
-    assert found.active.item() == pytest.approx(share)
+    active = [value for value in push if value > 0]
+    result = ContrastiveLoss(ContrastiveConfig(margin=margin))(batch)
+    assert result.loss.item() == pytest.approx(mean(pull) + mean(active), abs=1e-9)
+    share = (len(pull) + len(active)) / max(1, len(pull) + len(push))
+    assert result.active.item() == pytest.approx(share)
 
 
 def test_contrastive_on_given_triplets():
-    batch = batch_of(LABELS, triplets=GIVEN)
+    batch = batch_of(LABELS, triplets=TRIPLETS)
     x = Plain(batch).x
-    pull = [dist(x[a], x[p]) ** 2 for a, p in zip(*GIVEN[:2], strict=True)]
-    push = [max(0, 1.4 - dist(x[a], x[n])) ** 2 for a, _, n in zip(*GIVEN, strict=True)]
-    found = ContrastiveLoss(ContrastiveConfig(margin=1.4))(batch)
-    assert found.loss.item() == pytest.approx(
+    pull = [dist(x[a], x[p]) ** 2 for a, p in zip(*TRIPLETS[:2], strict=True)]
+    push = [max(0, 1.4 - dist(x[a], x[n])) ** 2 for a, _, n in zip(*TRIPLETS, strict=True)]
+    result = ContrastiveLoss(ContrastiveConfig(margin=1.4))(batch)
+    assert result.loss.item() == pytest.approx(
         mean(pull) + mean([value for value in push if value > 0]), abs=1e-9
     )
 
@@ -162,8 +162,8 @@ def pair_rows(labels, items=None):
     items = items or list(range(len(labels)))
     rows = []
     for label in sorted(set(labels)):
-        own = [i for i in range(len(labels)) if labels[i] == label]
-        rows += [(own[k], own[k + 1]) for k in range(0, len(own) - 1, 2)]
+        class_rows = [i for i in range(len(labels)) if labels[i] == label]
+        rows += [(class_rows[k], class_rows[k + 1]) for k in range(0, len(class_rows) - 1, 2)]
     return [(i, j) for i, j in rows if items[i] != items[j]]
 
 
@@ -179,16 +179,16 @@ def pair_rows(labels, items=None):
 )
 def test_pairs_are_two_by_two_within_a_class(labels, items):
     numbers = torch.tensor(items or list(range(len(labels))))
-    found = class_pairs(torch.tensor(labels), numbers)
-    assert [tuple(pair) for pair in found.T.tolist()] == pair_rows(labels, items)
+    pairs = class_pairs(torch.tensor(labels), numbers)
+    assert [tuple(pair) for pair in pairs.T.tolist()] == pair_rows(labels, items)
 
 
 def pair_setting(case):
     """The anchors, positives and the candidates' rows, as lists, beside the batch."""
     if case == "triplets":
-        batch = batch_of(LABELS, triplets=GIVEN)
-        pairs = list(zip(*GIVEN[:2], strict=True))
-        return batch, pairs, [*GIVEN[1], *GIVEN[2]]
+        batch = batch_of(LABELS, triplets=TRIPLETS)
+        pairs = list(zip(*TRIPLETS[:2], strict=True))
+        return batch, pairs, [*TRIPLETS[1], *TRIPLETS[2]]
     labels = {"online": LABELS, "two pairs a class": [0, 0, 0, 0, 1, 1, 2, 2]}[case]
     pairs = pair_rows(labels)
     return batch_of(labels), pairs, [p for _, p in pairs]
@@ -198,26 +198,26 @@ PAIR_CASES = ["online", "two pairs a class", "triplets"]
 
 
 def n_pair_by_hand(batch, pairs, candidates, l2):
-    plain, each = Plain(batch), []
+    plain, terms = Plain(batch), []
     for a, p in pairs:
         gaps = [
             dot(plain.f[a], plain.f[c]) - dot(plain.f[a], plain.f[p])
             for c in candidates
             if plain.y[c] != plain.y[a]
         ]
-        each.append(math.log(1 + sum(math.exp(gap) for gap in gaps)))
+        terms.append(math.log(1 + sum(math.exp(gap) for gap in gaps)))
     lengths = mean([dot(plain.f[a], plain.f[a]) for a, _ in pairs])
     lengths += mean([dot(plain.f[p], plain.f[p]) for _, p in pairs])
-    return mean(each) + l2 / 4 * lengths
+    return mean(terms) + l2 / 4 * lengths
 
 
 @pytest.mark.parametrize("case", PAIR_CASES)
 @pytest.mark.parametrize("l2", [0.0, 0.02])
 def test_n_pair(case, l2):
     batch, pairs, candidates = pair_setting(case)
-    found = NPairLoss(NPairConfig(l2=l2))(batch)
-    wanted = n_pair_by_hand(batch, pairs, candidates, l2)
-    assert found.loss.item() == pytest.approx(wanted, abs=1e-9)
+    result = NPairLoss(NPairConfig(l2=l2))(batch)
+    expected = n_pair_by_hand(batch, pairs, candidates, l2)
+    assert result.loss.item() == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("case", PAIR_CASES)
@@ -225,27 +225,29 @@ def test_n_pair(case, l2):
 @pytest.mark.parametrize("with_n_pair", [False, True])
 def test_angular(case, degrees, with_n_pair):
     batch, pairs, candidates = pair_setting(case)
-    plain, t, each = Plain(batch), math.tan(math.radians(degrees)) ** 2, []
+    plain, t, terms = Plain(batch), math.tan(math.radians(degrees)) ** 2, []
     for a, p in pairs:
-        both = [u + v for u, v in zip(plain.x[a], plain.x[p], strict=True)]
-        own = 2 * (1 + t) * dot(plain.x[a], plain.x[p])
-        others = [c for c in candidates if plain.y[c] != plain.y[a]]
-        each.append(
-            math.log(1 + sum(math.exp(4 * t * dot(both, plain.x[c]) - own) for c in others))
+        pair_sum = [u + v for u, v in zip(plain.x[a], plain.x[p], strict=True)]
+        pair_term = 2 * (1 + t) * dot(plain.x[a], plain.x[p])
+        negatives = [c for c in candidates if plain.y[c] != plain.y[a]]
+        terms.append(
+            math.log(
+                1 + sum(math.exp(4 * t * dot(pair_sum, plain.x[c]) - pair_term) for c in negatives)
+            )
         )
     config = AngularConfig(degrees=degrees, n_pair=with_n_pair, weight=2.0)
-    found = AngularLoss(config, NPairConfig(l2=0.02))(batch)
-    wanted = mean(each)
+    result = AngularLoss(config, NPairConfig(l2=0.02))(batch)
+    expected = mean(terms)
     if with_n_pair:
-        wanted = n_pair_by_hand(batch, pairs, candidates, 0.02) + 2 * wanted
-    assert found.loss.item() == pytest.approx(wanted, abs=1e-9)
+        expected = n_pair_by_hand(batch, pairs, candidates, 0.02) + 2 * expected
+    assert result.loss.item() == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "with older"])
 @pytest.mark.parametrize("margin", [0.3, 1.0])
 def test_lifted_structure(case, margin):
     batch = batch_of(**CASES[case])
-    plain, each = Plain(batch), []
+    plain, terms = Plain(batch), []
     for i in range(plain.m):
         for j in plain.positives(i):
             if j > i and plain.negatives(i):
@@ -255,17 +257,17 @@ def test_lifted_structure(case, margin):
                 push += sum(
                     math.exp(margin - dist(plain.x[j], plain.x[k])) for k in plain.negatives(j)
                 )
-                each.append(max(0, math.log(push) + dist(plain.x[i], plain.x[j])))
-    found = LiftedStructureLoss(LiftedConfig(margin=margin))(batch)
-    assert found.loss.item() == pytest.approx(mean([v * v for v in each]) / 2, abs=1e-9)
-    assert found.active.item() == pytest.approx(mean([v > 0 for v in each]))
+                terms.append(max(0, math.log(push) + dist(plain.x[i], plain.x[j])))
+    result = LiftedStructureLoss(LiftedConfig(margin=margin))(batch)
+    assert result.loss.item() == pytest.approx(mean([v * v for v in terms]) / 2, abs=1e-9)
+    assert result.active.item() == pytest.approx(mean([v > 0 for v in terms]))
 
 
 @pytest.mark.parametrize("case", [*CASES, "triplets"])
 @pytest.mark.parametrize("nu", [0.0, 0.3])
 @pytest.mark.parametrize(("per_class", "per_item"), [(False, False), (True, False), (True, True)])
 def test_margin_with_learned_boundaries(case, nu, per_class, per_item):
-    batch = batch_of(LABELS, triplets=GIVEN) if case == "triplets" else batch_of(**CASES[case])
+    batch = batch_of(LABELS, triplets=TRIPLETS) if case == "triplets" else batch_of(**CASES[case])
     config = MarginConfig(alpha=0.3, beta=1.1, nu=nu, per_class=per_class, per_item=per_item)
     loss = MarginLoss(config, classes=10, items=200).double()
     beta = [loss.beta.item()] * 200
@@ -279,19 +281,19 @@ def test_margin_with_learned_boundaries(case, nu, per_class, per_item):
         beta[i] += loss.beta_class[plain.y[i]].item() if per_class else 0
         beta[i] += loss.beta_item[plain.id[i]].item() if per_item else 0
     if case == "triplets":
-        near = [(a, p) for a, p, _ in zip(*GIVEN, strict=True)]
-        far, anchors = [(a, n) for a, _, n in zip(*GIVEN, strict=True)], GIVEN[0]
+        positive_pairs = [(a, p) for a, p, _ in zip(*TRIPLETS, strict=True)]
+        negative_pairs, anchors = [(a, n) for a, _, n in zip(*TRIPLETS, strict=True)], TRIPLETS[0]
     else:
-        near = [(i, j) for i in range(plain.m) for j in plain.positives(i)]
-        far = [(i, j) for i in range(plain.m) for j in plain.negatives(i)]
+        positive_pairs = [(i, j) for i in range(plain.m) for j in plain.positives(i)]
+        negative_pairs = [(i, j) for i in range(plain.m) for j in plain.negatives(i)]
         anchors = range(plain.m)
-    each = [max(0, 0.3 + dist(plain.x[i], plain.x[j]) - beta[i]) for i, j in near]
-    each += [max(0, 0.3 + beta[i] - dist(plain.x[i], plain.x[j])) for i, j in far]
-    count = sum(value > 0 for value in each)
-    wanted = (sum(each) + nu * sum(beta[i] for i in anchors)) / max(1, count)
-    found = loss(batch)
-    assert found.loss.item() == pytest.approx(wanted, abs=1e-7)  # beta starts as a float32
-    assert found.active.item() == pytest.approx(count / max(1, len(each)))
+    terms = [max(0, 0.3 + dist(plain.x[i], plain.x[j]) - beta[i]) for i, j in positive_pairs]
+    terms += [max(0, 0.3 + beta[i] - dist(plain.x[i], plain.x[j])) for i, j in negative_pairs]
+    count = sum(value > 0 for value in terms)
+    expected = (sum(terms) + nu * sum(beta[i] for i in anchors)) / max(1, count)
+    result = loss(batch)
+    assert result.loss.item() == pytest.approx(expected, abs=1e-7)  # beta starts as a float32
+    assert result.active.item() == pytest.approx(count / max(1, len(terms)))
 
 
 def test_boundaries_are_learned():
@@ -307,13 +309,13 @@ def test_softmax(alpha):
     batch = batch_of(LABELS)
     loss = SoftmaxLoss(5, 4, alpha).double()
     weight, bias = loss.classifier.weight.tolist(), loss.classifier.bias.tolist()
-    each = []
+    terms = []
     for f, y in zip(batch.features.tolist(), LABELS, strict=True):
         length = math.sqrt(dot(f, f))
         g = [alpha * u / length for u in f] if alpha else f
         logits = [dot(w, g) + b for w, b in zip(weight, bias, strict=True)]
-        each.append(math.log(sum(math.exp(v) for v in logits)) - logits[y])
-    assert loss(batch).loss.item() == pytest.approx(mean(each), abs=1e-9)
+        terms.append(math.log(sum(math.exp(v) for v in logits)) - logits[y])
+    assert loss(batch).loss.item() == pytest.approx(mean(terms), abs=1e-9)
 
 
 @pytest.mark.parametrize(("classes", "least"), [(98, 6.76), (11_318, 11.53), (2, 0), (1, 0)])
@@ -329,6 +331,6 @@ def test_at_the_bound_the_probability_is_reached_and_not_below():
     # C centres as far apart as C <= d + 1 can be: a regular simplex, each class at its centre.
     c, p = 50, 0.9
     centres = functional.normalize(torch.eye(c, dtype=torch.float64) - 1 / c)
-    for alpha, reached in ((least_alpha(c, p), True), (least_alpha(c, p) - 1, False)):
+    for alpha, is_reached in ((least_alpha(c, p), True), (least_alpha(c, p) - 1, False)):
         chance = torch.softmax(alpha * centres @ centres.T, dim=1).diagonal().min()
-        assert (chance.item() >= p - 0.01) == reached
+        assert (chance.item() >= p - 0.01) == is_reached

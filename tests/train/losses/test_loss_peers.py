@@ -46,17 +46,17 @@ def batch_of(labels=LABELS, d=8, *, triplets=None, seed=0):
     )
 
 
-def check(ours, theirs, batch, given=None):
+def check(ours, theirs, batch, points=None):
     """The same value and the same gradient at the features."""
-    found = ours(batch).loss
-    wanted = theirs(given if given is not None else batch.features, batch.labels)
-    assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
-    for one, other in zip(
-        torch.autograd.grad(found, batch.features, retain_graph=True),
-        torch.autograd.grad(wanted, batch.features),
+    loss = ours(batch).loss
+    expected = theirs(points if points is not None else batch.features, batch.labels)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    for gradient, expected_gradient in zip(
+        torch.autograd.grad(loss, batch.features, retain_graph=True),
+        torch.autograd.grad(expected, batch.features),
         strict=True,
     ):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize(("distance", "power"), [("squared", 2), ("unsquared", 1)])
@@ -119,10 +119,10 @@ def test_angular_where_the_points_are_on_the_sphere(peers):
     batch = batch_of(labels, triplets=torch.stack([*pairs, negatives]))
     ours = AngularLoss(AngularConfig(degrees=40.0), NPairConfig())(batch)
     theirs = losses.AngularLoss(alpha=40)
-    wanted = theirs(units, labels, (pairs[0], pairs[1], pairs[0], negatives))
-    assert ours.loss.item() == pytest.approx(wanted.item(), rel=1e-6)
+    expected = theirs(units, labels, (pairs[0], pairs[1], pairs[0], negatives))
+    assert ours.loss.item() == pytest.approx(expected.item(), rel=1e-6)
     scaled = theirs(5 * units, labels, (pairs[0], pairs[1], pairs[0], negatives))
-    assert scaled.item() != pytest.approx(wanted.item(), rel=0.1)
+    assert scaled.item() != pytest.approx(expected.item(), rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["ContrastiveLoss", "MultiSimilarityLoss", "ProxyAnchorLoss"])
@@ -140,22 +140,22 @@ def test_theirs_by_name(name):
 def test_theirs_on_our_triplets_and_older_items(peers):
     losses, _, _ = peers
     triplets = torch.tensor([[0, 4], [1, 5], [4, 24]])
-    older = functional.normalize(torch.randn(3, 8, dtype=torch.float64))
-    given = batch_of(triplets=triplets)
+    memory = functional.normalize(torch.randn(3, 8, dtype=torch.float64))
+    plain_batch = batch_of(triplets=triplets)
     batch = Batch(
         **{
-            **{k: getattr(given, k) for k in ("features", "embeddings", "labels", "items")},
+            **{k: getattr(plain_batch, k) for k in ("features", "embeddings", "labels", "items")},
             "triplets": triplets,
-            "older": older,
-            "older_labels": torch.tensor([9, 9, 9]),
-            "older_items": torch.tensor([90, 91, 92]),
+            "memory_embeddings": memory,
+            "memory_labels": torch.tensor([9, 9, 9]),
+            "memory_items": torch.tensor([90, 91, 92]),
         }
     )
-    found = ExternalLoss("TripletMarginLoss", {"margin": 0.5}, 8, 6)(batch).loss
+    loss = ExternalLoss("TripletMarginLoss", {"margin": 0.5}, 8, 6)(batch).loss
     x = batch.pool
     d = [(x[triplets[0]] - x[row]).norm(dim=1) for row in triplets[1:]]
-    each = torch.relu(d[0] - d[1] + 0.5)
-    assert found.item() == pytest.approx(each[each > 0].mean().item())
+    terms = torch.relu(d[0] - d[1] + 0.5)
+    assert loss.item() == pytest.approx(terms[terms > 0].mean().item())
     assert losses
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from remine.train.losses import squared_distances, triplet_loss
+from remine.train.losses.distances import squared_distances
+from remine.train.losses.triplet import triplet_loss
 
 
 def unit_rows(m, d, seed=0):
@@ -15,12 +16,12 @@ def unit_rows(m, d, seed=0):
 
 def loop_loss(anchor, positive, negative, margin):
     """Mean of [d_ap - d_an + margin]+ in float64, and the share above zero."""
-    each = []
+    terms = []
     for a, p, n in zip(*(x.double().tolist() for x in (anchor, positive, negative)), strict=True):
         d_ap = sum((u - v) ** 2 for u, v in zip(a, p, strict=True))
         d_an = sum((u - v) ** 2 for u, v in zip(a, n, strict=True))
-        each.append(max(0.0, d_ap - d_an + margin))
-    return np.mean(each), np.mean([value > 0 for value in each])
+        terms.append(max(0.0, d_ap - d_an + margin))
+    return np.mean(terms), np.mean([value > 0 for value in terms])
 
 
 @pytest.mark.parametrize("margin", [0.05, 0.2, 1.0, 4.0])
@@ -28,8 +29,8 @@ def loop_loss(anchor, positive, negative, margin):
 def test_equals_the_loop(margin, m, d):
     points = [unit_rows(m, d, seed) for seed in range(3)]
     loss, active = triplet_loss(*points, margin=margin)
-    wanted, share = loop_loss(*points, margin)
-    assert loss.item() == pytest.approx(wanted, abs=1e-5)
+    expected, share = loop_loss(*points, margin)
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
     assert active.item() == pytest.approx(share, abs=1e-6)
 
 
@@ -44,8 +45,8 @@ def test_only_triplets_above_zero_are_active():
     anchor = positive = torch.tensor([[1.0, 0]])
     negative = torch.tensor([[0, 1.0]])
     for margin, loss, active in ((1.5, 0, 0), (2.0, 0, 0), (2.5, 0.5, 1)):
-        found = triplet_loss(anchor, positive, negative, margin=margin)
-        assert [value.item() for value in found] == [loss, active]
+        result = triplet_loss(anchor, positive, negative, margin=margin)
+        assert [value.item() for value in result] == [loss, active]
 
 
 def test_inactive_triplets_count_in_the_mean():
@@ -62,15 +63,15 @@ def test_gradient_is_that_of_the_formula():
     assert 0.2 < active.item() < 0.8
     loss.backward()
     a, p, n = points
-    on = (squared_distances(a, p) - squared_distances(a, n) + 0.5 > 0).double()[:, None] / 40
-    for point, wanted in ((a, 2 * (n - p)), (p, 2 * (p - a)), (n, 2 * (a - n))):
-        torch.testing.assert_close(point.grad, on * wanted)
+    weight = (squared_distances(a, p) - squared_distances(a, n) + 0.5 > 0).double()[:, None] / 40
+    for point, expected in ((a, 2 * (n - p)), (p, 2 * (p - a)), (n, 2 * (a - n))):
+        torch.testing.assert_close(point.grad, weight * expected)
 
 
 def test_gradient_is_finite_where_points_coincide():
     raw = torch.ones(4, 8, requires_grad=True)
-    same = functional.normalize(raw)
-    loss, active = triplet_loss(same, same, same, margin=0.2)
+    units = functional.normalize(raw)
+    loss, active = triplet_loss(units, units, units, margin=0.2)
     loss.backward()
     assert loss.item() == pytest.approx(0.2)
     assert active.item() == 1
@@ -99,11 +100,11 @@ def test_equals_pytorch_metric_learning(margin):
     generator = torch.Generator().manual_seed(1)
     triplets = torch.randint(0, 40, (3, 200), generator=generator)
     loss, active = triplet_loss(*(points[row] for row in triplets), margin=margin)
-    wanted = theirs(points, torch.arange(40) % 4, tuple(triplets))
+    expected = theirs(points, torch.arange(40) % 4, tuple(triplets))
     assert 0.1 < active.item() < 1
-    assert loss.item() == pytest.approx(wanted.item(), abs=1e-6)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
     (ours,) = torch.autograd.grad(loss, points)
     # Theirs normalises once more, so only the part along the sphere can be the same.
-    (other,) = torch.autograd.grad(wanted, points)
+    (their_gradient,) = torch.autograd.grad(expected, points)
     along = ours - (ours * points).sum(dim=1, keepdim=True) * points
-    torch.testing.assert_close(along, other, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(along, their_gradient, atol=1e-6, rtol=1e-4)

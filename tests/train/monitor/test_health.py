@@ -21,13 +21,13 @@ def vectors_of(n, d, seed=0):
 
 def test_kinds_are_those_of_mining():
     a, p, n = (vectors_of(500, 3, seed) for seed in range(3))
-    found = health.kinds(a, p, n, 0.5)
-    for row, code in enumerate(found):
+    codes = health.kinds(a, p, n, 0.5)
+    for row, code in enumerate(codes):
         d_ap = sum(float(x - y) ** 2 for x, y in zip(a[row], p[row], strict=True))
         d_an = sum(float(x - y) ** 2 for x, y in zip(a[row], n[row], strict=True))
-        wanted = HARD if d_an <= d_ap else SEMI_HARD if d_an < d_ap + 0.5 else EASY
-        assert code == wanted
-    assert set(found.tolist()) == {HARD, SEMI_HARD, EASY}
+        expected = HARD if d_an <= d_ap else SEMI_HARD if d_an < d_ap + 0.5 else EASY
+        assert code == expected
+    assert set(codes.tolist()) == {HARD, SEMI_HARD, EASY}
     assert (health.kinds(a, p, p, 0.5) == HARD).all()  # as near as the positive is not beyond it
 
 
@@ -45,19 +45,19 @@ def test_the_nearest_and_their_overlap():
     before, after = vectors_of(30, 3), vectors_of(30, 3, 1)
     lists = []
     for vectors in (before, after):
-        near = []
+        neighbours = []
         for i in range(30):
-            others = sorted(
+            distances = sorted(
                 (float(((vectors[i] - vectors[j]) ** 2).sum()), j) for j in range(30) if j != i
             )
-            near.append([j for _, j in others[:5]])
-        lists.append(near)
-        assert health.nearest(vectors, 5).tolist() == near
-    shared = [len(set(a) & set(b)) / 5 for a, b in zip(*lists, strict=True)]
-    got = health.overlap(*(health.nearest(v, 5) for v in (before, after)))
-    assert got == pytest.approx(np.mean(shared))
-    assert 0.05 < got < 0.6
-    assert health.nearest(before[:4]).shape == (4, 3)
+            neighbours.append([j for _, j in distances[:5]])
+        lists.append(neighbours)
+        assert health.nearest_neighbours(vectors, 5).tolist() == neighbours
+    shares = [len(set(a) & set(b)) / 5 for a, b in zip(*lists, strict=True)]
+    overlap = health.overlap(*(health.nearest_neighbours(v, 5) for v in (before, after)))
+    assert overlap == pytest.approx(np.mean(shares))
+    assert 0.05 < overlap < 0.6
+    assert health.nearest_neighbours(before[:4]).shape == (4, 3)
 
 
 def test_spread_is_the_mean_over_all_pairs():
@@ -85,7 +85,7 @@ def reading(spread, rank):
 
 
 @pytest.mark.parametrize(
-    ("first", "now", "classes", "what"),
+    ("first", "now", "classes", "message"),
     [
         ((1.0, 20), (0.5, 12), 100, ""),
         ((1.0, 20), (0.09, 12), 100, "spread of the embedding went from 1 to 0.09, below 0.1"),
@@ -114,14 +114,14 @@ def reading(spread, rank):
         ((1.0, 60), (1.9, 0.0), 2, "effective rank of the embedding went from 60 to 0, below 0.5"),
     ],
 )
-def test_what_counts_as_a_collapse(first, now, classes, what):
-    why = health.collapsed(reading(*first), reading(*now), HealthConfig(), classes)
-    assert (what in why) if what else why == ""
+def test_what_counts_as_a_collapse(first, now, classes, message):
+    reason = health.collapse_reason(reading(*first), reading(*now), HealthConfig(), classes)
+    assert (message in reason) if message else reason == ""
 
 
 def test_limits_of_zero_stop_nothing():
     config = HealthConfig(min_spread=0, min_rank=0, min_share=0)
-    assert health.collapsed(reading(1.0, 9), reading(0.0, 0.0), config, 50) == ""
+    assert health.collapse_reason(reading(1.0, 9), reading(0.0, 0.0), config, 50) == ""
 
 
 def test_embedding_for_a_measurement_moves_nothing():
@@ -132,13 +132,16 @@ def test_embedding_for_a_measurement_moves_nothing():
     encoder(inputs)
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     state = torch.random.get_rng_state()
-    first, second = health.in_use(encoder, inputs), health.in_use(encoder, inputs)
+    first, second = (
+        health.embed_for_evaluation(encoder, inputs),
+        health.embed_for_evaluation(encoder, inputs),
+    )
     np.testing.assert_array_equal(first, second)
     assert encoder.training
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)
     encoder.eval()
-    health.in_use(encoder, inputs)
+    health.embed_for_evaluation(encoder, inputs)
     assert not encoder.training
 
 

@@ -33,7 +33,7 @@ def silent(step, loss, active):
 
 
 @pytest.fixture
-def given(tmp_path):
+def dataset(tmp_path):
     """Pictures of eight classes, and triplets with the kinds that the untrained encoder sees."""
     rng = np.random.default_rng(0)
     codes = np.arange(N) % 8
@@ -63,8 +63,8 @@ def given(tmp_path):
     return tmp_path, ids, triplets
 
 
-def training(given, scratch, *, probe=True, config=CONFIG, health=HEALTH):
-    folder, ids, _ = given
+def training(dataset, scratch, *, probe=True, config=CONFIG, health=HEALTH):
+    folder, ids, _ = dataset
     encoder = build_encoder(EncoderConfig(width=8, dimensions=8), "image", (1, 10, 10), 0)
     paths, labels = [folder / "triplets.parquet"], (np.arange(N) % 8).astype(np.int64)
     kinds = ("semi_hard", "hard")
@@ -87,29 +87,29 @@ def training(given, scratch, *, probe=True, config=CONFIG, health=HEALTH):
     )
 
 
-def left(round_):
+def outcome(round_):
     return encoder_bytes(round_.encoder), optimizer_bytes(round_.optimizer)
 
 
-def test_measuring_changes_no_bit_of_the_weights(given):
-    with_, without = training(given, "with"), training(given, "without", probe=False)
+def test_measuring_changes_no_bit_of_the_weights(dataset):
+    with_, without = training(dataset, "with"), training(dataset, "without", probe=False)
     history, plain = with_.run(CONFIG, silent), without.run(CONFIG, silent)
-    assert left(with_) == left(without)  # weights, batch statistics, optimizer
+    assert outcome(with_) == outcome(without)  # weights, batch statistics, optimizer
     assert (history.loss, history.active) == (plain.loss, plain.active)
     assert [r["step"] for r in history.readings] == [0, 3, 6, 9, 12]
     assert plain.readings == []
 
 
-def test_the_first_reading_is_of_what_was_mined(given):
-    first, *rest = training(given, "first").run(CONFIG, silent).readings
+def test_the_first_reading_is_of_what_was_mined(dataset):
+    first, *later_readings = training(dataset, "first").run(CONFIG, silent).readings
     assert (first["stale"], first["drift"], first["overlap"]) == (0, 0, 1)
     assert (first["active"], first["loss"]) == (None, None)
-    assert all(r["stale"] > 0 and r["drift"] > 0 and r["overlap"] < 1 for r in rest)
+    assert all(r["stale"] > 0 and r["drift"] > 0 and r["overlap"] < 1 for r in later_readings)
 
 
-def test_a_reading_is_what_the_weights_then_give(given):
-    folder, _, _ = given
-    round_ = training(given, "last")
+def test_a_reading_is_what_the_weights_then_give(dataset):
+    folder, _, _ = dataset
+    round_ = training(dataset, "last")
     inputs = np.load(folder / "inputs.npy")
     rows, triplets = round_.probe.rows, round_.probe.triplets
     with torch.no_grad():
@@ -119,74 +119,74 @@ def test_a_reading_is_what_the_weights_then_give(given):
         after = round_.encoder.eval()(torch.from_numpy(inputs)).double().numpy()
     last = history.readings[-1]
     assert last["drift"] == pytest.approx(((after - before)[rows] ** 2).sum(1).mean(), rel=1e-4)
-    changed = 0
+    stale_count = 0
     for i in range(len(triplets)):
         a, p, n = (
             after[getattr(triplets, f"{r}_id")[i]] for r in ("anchor", "positive", "negative")
         )
         d_ap, d_an = ((a - p) ** 2).sum(), ((a - n) ** 2).sum()
         kind = HARD if d_an <= d_ap else SEMI_HARD if d_an < d_ap + 0.2 else EASY
-        changed += kind != triplets.kind[i]
-    assert last["stale"] == changed / len(triplets)
+        stale_count += kind != triplets.kind[i]
+    assert last["stale"] == stale_count / len(triplets)
     assert last["loss"] == pytest.approx(np.mean(history.loss[9:]))
     assert last["active"] == pytest.approx(np.mean(history.active[9:]))
 
 
 @pytest.mark.parametrize("last", [2, 6, 7, 11])
-def test_a_killed_round_measures_the_same(given, last):
+def test_a_killed_round_measures_the_same(dataset, last):
     def kill(step, _loss, _active) -> None:
         if step == last:
             raise Killed
 
-    whole = training(given, "whole")
-    history = whole.run(CONFIG, silent)
+    complete = training(dataset, "whole")
+    history = complete.run(CONFIG, silent)
     with pytest.raises(Killed):
-        training(given, "killed").run(CONFIG, kill)
-    resumed = training(given, "killed")
-    again = resumed.run(CONFIG, silent)
-    assert vars(again) == vars(history)
-    assert left(resumed) == left(whole)
-    json.dumps(vars(again), allow_nan=False)
+        training(dataset, "killed").run(CONFIG, kill)
+    resumed_round = training(dataset, "killed")
+    resumed_history = resumed_round.run(CONFIG, silent)
+    assert vars(resumed_history) == vars(history)
+    assert outcome(resumed_round) == outcome(complete)
+    json.dumps(vars(resumed_history), allow_nan=False)
 
 
-def test_stale_triplets_end_a_round_at_the_same_step_after_a_kill(given):
+def test_stale_triplets_end_a_round_at_the_same_step_after_a_kill(dataset):
     slow = replace(CONFIG, learning_rate=0.0003)
-    readings = training(given, "full", config=slow).run(slow, silent).readings
+    readings = training(dataset, "full", config=slow).run(slow, silent).readings
     limit = readings[1]["stale"]  # not passed by itself
     first, *_, last = [r["step"] for r in readings if r["stale"] > limit]
     assert (first, last) == (6, 12)
     config = replace(slow, refresh_when=limit, refresh_after=1)
-    whole = training(given, "short", config=config)
-    history = whole.run(config, silent)
+    complete = training(dataset, "short", config=config)
+    history = complete.run(config, silent)
     assert len(history.loss) == 6
-    assert not whole.encoder.training
+    assert not complete.encoder.training
     later = replace(config, refresh_after=7)
-    assert len(training(given, "later", config=later).run(later, silent).loss) == 9
-    never = replace(config, refresh_when=0.0)
-    assert len(training(given, "never", config=never).run(never, silent).loss) == 12
+    assert len(training(dataset, "later", config=later).run(later, silent).loss) == 9
+    never_config = replace(config, refresh_when=0.0)
+    assert len(training(dataset, "never", config=never_config).run(never_config, silent).loss) == 12
 
     def kill(step, _loss, _active) -> None:
         if step == 6:
             raise Killed
 
     with pytest.raises(Killed):
-        training(given, "killed", config=config).run(config, kill)
-    resumed = training(given, "killed", config=config)
-    assert vars(resumed.run(config, silent)) == vars(history)
-    assert left(resumed) == left(whole)
+        training(dataset, "killed", config=config).run(config, kill)
+    resumed_round = training(dataset, "killed", config=config)
+    assert vars(resumed_round.run(config, silent)) == vars(history)
+    assert outcome(resumed_round) == outcome(complete)
 
 
 class Falling(torch.nn.Module):
     """An encoder that is real but for a constant that grows until all items lie in one place."""
 
-    def __init__(self, encoder, when) -> None:
+    def __init__(self, encoder, period) -> None:
         super().__init__()
-        self.inner, self.when, self.calls = encoder, when, 0
+        self.inner, self.period, self.calls = encoder, period, 0
         self.push = torch.nn.Parameter(torch.eye(8)[0] * 1000, requires_grad=False)
 
     def features(self, inputs):
         self.calls += self.training
-        low, high = self.when
+        low, high = self.period
         return self.inner.features(inputs) + self.push * (low <= self.calls <= high)
 
     def forward(self, inputs):
@@ -194,23 +194,24 @@ class Falling(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("when", "stops"), [((5, 99), 9), ((5, 7), None), ((0, 3), None), ((1, 99), 6), ((11, 99), 12)]
+    ("period", "stops"),
+    [((5, 99), 9), ((5, 7), None), ((0, 3), None), ((1, 99), 6), ((11, 99), 12)],
 )
-def test_two_low_readings_in_a_row_or_the_last_one_stop_a_round(given, when, stops):
+def test_two_low_readings_in_a_row_or_the_last_one_stop_a_round(dataset, period, stops):
     health = replace(HEALTH, min_spread=0.001)
-    round_ = training(given, "falls", health=health)
-    round_ = replace(round_, encoder=Falling(round_.encoder, when))
+    round_ = training(dataset, "falls", health=health)
+    round_ = replace(round_, encoder=Falling(round_.encoder, period))
     if stops is None:
         assert len(round_.run(CONFIG, silent).loss) == 12
         return
-    with pytest.raises(RoundStoppedError, match=f"^step {stops}: the spread of") as caught:
+    with pytest.raises(RoundStoppedError, match=f"^step {stops}: the spread of") as error_info:
         round_.run(CONFIG, silent)
-    assert len(caught.value.history["loss"]) == stops
-    assert caught.value.history["readings"][-1]["step"] == stops
+    assert len(error_info.value.history["loss"]) == stops
+    assert error_info.value.history["readings"][-1]["step"] == stops
 
 
-def test_weights_that_are_no_numbers_stop_a_round(given):
-    round_ = training(given, "nan")
+def test_weights_that_are_no_numbers_stop_a_round(dataset):
+    round_ = training(dataset, "nan")
 
     def spoil(step, _loss, _active) -> None:
         if step == 2:
@@ -221,27 +222,27 @@ def test_weights_that_are_no_numbers_stop_a_round(given):
         round_.run(CONFIG, spoil)
 
 
-def test_the_sample_of_triplets_is_of_the_round_and_of_all_of_it(given):
-    folder, ids, triplets = given
+def test_the_sample_of_triplets_is_of_the_round_and_of_all_of_it(dataset):
+    folder, ids, triplets = dataset
     paths = [folder / "triplets.parquet"]
     rows = {
         name: np.searchsorted(ids, getattr(triplets, name))
         for name in triplets.columns()
         if name.endswith("id")
     }
-    known = set(zip(*rows.values(), triplets.kind.tolist(), strict=True))
-    found = sample_triplets(paths, ("hard",), 100, 1, ids)
-    assert len(found) == 100
-    assert set(found.kind.tolist()) == {KINDS.index("hard")}
-    columns = (found.anchor_id, found.positive_id, found.negative_id, found.kind.tolist())
-    assert set(zip(*columns, strict=True)) <= known
-    whole = sample_triplets(paths, KINDS, 10_000, 1, ids)
-    np.testing.assert_array_equal(whole.anchor_id, rows["anchor_id"])
+    all_triplets = set(zip(*rows.values(), triplets.kind.tolist(), strict=True))
+    sample = sample_triplets(paths, ("hard",), 100, 1, ids)
+    assert len(sample) == 100
+    assert set(sample.kind.tolist()) == {KINDS.index("hard")}
+    columns = (sample.anchor_id, sample.positive_id, sample.negative_id, sample.kind.tolist())
+    assert set(zip(*columns, strict=True)) <= all_triplets
+    all_rows = sample_triplets(paths, KINDS, 10_000, 1, ids)
+    np.testing.assert_array_equal(all_rows.anchor_id, rows["anchor_id"])
     assert sample_triplets(paths, (), 10, 1, ids) is None
-    again = sample_triplets(paths, ("hard",), 100, 1, ids)
-    other = sample_triplets(paths, ("hard",), 100, 2, ids)
-    np.testing.assert_array_equal(again.anchor_id, found.anchor_id)
-    assert (other.anchor_id != found.anchor_id).any()
+    same_draw = sample_triplets(paths, ("hard",), 100, 1, ids)
+    other_draw = sample_triplets(paths, ("hard",), 100, 2, ids)
+    np.testing.assert_array_equal(same_draw.anchor_id, sample.anchor_id)
+    assert (other_draw.anchor_id != sample.anchor_id).any()
 
 
 def test_the_sample_of_items_is_of_those_trained_on():

@@ -22,7 +22,7 @@ from remine.train.losses.config import (
 from remine.train.losses.lifted import LiftedStructureLoss
 from remine.train.losses.n_pair import NPairLoss
 from remine.train.losses.triplet import TripletLoss
-from remine.train.synthesis.symmetrical import SymmetricalLoss, four, reflect
+from remine.train.synthesis.symmetrical import SymmetricalLoss, reflect, with_reflections
 
 CONFIG = SymmetricalConfig()
 numbers = st.floats(-3, 3, allow_subnormal=False)
@@ -37,14 +37,19 @@ def test_a_reflection_keeps_length_product_and_distance(pair):
     point, axis = (torch.tensor([x], dtype=torch.float64) for x in pair)
     if axis.norm() < 1e-3:
         return
-    made = reflect(point, axis)
-    torch.testing.assert_close(made.norm(), point.norm())
-    torch.testing.assert_close((made * axis).sum(), (point * axis).sum())
-    torch.testing.assert_close((made - axis).norm(), (point - axis).norm(), atol=1e-7, rtol=1e-7)
-    torch.testing.assert_close(reflect(made, axis), point)  # twice is none
+    reflection = reflect(point, axis)
+    torch.testing.assert_close(reflection.norm(), point.norm())
+    torch.testing.assert_close((reflection * axis).sum(), (point * axis).sum())
+    torch.testing.assert_close(
+        (reflection - axis).norm(), (point - axis).norm(), atol=1e-7, rtol=1e-7
+    )
+    torch.testing.assert_close(reflect(reflection, axis), point)  # twice is none
     # Point, reflection and axis lie in one plane, the axis halfway.
     torch.testing.assert_close(
-        made + point, 2 * (point * axis).sum() / axis.square().sum() * axis, atol=1e-7, rtol=1e-7
+        reflection + point,
+        2 * (point * axis).sum() / axis.square().sum() * axis,
+        atol=1e-7,
+        rtol=1e-7,
     )
 
 
@@ -99,22 +104,22 @@ def quad(x, i, j):
     return [x[i], x[j], mirror(x[i], x[j]), mirror(x[j], x[i])]
 
 
-def all_pairs(given):
+def all_pairs(has_triplets):
     """(pairs, candidate pairs) by row number."""
-    if given:
+    if has_triplets:
         pairs = list(zip(*TRIPLETS[:2], strict=True))
         return pairs, [*pairs, *zip(TRIPLETS[2], PARTNERS, strict=True)]
     return ONLINE, ONLINE
 
 
-def setting(given):
-    if given:
+def setting(has_triplets):
+    if has_triplets:
         return batch_of(triplets=TRIPLETS, partners=PARTNERS)
     return batch_of()
 
 
-def least(x, pair, other):
-    return min(squared(u, v) for u in quad(x, *pair) for v in quad(x, *other))
+def least(x, pair, candidate):
+    return min(squared(u, v) for u in quad(x, *pair) for v in quad(x, *candidate))
 
 
 def hinge(d_ap, d_an, *, soft, power):
@@ -124,86 +129,86 @@ def hinge(d_ap, d_an, *, soft, power):
 
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize(("distance", "power"), [("squared", 2), ("unsquared", 1)])
-@pytest.mark.parametrize("given", [False, True])
-def test_triplet_takes_the_least_of_16_distances(soft, distance, power, given):
-    batch = setting(given)
+@pytest.mark.parametrize("has_triplets", [False, True])
+def test_triplet_takes_the_least_of_16_distances(soft, distance, power, has_triplets):
+    batch = setting(has_triplets)
     x = batch.embeddings.tolist()
-    each = []
-    if given:
+    terms = []
+    if has_triplets:
         for a, p, n, m in zip(*TRIPLETS, PARTNERS, strict=True):
             d_an = least(x, (a, p), (n, m))
-            each.append(hinge(squared(x[a], x[p]), d_an, soft=soft, power=power))
-        wanted = sum(each) / len(each)
+            terms.append(hinge(squared(x[a], x[p]), d_an, soft=soft, power=power))
+        expected = sum(terms) / len(terms)
     else:
-        for pair, other in itertools.product(ONLINE, ONLINE):
-            if LABELS[pair[0]] != LABELS[other[0]]:
+        for pair, candidate in itertools.product(ONLINE, ONLINE):
+            if LABELS[pair[0]] != LABELS[candidate[0]]:
                 d_ap = squared(x[pair[0]], x[pair[1]])
-                each.append(hinge(d_ap, least(x, pair, other), soft=soft, power=power))
-        on = [value for value in each if value > 0]
-        wanted = sum(on) / len(on)
+                terms.append(hinge(d_ap, least(x, pair, candidate), soft=soft, power=power))
+        active = [value for value in terms if value > 0]
+        expected = sum(active) / len(active)
     config = TripletConfig(distance=distance, form="soft" if soft else "hinge", scale=3.0)
-    found = SymmetricalLoss(TripletLoss(config, 0.5), CONFIG)(batch)
-    assert found.loss.item() == pytest.approx(wanted, abs=1e-9)
+    result = SymmetricalLoss(TripletLoss(config, 0.5), CONFIG)(batch)
+    assert result.loss.item() == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_n_pair_takes_the_largest_of_16_products(given):
-    batch = setting(given)
-    f, each = batch.features.tolist(), []
-    pairs, others = all_pairs(given)
+@pytest.mark.parametrize("has_triplets", [False, True])
+def test_n_pair_takes_the_largest_of_16_products(has_triplets):
+    batch = setting(has_triplets)
+    f, terms = batch.features.tolist(), []
+    pairs, candidates = all_pairs(has_triplets)
     for pair in pairs:
         total = 1.0
-        for other in others:
-            if LABELS[pair[0]] != LABELS[other[0]]:
-                top = max(dot(u, v) for u in quad(f, *pair) for v in quad(f, *other))
+        for candidate in candidates:
+            if LABELS[pair[0]] != LABELS[candidate[0]]:
+                top = max(dot(u, v) for u in quad(f, *pair) for v in quad(f, *candidate))
                 total += math.exp(top - dot(f[pair[0]], f[pair[1]]))
-        each.append(math.log(total))
+        terms.append(math.log(total))
     lengths = sum(dot(f[i], f[i]) for pair in pairs for i in pair) / len(pairs)
-    wanted = sum(each) / len(each) + 0.02 / 4 * lengths
-    found = SymmetricalLoss(NPairLoss(NPairConfig(l2=0.02)), CONFIG)(batch)
-    assert found.loss.item() == pytest.approx(wanted, abs=1e-9)
+    expected = sum(terms) / len(terms) + 0.02 / 4 * lengths
+    result = SymmetricalLoss(NPairLoss(NPairConfig(l2=0.02)), CONFIG)(batch)
+    assert result.loss.item() == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("has_triplets", [False, True])
 @pytest.mark.parametrize("with_n_pair", [False, True])
-def test_angular_takes_the_largest_of_all_sums_and_negatives(given, with_n_pair):
-    batch = setting(given)
-    x, each, t = batch.embeddings.tolist(), [], math.tan(math.radians(40)) ** 2
-    pairs, others = all_pairs(given)
+def test_angular_takes_the_largest_of_all_sums_and_negatives(has_triplets, with_n_pair):
+    batch = setting(has_triplets)
+    x, terms, t = batch.embeddings.tolist(), [], math.tan(math.radians(40)) ** 2
+    pairs, candidates = all_pairs(has_triplets)
     for pair in pairs:
         total = 1.0
-        for other in others:
-            if LABELS[pair[0]] != LABELS[other[0]]:
+        for candidate in candidates:
+            if LABELS[pair[0]] != LABELS[candidate[0]]:
                 top = max(
                     dot(u, n) + dot(v, n)
                     for u, v in itertools.combinations(quad(x, *pair), 2)
-                    for n in quad(x, *other)
+                    for n in quad(x, *candidate)
                 )
                 total += math.exp(4 * t * top - 2 * (1 + t) * dot(x[pair[0]], x[pair[1]]))
-        each.append(math.log(total))
-    wanted = sum(each) / len(each)
+        terms.append(math.log(total))
+    expected = sum(terms) / len(terms)
     if with_n_pair:
         n_pair = SymmetricalLoss(NPairLoss(NPairConfig()), CONFIG)(batch).loss.item()
-        wanted = n_pair + 2 * wanted
+        expected = n_pair + 2 * expected
     inner = AngularLoss(AngularConfig(degrees=40.0, n_pair=with_n_pair), NPairConfig())
-    assert SymmetricalLoss(inner, CONFIG)(batch).loss.item() == pytest.approx(wanted, abs=1e-9)
+    assert SymmetricalLoss(inner, CONFIG)(batch).loss.item() == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_lifted_structure_takes_the_least_of_16_distances(given):
-    batch = setting(given)
-    x, each = batch.embeddings.tolist(), []
-    pairs, others = all_pairs(given)
+@pytest.mark.parametrize("has_triplets", [False, True])
+def test_lifted_structure_takes_the_least_of_16_distances(has_triplets):
+    batch = setting(has_triplets)
+    x, terms = batch.embeddings.tolist(), []
+    pairs, candidates = all_pairs(has_triplets)
     for pair in pairs:
         push = [
-            math.exp(1 - math.sqrt(least(x, pair, other)))
-            for other in others
-            if LABELS[pair[0]] != LABELS[other[0]]
+            math.exp(1 - math.sqrt(least(x, pair, candidate)))
+            for candidate in candidates
+            if LABELS[pair[0]] != LABELS[candidate[0]]
         ]
-        each.append(max(0.0, math.log(sum(push)) + math.sqrt(squared(x[pair[0]], x[pair[1]]))))
-    wanted = sum(v * v for v in each) / (2 * len(each))
-    found = SymmetricalLoss(LiftedStructureLoss(LiftedConfig()), CONFIG)(batch)
-    assert found.loss.item() == pytest.approx(wanted, abs=1e-9)
+        terms.append(max(0.0, math.log(sum(push)) + math.sqrt(squared(x[pair[0]], x[pair[1]]))))
+    expected = sum(v * v for v in terms) / (2 * len(terms))
+    result = SymmetricalLoss(LiftedStructureLoss(LiftedConfig()), CONFIG)(batch)
+    assert result.loss.item() == pytest.approx(expected, abs=1e-9)
 
 
 INNER = {
@@ -213,25 +218,25 @@ INNER = {
     "lifted": lambda: LiftedStructureLoss(LiftedConfig()),
     "angular": lambda: AngularLoss(AngularConfig(n_pair=True), NPairConfig()),
 }
-either = pytest.mark.parametrize("given", [False, True])
+either = pytest.mark.parametrize("has_triplets", [False, True])
 
 
 @either
 @pytest.mark.parametrize("name", INNER)
-def test_synthetic_points_are_part_of_the_graph(name, given):
+def test_synthetic_points_are_part_of_the_graph(name, has_triplets):
     loss = SymmetricalLoss(INNER[name](), CONFIG)
-    rest = (TRIPLETS, PARTNERS) if given else ()
+    triplets = (TRIPLETS, PARTNERS) if has_triplets else ()
     features = batch_of().features.detach().requires_grad_()
-    assert gradcheck(lambda x: loss(made_of(x, *rest)).loss, (features,))
+    assert gradcheck(lambda x: loss(made_of(x, *triplets)).loss, (features,))
 
 
 @either
 @pytest.mark.parametrize("name", INNER)
 @pytest.mark.parametrize("scale", [0.0, 1.0])
-def test_coinciding_points_give_finite_gradients(name, given, scale):
+def test_coinciding_points_give_finite_gradients(name, has_triplets, scale):
     features = (scale * torch.ones(8, 4)).requires_grad_()
-    rest = (TRIPLETS, PARTNERS) if given else ()
-    value = SymmetricalLoss(INNER[name](), CONFIG)(made_of(features, *rest))
+    triplets = (TRIPLETS, PARTNERS) if has_triplets else ()
+    value = SymmetricalLoss(INNER[name](), CONFIG)(made_of(features, *triplets))
     value.loss.backward()
     assert torch.isfinite(value.loss)
     assert torch.isfinite(features.grad).all()
@@ -240,8 +245,8 @@ def test_coinciding_points_give_finite_gradients(name, given, scale):
 
 @either
 @pytest.mark.parametrize("name", INNER)
-def test_the_share_of_synthetics_is_told(name, given):
-    value = SymmetricalLoss(INNER[name](), CONFIG)(setting(given))
+def test_the_share_of_synthetics_is_told(name, has_triplets):
+    value = SymmetricalLoss(INNER[name](), CONFIG)(setting(has_triplets))
     assert 0 < value.synthetic.item() <= 1
 
 
@@ -253,7 +258,7 @@ def test_by_hand_a_reflection_is_the_negative():
 
     features = torch.tensor([at(0), at(20), at(50), at(60), *[at(180)] * 4], dtype=torch.float64)
     batch = made_of(features, [[0], [1], [2]], [3])
-    assert four(features[:1], features[1:2], CONFIG).shape == (4, 1, 2)
+    assert with_reflections(features[:1], features[1:2], CONFIG).shape == (4, 1, 2)
     value = SymmetricalLoss(TripletLoss(TripletConfig(), 0.5), CONFIG)(batch)
     d_ap = 2 - 2 * math.cos(math.radians(20))
     assert value.loss.item() == pytest.approx(d_ap + 0.5, abs=1e-9)
@@ -270,11 +275,11 @@ def test_a_negative_alone_stands_for_itself():
 def test_positive_sides_are_those_of_the_plain_loss():
     # Far negatives: both losses are 0 together; the pull of the pair is the same where all is on.
     batch = batch_of(triplets=TRIPLETS, partners=PARTNERS)
-    plain, made = (
+    plain, synthetic_loss = (
         TripletLoss(TripletConfig(), 4.0),
         SymmetricalLoss(TripletLoss(TripletConfig(), 4.0), CONFIG),
     )
-    assert made(batch).loss >= plain(batch).loss
+    assert synthetic_loss(batch).loss >= plain(batch).loss
 
 
 @pytest.mark.parametrize("name", INNER)

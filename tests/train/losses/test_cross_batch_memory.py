@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from remine.train.losses.batch import Batch
-from remine.train.losses.embedding_memory import Memory
+from remine.train.losses.cross_batch_memory import CrossBatchMemory
 
 
 def batch_of(step, m=3, d=2):
@@ -22,14 +22,14 @@ def batch_of(step, m=3, d=2):
     )
 
 
-def held(memory):
-    joined = memory.join(batch_of(99))
-    if joined.older is None:
+def contents(memory):
+    pool_batch = memory.join(batch_of(99))
+    if pool_batch.memory_embeddings is None:
         return []
     rows = zip(
-        joined.older_items.tolist(),
-        joined.older_labels.tolist(),
-        joined.older.tolist(),
+        pool_batch.memory_items.tolist(),
+        pool_batch.memory_labels.tolist(),
+        pool_batch.memory_embeddings.tolist(),
         strict=True,
     )
     return sorted(rows)
@@ -37,9 +37,9 @@ def held(memory):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 9, 50])
 def test_the_last_ones_are_remembered(size):
-    memory, plain = Memory(size, 2), deque(maxlen=size)
+    memory, plain = CrossBatchMemory(size, 2), deque(maxlen=size)
     for step in range(8):
-        assert held(memory) == sorted(plain)
+        assert contents(memory) == sorted(plain)
         batch = batch_of(step)
         memory.push(batch)
         plain.extend(
@@ -48,34 +48,34 @@ def test_the_last_ones_are_remembered(size):
 
 
 def test_older_items_carry_no_gradient_and_are_not_changed_by_a_later_push():
-    memory = Memory(4, 2)
+    memory = CrossBatchMemory(4, 2)
     memory.push(batch_of(0))
-    joined = memory.join(batch_of(1))
-    assert not joined.older.requires_grad
-    before = joined.older.clone()
+    pool_batch = memory.join(batch_of(1))
+    assert not pool_batch.memory_embeddings.requires_grad
+    before = pool_batch.memory_embeddings.clone()
     memory.push(batch_of(2))
-    assert torch.equal(joined.older, before)
+    assert torch.equal(pool_batch.memory_embeddings, before)
 
 
 @pytest.mark.parametrize("saved_at", [1, 2, 3, 5])
 def test_a_saved_memory_goes_on_at_its_place(saved_at):
     # Position and fill are part of the state: without them the ring would start over.
-    memory = Memory(7, 2)
+    memory = CrossBatchMemory(7, 2)
     for step in range(saved_at):
         memory.push(batch_of(step))
-    resumed = Memory(7, 2)
-    resumed.load_state_dict(memory.state_dict())
+    resumed_memory = CrossBatchMemory(7, 2)
+    resumed_memory.load_state_dict(memory.state_dict())
     for step in range(saved_at, 8):
         memory.push(batch_of(step))
-        resumed.push(batch_of(step))
-        for one, other in zip(memory.buffers(), resumed.buffers(), strict=True):
-            assert torch.equal(one, other)
+        resumed_memory.push(batch_of(step))
+        for buffer, resumed_buffer in zip(memory.buffers(), resumed_memory.buffers(), strict=True):
+            assert torch.equal(buffer, resumed_buffer)
 
 
 def test_an_item_is_not_its_own_older_positive():
-    memory = Memory(4, 2)
+    memory = CrossBatchMemory(4, 2)
     batch = batch_of(0)
     memory.push(batch)
-    joined = memory.join(batch)
-    assert not (joined.positive & (joined.items[:, None] == joined.pool_items)).any()
-    assert joined.pool.shape == (6, 2)
+    pool_batch = memory.join(batch)
+    assert not (pool_batch.positive & (pool_batch.items[:, None] == pool_batch.pool_items)).any()
+    assert pool_batch.pool.shape == (6, 2)

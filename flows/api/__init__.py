@@ -1,0 +1,8 @@
+"""remine from Python: what `import remine` offers.
+
+In reading order:
+
+    store_version   `remine.open`: one version of a store; search, triplets, embeddings, history
+    encoder         the encoder of a version with its transform, ready for new data
+    actions         `remine.run`, `remine.compare`
+"""

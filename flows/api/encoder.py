@@ -1,0 +1,87 @@
+"""The encoder of a version with its transform, ready for new data."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from remine.data.errors import InputError
+from remine.data.items.inputs import Transform
+from remine.data.types import Float32
+
+Content = str | bytes | Path | Image.Image | np.ndarray
+"""A text; a picture as encoded bytes, a path or a Pillow image; or a vector (d,)."""
+
+
+class ReadyEncoder(nn.Module):
+    """An encoder that takes what the items were made of.
+
+    Attributes:
+        network: The torch module, from a batch of inputs (m, ...) to unit vectors (m, d).
+
+    """
+
+    def __init__(self, network: nn.Module, transform: Transform) -> None:
+        """Put a network and the transform of its inputs together; in evaluation mode."""
+        super().__init__()
+        self.network = network
+        self._transform = transform
+        self.eval()
+
+    def transform(self, contents: Sequence[Content]) -> Tensor:
+        """Turn contents into a batch of inputs (m, ...) for the network, on the CPU.
+
+        Raises:
+            InputError: A content cannot be read; its position is named.
+
+        """
+        parts: list[Any] = [encoded(content) for content in contents]
+        return torch.from_numpy(self._transform(parts, lambda row: f"content {row}"))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Unit vectors (m, d) of a batch of inputs."""
+        vectors: Tensor = self.network(inputs)
+        return vectors
+
+    def encode(self, contents: Sequence[Content], batch: int = 256) -> Float32:
+        """Embed contents.
+
+        Args:
+            contents: Texts, pictures or vectors: what the store's items are.
+            batch: How many pass through the network together.
+
+        Returns:
+            Unit vectors (m, d), float32, in the order of the contents.
+
+        Raises:
+            InputError: A content cannot be read, or its embedding is not finite.
+
+        """
+        if not len(contents):
+            raise InputError("no contents to encode")
+        parameter = next(self.network.parameters(), None)
+        device = "cpu" if parameter is None else parameter.device
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(contents), batch):
+                inputs = self.transform(contents[start : start + batch])
+                parts.append(self(inputs.to(device)).float().cpu().numpy())
+        vectors: Float32 = np.concatenate(parts)
+        if not np.isfinite(vectors).all():
+            row = int((~np.isfinite(vectors)).any(axis=1).argmax())
+            raise InputError(f"content {row}: the encoder gives an embedding that is not finite")
+        return vectors
+
+
+def encoded(content: Content) -> Any:
+    """A Pillow image as PNG bytes; anything else as it is."""
+    if not isinstance(content, Image.Image):
+        return content
+    body = io.BytesIO()
+    content.save(body, "PNG")
+    return body.getvalue()

@@ -1,0 +1,219 @@
+"""`remine.open`: one version of a store, opened for questions."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from remine.data import schemas
+from remine.data.errors import InputError
+from remine.data.items.catalogue import Catalogue, read_catalogue
+from remine.data.items.inputs import vector_transform
+from remine.data.store.history import history
+from remine.data.store.pins import served
+from remine.data.store.records import Version
+from remine.data.store.store import Store
+from remine.data.types import SPLITS, Float32, Int64, unit
+from remine.flows.query.triplets import TripletQuery, TripletTable
+from remine.flows.report.rounds_table import round_rows
+
+if TYPE_CHECKING:
+    from remine.flows.api.encoder import Content, ReadyEncoder
+    from remine.flows.query.snapshot import Queries, Snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemEmbeddings:
+    """The embeddings of all items, in order of id.
+
+    Attributes:
+        ids: Ids (n,), int64.
+        labels: Labels (n,), text.
+        splits: "train", "val" or "test" (n,), text.
+        vectors: Unit vectors (n, d), float32.
+
+    """
+
+    ids: Int64
+    labels: NDArray[np.object_]
+    splits: NDArray[np.object_]
+    vectors: Float32
+
+
+class StoreVersion:
+    """One published version of a store. What it loads is verified by its hash, and kept.
+
+    Its files stay for as long as the object lives, whatever cycles and `remine gc` do meanwhile.
+
+    Attributes:
+        store: The store.
+        version: The record of the version: number, cycle, round, artifacts.
+
+    """
+
+    def __init__(self, store: Store, version: Version, encoder_folder: Path) -> None:
+        """Open a version; see `open_store`."""
+        self.store, self.version = store, version
+        self._encoder_folder = encoder_folder
+        self._hold = store.hold(version)
+
+    def __repr__(self) -> str:
+        v = self.version
+        return f"<version {v.number} of {self.store.address}: cycle {v.cycle}, round {v.round}>"
+
+    @property
+    def number(self) -> int:
+        """The version's number."""
+        return self.version.number
+
+    def search(
+        self,
+        *,
+        id: int | Sequence[int] | None = None,  # noqa: A002 - what the columns call it
+        image: "Content | Sequence[Content] | None" = None,
+        text: str | Sequence[str] | None = None,
+        vector: ArrayLike | None = None,
+        k: int = 10,
+        labels: Sequence[str] = (),
+        splits: Sequence[str] = (),
+        groups: Sequence[str] = (),
+        recall: float | None = None,
+        distinct: bool = False,
+    ) -> pa.Table:
+        """Find the nearest items of one query or of several of one kind.
+
+        Args:
+            id: Ids of items of the store; an item is not its own neighbour.
+            image: Pictures: encoded bytes, paths, or Pillow images; the encoder embeds them.
+            text: Texts; the encoder embeds them.
+            vector: Vectors (d,) or (q, d) in the space of the embeddings, of any length.
+            k: Neighbours per query.
+            labels: Only items of these labels; empty for all.
+            splits: Only items of these splits, of "train", "val" and "test".
+            groups: Only items of these groups.
+            recall: Share of the exact k nearest to aim at; None for what the index was built for.
+            distinct: Leave out items with the content of the query or of a nearer neighbour.
+
+        Returns:
+            A row for each neighbour, nearest first: query (int64), rank (from 1), id, distance
+            (squared Euclidean, 0 to 4), label, split, group.
+
+        Raises:
+            InputError: Not exactly one kind of query is given, or it does not fit the store.
+
+        """
+        from remine.flows.query.answers import neighbour_table
+        from remine.flows.query.snapshot import Filter, SearchOptions
+
+        item_filter = Filter(labels=tuple(labels), splits=tuple(splits), groups=tuple(groups))
+        options = SearchOptions(k=k, recall=recall, item_filter=item_filter, distinct=distinct)
+        queries = self._queries(id=id, image=image, text=text, vector=vector)
+        return neighbour_table(self._snapshot, self._snapshot.search(queries, options))
+
+    def _queries(self, **kinds: Any) -> "Queries":
+        """The one kind of query that is not None, as vectors."""
+        given = {name: value for name, value in kinds.items() if value is not None}
+        if len(given) != 1:
+            raise InputError(f"give exactly one of {', '.join(kinds)} (got {len(given)})")
+        ((kind, value),) = given.items()
+        snapshot = self._snapshot
+        if kind == "id":
+            return snapshot.item_queries(np.atleast_1d(np.asarray(value, np.int64)))
+        if kind == "vector":
+            vectors = np.atleast_2d(np.asarray(value))
+            return snapshot.vector_queries(
+                unit(vector_transform(vectors, lambda row: f"vector {row}"))
+            )
+        several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        contents = list(value) if several else [value]
+        if kind == "text":
+            return snapshot.text_queries(contents, lambda row: f"text {row}")
+        from remine.flows.api.encoder import encoded
+
+        pictures = [encoded(content) for content in contents]
+        return snapshot.picture_queries(pictures, lambda row: f"image {row}")
+
+    def triplets(self, round: int = -1, kind: str | Sequence[str] = ()) -> pa.Table:  # noqa: A002
+        """The triplets that a round mined, as an Arrow table; `.to_pandas()` makes a data frame.
+
+        Args:
+            round: Number of the round; -1 for the last one that mined.
+            kind: Only "hard", "semi_hard" or "easy" ones, or several of them.
+
+        Returns:
+            anchor_id, positive_id, negative_id, d_ap, d_an, kind, negative_rank, in the order of
+            the anchors.
+
+        Raises:
+            InputError: The version has no triplets, no such round, or there is no such kind.
+
+        """
+        kinds = (kind,) if isinstance(kind, str) else tuple(kind)
+        table = TripletTable(self.store, self.version)
+        sql, values = table.selection(TripletQuery(round=round, kinds=kinds))
+        cursor = table.cursor()
+        cursor.execute(sql, values)
+        return cursor.to_arrow_table()
+
+    def embeddings(self) -> ItemEmbeddings:
+        """The embeddings of all items, with their labels and splits."""
+        artifact = self.version.artifacts["embeddings"]
+        embeddings = schemas.read_embeddings(self.store.paths(artifact))
+        return ItemEmbeddings(
+            ids=embeddings.ids,
+            labels=np.asarray(self._catalogue.labels, object)[self._catalogue.label_codes],
+            splits=np.asarray(SPLITS, object)[self._catalogue.splits],
+            vectors=embeddings.vectors,
+        )
+
+    def encoder(self) -> "ReadyEncoder":
+        """The encoder of this version as a torch module with its transform, ready for new data."""
+        from remine.flows.api.encoder import ReadyEncoder
+
+        return ReadyEncoder(self._snapshot.encoder, self._snapshot.transform)
+
+    def rounds(self) -> pa.Table:
+        """The cycle round by round: retrieval, what was mined, how it was trained."""
+        return pa.Table.from_pylist(round_rows(self.version))
+
+    def history(self) -> pa.Table:
+        """All versions of the store, newest first: number, cycle, round, time, recall@1, bytes."""
+        return pa.Table.from_pylist([asdict(row) for row in history(self.store)])
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        return read_catalogue(self.store, self.version.artifacts["items"])
+
+    @cached_property
+    def _snapshot(self) -> "Snapshot":
+        from remine.flows.query.snapshot import Snapshot
+
+        return Snapshot(self.store, self.version, self._encoder_folder)
+
+
+def open_store(
+    store: str | Path, version: int = 0, encoder_folder: str | Path = "."
+) -> StoreVersion:
+    """Open a version of a store; cheap, since everything is loaded when it is asked for.
+
+    Args:
+        store: The store's folder, or s3://bucket/prefix.
+        version: Number of a published version; 0 for the served one, which is the newest unless
+            another is pinned.
+        encoder_folder: Folder of the user's own encoder modules, if the store's encoder is one.
+
+    Raises:
+        InputError: There is no such store or version.
+        StoreError: A file is damaged.
+
+    """
+    opened = Store(store if isinstance(store, str) and "://" in store else Path(store))
+    record = opened.version(version) if version else served(opened)
+    if record is None:
+        raise InputError(f"{opened.address} has no published version yet")
+    return StoreVersion(opened, record, Path(encoder_folder))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from remine.data.errors import StoreError
 from remine.data.store.pins import pin, unpin
-from remine.data.store.records import unsealed
+from remine.data.store.records import unseal
 from remine.data.store.store import Store
 from robustness.kit import (
     Child,
@@ -198,7 +198,7 @@ def _look(victim: Path, seen: Counter[str]) -> None:
     elif victim.parent.name in ("receipts", "versions"):
         seen["looked"] += 1
         try:
-            unsealed(victim.read_bytes(), victim)
+            unseal(victim.read_bytes(), victim)
         except StoreError:
             seen["noticed"] += 1
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from remine.data.errors import InputError, StoreBusyError
 from remine.data.store.records import Artifact, Version, digest
-from remine.data.store.store import Store, made
+from remine.data.store.store import Store, store_exists
 from remine.data.store.views import lay_out, page_of, view
 from remine.flows.config.settings import Config
 from remine.flows.cycle.failures import failures_noted
@@ -66,7 +66,7 @@ def prepared(
     with ExitStack() as stack:
         stack.enter_context(failures_noted(config))
         config.check_cycle()
-        existed = made(config.store)
+        existed = store_exists(config.store)
         if existed:
             stack.enter_context(Store(config.store).lock())
         # There may be no store yet whose log could take these lines.
@@ -95,10 +95,10 @@ def prepared(
 
 def _is_used_by_others(config: Config) -> bool:
     """Whether somebody works, or has worked, on a store that did not exist when this run began."""
-    if not made(config.store):
+    if not store_exists(config.store):
         return False
     store = Store(config.store)
-    return bool(store.holder() or store.numbers())
+    return bool(store.lock_holder() or store.numbers())
 
 
 def _log_stage(store: Store, console: Console, stage: str, bar: Bar, seconds: float) -> None:

@@ -28,7 +28,7 @@ from prefect.types import DateTime
 
 from remine.data.errors import StoreBusyError
 from remine.data.store.place import Address
-from remine.data.store.store import Store, made
+from remine.data.store.store import Store, store_exists
 from remine.flows.config.settings import load_config
 
 BEGINS_WITHIN = timedelta(minutes=5)
@@ -46,7 +46,7 @@ def mark_crashed(deployment: UUID, store: Address) -> int:
 
     Without a store there is no lock that could tell: a first run may be checking its data.
     """
-    if not made(store):
+    if not store_exists(store):
         return 0
     try:
         with Store(store).lock():

@@ -18,7 +18,7 @@ import torch
 from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue, read_catalogue
 from remine.data.items.inputs import ImageTransform, Inputs, Transform
-from remine.data.items.lookup import PICTURES, Contents, Texts
+from remine.data.items.lookup import PICTURES, ContentCodes, Texts
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int32, Int64
@@ -100,7 +100,7 @@ class Snapshot:
         """
         self.store, self.version, self.base = store, version, base
         # No collection takes the files away for as long as this object is there.
-        weakref.finalize(self, store.hold(version))
+        weakref.finalize(self, store.register_reader(version))
         index = version.artifacts["index"]
         if index.card["checkpoint"] != version.artifacts["checkpoint"].digest:
             raise StoreError(f"version {version.number}: the index is of another checkpoint")
@@ -139,9 +139,9 @@ class Snapshot:
         return Texts(self.store, self.items)
 
     @cached_property
-    def contents(self) -> Contents:
+    def contents(self) -> ContentCodes:
         """Which items have the same content."""
-        return Contents(self.store, self.items)
+        return ContentCodes(self.store, self.items)
 
     # Questions -----------------------------------------------------------------------------
 
@@ -245,7 +245,7 @@ class Snapshot:
         """(q,) the code of each query's own content, -1 where no item has it."""
         if queries.rows is not None:
             return self.contents.codes[queries.rows]
-        return None if queries.raw is None else self.contents.of(queries.raw)
+        return None if queries.raw is None else self.contents.codes_of(queries.raw)
 
     def _first_of_kind(self, rows: Int64, own: Int32 | None) -> Mask:
         """(q, k) whether no nearer item, nor the query itself, has the same content."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.lookup import PICTURES
-from remine.data.store.pins import served
+from remine.data.store.pins import served_version
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.flows.query.snapshot import Snapshot, Wish
@@ -71,7 +71,7 @@ class Holder:
         """
         self.store, self.counters, self.base = store, counters, base
         self.kept = Kept()
-        version = served(store)
+        version = served_version(store)
         if version is None:
             raise InputError(f"{store.root} has no published version yet")
         self.current = Served(store, version, self.kept, base)
@@ -85,7 +85,7 @@ class Holder:
         One that cannot be opened is refused once, and the old one goes on being served.
         """
         try:
-            version = served(self.store)
+            version = served_version(self.store)
             if version is None or version.digest == self.current.version.digest:
                 self.fault = "" if version else self.fault
                 return False
@@ -95,7 +95,7 @@ class Holder:
         except (InputError, StoreError, OSError) as error:
             self._note(error)
             with suppress(InputError, StoreError, OSError):
-                found = served(self.store)
+                found = served_version(self.store)
                 self._refused = found.digest if found else ""
             return False
         # One assignment: a request sees the old version or the new one, whole.

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from remine.data.store.pins import pinned
+from remine.data.store.pins import pinned_version
 from remine.flows.serving.context import FAULTS, answer, context, served
 from remine.flows.serving.counters import CONTENT_TYPE
 from remine.flows.serving.holder import Served
@@ -59,7 +59,9 @@ def versions(request: Request, taken: Taken) -> Response:
         )
         if len(found) == SHOWN:
             break
-    return answer(VersionsAnswer(served=taken.version.number, pinned=pinned(store), versions=found))
+    return answer(
+        VersionsAnswer(served=taken.version.number, pinned=pinned_version(store), versions=found)
+    )
 
 
 @router.get("/health", response_model=Health)

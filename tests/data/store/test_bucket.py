@@ -46,7 +46,7 @@ def remote(store: Store, name: str, content: bytes | None = None) -> bytes | Non
 
 
 def faults(store: Store) -> list[str]:
-    return verify(store, lambda _done, _all: None).damaged
+    return verify(store, lambda _done, _all: None).faults
 
 
 # Files and versions ---------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def test_another_machine_reads_what_was_published(store, versions, elsewhere):
     assert remote(store, "CURRENT") == b"3\n"
     assert not faults(other)
     assert [row.number for row in history(other)] == [3, 2, 1]
-    assert history(other)[0].when is not None
+    assert history(other)[0].published_at is not None
 
 
 def test_a_pin_is_seen_by_all(store, versions, elsewhere):
@@ -286,7 +286,7 @@ def test_collection_keeps_what_is_pinned_and_read(store, versions, elsewhere):
     told = plan_collection(store, Keeping(keep=1))
     went = collect(store, Keeping(keep=1))
     assert told.versions == went.versions == [1, 4, 5]
-    assert sorted(went.kept) == [2, 3, 6, 7]
+    assert sorted(went.reasons) == [2, 3, 6, 7]
     assert store.numbers() == [2, 3, 6, 7]
     assert not faults(store)
     assert not store.place.entries("retired")

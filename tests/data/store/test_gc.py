@@ -36,7 +36,7 @@ def store(tmp_path):
 def sound(store: Store) -> list[int]:
     """The numbers of the versions, each of which is whole."""
     found = verify(Store(store.address), lambda _done, _all: None)
-    assert not found.damaged
+    assert not found.faults
     return found.versions
 
 

@@ -92,7 +92,7 @@ def test_what_harms_nobody_is_told_apart(store):
     (store.root / "tmp/half").touch()
     store.put_bytes(b"of no one", name="x")
     (store.root / "CURRENT").write_text("1\n")
-    (store.root / "PIN").write_bytes(pins.line(9))
+    (store.root / "PIN").write_bytes(pins.pin_line(9))
     found = verified(store)
     assert not found.faults
     assert [note.split(":")[0] for note in found.notes] == [
@@ -116,5 +116,5 @@ def test_history(store):
     ]
     assert [(r.bytes, r.new) for r in rows] == [(12, 7), (12, 7), (12, 12)]
     assert [r.notes for r in rows] == ["newest, served", "", ""]
-    assert rows[0].when.timestamp() == 1e9
-    assert rows[1].when.timestamp() == store.events()[-1]["time"]
+    assert rows[0].published_at.timestamp() == 1e9
+    assert rows[1].published_at.timestamp() == store.events()[-1]["time"]

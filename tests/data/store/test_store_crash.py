@@ -175,7 +175,7 @@ def look(root: Path, old: Files, mutation: Mutation) -> None:
     """Old or new, whole: as a reader, verify and the next stage see it."""
     store = Store(root)
     found = verify(store, lambda _done, _all: None)
-    assert not found.damaged, found.damaged
+    assert not found.faults, found.faults
     assert set(mutation.versions) & set(mutation.after) <= set(found.versions), "one is lost"
     assert set(found.versions) <= {*mutation.versions, *mutation.after}
     assert int((root / "CURRENT").read_bytes()) in found.versions, "CURRENT runs ahead"

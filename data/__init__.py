@@ -1,1 +1,13 @@
-"""What items, embeddings, neighbours and triplets are, where they come from and where they lie."""
+"""Items, embeddings and triplets: their types, where they come from and where they are stored.
+
+In reading order:
+
+    types         embeddings, neighbours and triplets as checked arrays; sizes and units
+    schemas       the same as Parquet tables
+    errors        the exceptions of remine, and advice for faults of the machine
+    config        settings of the data
+
+    store/        the artifact store: files by content hash, versions, locks, garbage collection
+    sources/      readers of users' data: tables, folders of images, arrays, the built-in glyphs
+    items/        from a source to checked items and decoded inputs in the store
+"""

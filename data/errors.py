@@ -1,11 +1,14 @@
-"""The two ways in which remine refuses: bad input, and a store that cannot be trusted."""
+"""The exceptions of remine: bad input, and a store that is damaged, busy or unreachable."""
 
 import errno
 import os
 
 
 class InputError(ValueError):
-    """What the user gave is wrong. The message is one line: file, row or field, and what to do."""
+    """Input from the user is invalid.
+
+    The message is one line: the file, row or field, what is wrong, and what to do.
+    """
 
 
 class StoreError(RuntimeError):
@@ -13,43 +16,45 @@ class StoreError(RuntimeError):
 
 
 class UnansweredError(StoreError):
-    """An object store did not answer: what was asked for may have happened or not."""
+    """An object store did not answer, so the request may or may not have taken effect."""
 
 
 class StoreBusyError(StoreError):
-    """Another process holds the store for writing."""
+    """Another process holds the write lock of the store."""
 
 
 class LostLockError(StoreError):
-    """Another process took the store over while this one could not renew its lock."""
+    """Another process took over the write lock because this one could not renew it in time."""
 
 
 ADVICE = {
     errno.ENOSPC: "free space there, then run the same command again: it resumes",
     errno.EDQUOT: "the quota is used up: free space, then run the same command again: it resumes",
-    errno.EIO: "the disk fails: look at the system's log (dmesg); on a sound one the same command"
-    " resumes",
-    errno.EROFS: "make the disk writable (a disk with errors is often made read-only by itself)",
-    errno.EACCES: "give this user the right to read and write there",
-    errno.EPERM: "give this user the right to read and write there",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENFILE: "close other programs: the system is out of open files",
+    errno.EIO: "the disk is failing: see the system log (dmesg); on a healthy disk the same"
+    " command resumes",
+    errno.EROFS: "make the disk writable (the system remounts a disk with errors read-only)",
+    errno.EACCES: "give this user permission to read and write there",
+    errno.EPERM: "give this user permission to read and write there",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close other programs: the system has too many open files",
     errno.ENOMEM: "free memory, then run the same command again: it resumes",
-    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EFBIG: "raise the limit on file size (ulimit -f)",
     errno.ESTALE: "mount the network disk again, then run the same command again: it resumes",
 }
+"""What to do about an operating system error that is not remine's fault, by its number."""
 
 
 def machine_line(error: OSError) -> str | None:
-    """What a fault of the machine (a full disk, say) is and what to do; None for others."""
-    if error.errno is None and " requested and " in str(error):  # numpy keeps the number to itself
+    """One line about a fault of the machine, such as a full disk; None for any other error."""
+    # numpy reports a short write without an error number.
+    if error.errno is None and " requested and " in str(error):
         return f"a file could not be written whole; {ADVICE[errno.ENOSPC]}"
     if error.errno not in ADVICE:
         return None
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{os.strerror(error.errno).lower()}; {ADVICE[error.errno]}"
+    prefix = f"{error.filename}: " if error.filename else ""
+    return f"{prefix}{os.strerror(error.errno).lower()}; {ADVICE[error.errno]}"
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first."""
+    """The first line of an error's message, or its class name if it has no message."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

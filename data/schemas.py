@@ -1,7 +1,7 @@
-"""How each artifact looks in Parquet: plain columns that pandas, DuckDB and Spark read without us.
+"""The Parquet schemas of the artifacts: plain columns that pandas, DuckDB and Spark can read.
 
-The schema's name and version and the provenance stand in the file's metadata, under `remine`, and
-the name is checked on read.
+The name and version of the schema and the provenance are stored in the file's metadata under the
+key `remine`; the name is checked on read.
 """
 
 import json
@@ -18,7 +18,10 @@ from remine.data.errors import StoreError
 from remine.data.types import KINDS, Embeddings, Float32, Triplets
 
 ROW_GROUP = 65_536
+"""Rows per Parquet row group, the unit in which training reads and shuffles triplets."""
+
 CONTENTS = {"image": pa.binary(), "path": pa.string(), "text": pa.string()}
+"""Columns that hold the content of an item, with their types. Vectors are stored as inputs."""
 
 TRIPLETS = pa.schema(
     [
@@ -34,9 +37,9 @@ TRIPLETS = pa.schema(
 
 
 def items_schema(content: str) -> pa.Schema:
-    """The columns of items whose content is `image` bytes, a `path`, a `text`, or a `vector`.
+    """The columns of items with the given content: `image`, `path`, `text` or `vector`.
 
-    A vector lies with the inputs, so its column is not repeated here.
+    Vectors are stored with the inputs, so items have no column for them.
     """
     columns = [
         pa.field("id", pa.int64(), nullable=False),
@@ -52,36 +55,41 @@ def items_schema(content: str) -> pa.Schema:
 
 
 def write(table: pa.Table, path: Path, *, schema: str, provenance: Mapping[str, Any]) -> None:
-    """Write `table` as Parquet with the schema's name inside.
+    """Write `table` as Parquet, with the name of the schema and the provenance in its metadata.
 
-    Byte-stream split makes ids and floats compress to half of what plain encoding does. Vectors
-    stay as they are: zstd takes a tenth off them, and makes them slower to read by half.
+    Byte-stream split halves the compressed size of ids and floats compared with plain encoding.
+    Vectors are not compressed: zstd saves only a tenth and makes them 50 % slower to read.
     """
     note = {"schema": schema, **provenance}
     table = table.replace_schema_metadata({"remine": json.dumps(note, sort_keys=True)})
-    dictionary, split, compressed = [], [], {}
+    dictionary, byte_stream_split, compression = [], [], {}
     for column in table.schema:
         if pa.types.is_fixed_size_list(column.type):
             continue
-        compressed[column.name] = "zstd"
+        compression[column.name] = "zstd"
         if pa.types.is_dictionary(column.type) or column.name in ("label", "split", "group"):
             dictionary.append(column.name)
         elif pa.types.is_primitive(column.type):
-            split.append(column.name)
+            byte_stream_split.append(column.name)
     pq.write_table(
         table,
         path,
-        compression=compressed,
-        compression_level=dict.fromkeys(compressed, 1),
+        compression=compression,
+        compression_level=dict.fromkeys(compression, 1),
         row_group_size=ROW_GROUP,
         use_dictionary=dictionary,
-        use_byte_stream_split=split,
+        use_byte_stream_split=byte_stream_split,
         store_schema=True,
     )
 
 
 def check(path: Path, *, schema: str) -> dict[str, Any]:
-    """The provenance of the Parquet file at `path`; refuses a file of another schema."""
+    """The provenance of the Parquet file at `path`.
+
+    Raises:
+        StoreError: The file has another schema, or was not written by remine.
+
+    """
     metadata = pq.read_schema(path).metadata or {}
     note: dict[str, Any] = json.loads(metadata.get(b"remine", b"{}"))
     if note.get("schema") != schema:
@@ -90,7 +98,7 @@ def check(path: Path, *, schema: str) -> dict[str, Any]:
 
 
 def read(paths: Iterable[Path], *, schema: str, columns: list[str] | None = None) -> pa.Table:
-    """All rows of the Parquet files at `paths`, in order."""
+    """All rows of the Parquet files at `paths`, in order; each file's schema is checked."""
     tables = []
     for path in paths:
         check(path, schema=schema)
@@ -99,10 +107,14 @@ def read(paths: Iterable[Path], *, schema: str, columns: list[str] | None = None
 
 
 def embeddings_table(embeddings: Embeddings) -> pa.Table:
-    """(n) rows of id, label_code, vector as FixedSizeList<float32>[d]."""
-    # No number is null: without a bit a number for that, they are read twice as fast.
-    kind = pa.list_(pa.field("item", pa.float32(), nullable=False), embeddings.vectors.shape[1])
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.vectors.reshape(-1)), type=kind)
+    """A table of n rows: id, label_code, and vector as FixedSizeList<float32>[d]."""
+    # Non-nullable numbers need no validity bitmap, which makes reading twice as fast.
+    vector_type = pa.list_(
+        pa.field("item", pa.float32(), nullable=False), embeddings.vectors.shape[1]
+    )
+    vectors = pa.FixedSizeListArray.from_arrays(
+        pa.array(embeddings.vectors.reshape(-1)), type=vector_type
+    )
     return pa.table({"id": embeddings.ids, "label_code": embeddings.label_codes, "vector": vectors})
 
 
@@ -115,22 +127,22 @@ def vector_column(table: pa.Table) -> Float32:
 
 
 def read_embeddings(paths: Iterable[Path]) -> Embeddings:
-    """The embeddings in the shards at `paths`; n * (4 d + 12) bytes of memory."""
+    """Read the embeddings of the shards at `paths`, which takes n * (4 d + 12) bytes of memory."""
     table = read(paths, schema="embeddings/1")
     return Embeddings(
-        ids=np.array(table["id"]),  # copies: Arrow's own memory is read-only
+        ids=np.array(table["id"]),  # copied, because Arrow's buffers are read-only
         label_codes=np.array(table["label_code"]),
         vectors=vector_column(table),
     )
 
 
 def dimensions(path: Path) -> int:
-    """How many dimensions the embeddings at `path` have."""
+    """The number of dimensions of the embeddings at `path`, from the file's schema."""
     return int(pq.read_schema(path).field("vector").type.list_size)
 
 
 def triplets_table(triplets: Triplets) -> pa.Table:
-    """(t) rows in the columns of TRIPLETS, and negative2_id where the triplets have it."""
+    """A table of t rows with the columns of TRIPLETS, and negative2_id if the triplets have it."""
     arrays = triplets.columns()
     arrays["kind"] = pa.DictionaryArray.from_arrays(pa.array(triplets.kind), pa.array(KINDS))
     table = pa.table([pa.array(arrays[n]) for n in TRIPLETS.names], schema=TRIPLETS)
@@ -141,13 +153,14 @@ def triplets_table(triplets: Triplets) -> pa.Table:
 
 
 def triplets_from(table: pa.Table) -> Triplets:
-    """The triplets in `table` (columns of TRIPLETS, any order)."""
+    """The triplets in `table` (the columns of TRIPLETS in any order, perhaps negative2_id)."""
     kind = table["kind"].combine_chunks()
     if isinstance(kind, pa.ChunkedArray):
         kind = pa.concat_arrays(kind.chunks) if kind.num_chunks else pa.array([], TRIPLETS[5].type)
+    # Another writer may have ordered the dictionary differently from KINDS.
     codes = np.array([KINDS.index(name) for name in kind.dictionary.to_pylist()], np.int8)
-    picked = codes[kind.indices.to_numpy()] if len(kind) else np.zeros(0, np.int8)
-    rest = {n: table[n].to_numpy() for n in TRIPLETS.names if n != "kind"}
+    kind_codes = codes[kind.indices.to_numpy()] if len(kind) else np.zeros(0, np.int8)
+    columns = {n: table[n].to_numpy() for n in TRIPLETS.names if n != "kind"}
     if "negative2_id" in table.column_names:
-        rest["negative2_id"] = pc.fill_null(table["negative2_id"], -1).to_numpy()
-    return Triplets(kind=picked, **rest)
+        columns["negative2_id"] = pc.fill_null(table["negative2_id"], -1).to_numpy()
+    return Triplets(kind=kind_codes, **columns)

@@ -1,6 +1,6 @@
-"""What flows through remine: embeddings, neighbours, triplets. Arrays with names, checked once.
+"""Embeddings, neighbours and triplets: named arrays whose shapes and dtypes are checked once.
 
-Sizes, here and everywhere: n items, q queries, k neighbours, t triplets, d dimensions, c classes.
+Sizes, here and throughout: n items, q queries, k neighbours, t triplets, d dimensions, c classes.
 `distance` is squared Euclidean on unit vectors, 2 - 2*cosine, in [0, 4]; smaller is closer.
 """
 
@@ -21,11 +21,12 @@ Float32 = NDArray[np.float32]
 SPLITS = ("train", "val", "test")
 KINDS = ("hard", "semi_hard", "easy")
 HARD, SEMI_HARD, EASY = range(3)
-UNIT_ROWS = 8192  # scaled at once, in float64
+UNIT_ROWS = 8192
+"""Rows that `unit` scales at a time, in float64."""
 
 
 def _check(name: str, array: np.ndarray, dtype: type, shape: tuple[int | None, ...]) -> None:
-    """Refuse an array of another dtype or shape; None in `shape` stands for any length."""
+    """Raise ValueError for another dtype or shape; None in `shape` stands for any length."""
     fits = array.ndim == len(shape) and all(
         want is None or want == have for want, have in zip(shape, array.shape, strict=True)
     )
@@ -39,8 +40,11 @@ def _check(name: str, array: np.ndarray, dtype: type, shape: tuple[int | None, .
 class Embeddings:
     """Unit vectors of items.
 
-    ids: (n,) int64, ascending and unique. label_codes: (n,) int32. vectors: (n, d) float32,
-    every row of length 1.
+    Attributes:
+        ids: (n,) int64, ascending and unique.
+        label_codes: (n,) int32 into the label names of the catalogue.
+        vectors: (n, d) float32, every row of length 1.
+
     """
 
     ids: Int64
@@ -67,8 +71,10 @@ class Embeddings:
 class Neighbours:
     """The k nearest items of q queries, nearest first.
 
-    ids: (q, k) int64, -1 where fewer than k exist. distances: (q, k) float32 squared distances,
-    ascending, inf where ids are -1.
+    Attributes:
+        ids: (q, k) int64, -1 where fewer than k exist.
+        distances: (q, k) float32 squared distances, ascending, inf where ids are -1.
+
     """
 
     ids: Int64
@@ -83,10 +89,15 @@ class Neighbours:
 class Triplets:
     """t triplets of items, by id.
 
-    anchor_id, positive_id, negative_id: (t,) int64. d_ap, d_an: (t,) float32 squared distances.
-    kind: (t,) int8 codes into KINDS. negative_rank: (t,) int32, how many negatives of the whole
-    gallery are closer to the anchor than this one; -1 where it was drawn by chance, uncounted.
-    negative2_id: (t,) int64 another item of the negative's class, -1 where there is none; or None.
+    Attributes:
+        anchor_id, positive_id, negative_id: (t,) int64.
+        d_ap, d_an: (t,) float32 squared distances of the anchor to the positive and negative.
+        kind: (t,) int8 codes into KINDS.
+        negative_rank: (t,) int32, how many negatives of the whole gallery are closer to the
+            anchor than this one; -1 for a negative drawn at random, whose rank is not counted.
+        negative2_id: (t,) int64, another item of the negative's class, -1 if it has only one;
+            None unless `mining.second_negative` is set.
+
     """
 
     anchor_id: Int64
@@ -117,30 +128,37 @@ class Triplets:
         return type(self)(**{name: column[rows] for name, column in self.columns().items()})
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The columns that are there, by name."""
-        found = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: column for name, column in found.items() if column is not None}
+        """The arrays by name, without `negative2_id` if it is None."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @classmethod
     def concatenate(cls, parts: "Sequence[Triplets]") -> Self:
-        """All triplets of `parts`, in order."""
+        """Concatenate `parts` (at least one), in order."""
         columns = [part.columns() for part in parts]
         return cls(**{name: np.concatenate([c[name] for c in columns]) for name in columns[0]})
 
 
-def unit(vectors: Float32, what: str = "vector") -> Float32:
-    """`vectors` (n, d) float32 scaled to length 1; refuses rows that have no direction.
+def unit(vectors: Float32, row_noun: str = "vector") -> Float32:
+    """`vectors` (n, d) float32 scaled to length 1.
 
-    what: the name of a row in messages.
+    Args:
+        vectors: (n, d) float32 of any length above 1e-12.
+        row_noun: what a row is called in error messages.
+
+    Raises:
+        InputError: A row is zero or not finite, so it has no direction.
+
     """
-    scaled = np.empty(vectors.shape, np.float32)
+    unit_vectors = np.empty(vectors.shape, np.float32)
     for start in range(0, len(vectors), UNIT_ROWS):
         block = vectors[start : start + UNIT_ROWS].astype(np.float64)
+        # In float64, so that the squares of large components neither overflow nor lose digits.
         norms = np.linalg.norm(block, axis=1)
         bad = ~np.isfinite(norms) | (norms < 1e-12)
         if bad.any():
             row = int(bad.argmax())
-            length = f"{what} {start + row} has length {norms[row]:g}"
+            length = f"{row_noun} {start + row} has length {norms[row]:g}"
             raise InputError(f"{length}: it has no direction")
-        scaled[start : start + UNIT_ROWS] = block / norms[:, None]
-    return scaled
+        unit_vectors[start : start + UNIT_ROWS] = block / norms[:, None]
+    return unit_vectors

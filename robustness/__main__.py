@@ -1,7 +1,7 @@
-"""Everything that breaks things, one after the other, with the counts printed.
+"""All robustness tests, one after the other; each prints its counts.
 
-make torture        half an hour; TORTURE_KILLS, TORTURE_DAMAGES, TORTURE_FAULTS, TORTURE_FILES,
-                    TORTURE_REQUESTS, TORTURE_INTERVALS, TORTURE_SEED make it other or shorter
+`make torture` takes half an hour. The variables TORTURE_KILLS, TORTURE_DAMAGES, TORTURE_FAULTS,
+TORTURE_FILES, TORTURE_REQUESTS, TORTURE_INTERVALS and TORTURE_SEED change its length and course.
 """
 
 import os
@@ -12,18 +12,18 @@ SCRIPTS = ("kills", "damage", "faults", "states", "fuzz", "http_requests", "endu
 
 
 def main() -> None:
-    """Run all; the exit code says whether one failed."""
-    # One thread: the bits follow from it, and a fork must not inherit a pool.
+    """Run all scripts; exit code 1 if one of them failed."""
+    # One thread: results depend on the number, and a forked process must not inherit a pool.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    failed = [
+    failures = [
         name
         for name in SCRIPTS
         if subprocess.run(
             [sys.executable, "-m", f"robustness.{name}"], env=environment, check=False
         ).returncode
     ]
-    print(f"failed: {', '.join(failed) or 'none'}")
-    sys.exit(bool(failed))
+    print(f"failed: {', '.join(failures) or 'none'}")
+    sys.exit(bool(failures))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""One byte changed, or the end cut off, in every kind of stored file: noticed or harmless.
+"""Damage to every kind of stored file must be noticed or harmless.
 
-    TORTURE_DAMAGES=6 python -m robustness.damage      damages of each kind
+    TORTURE_DAMAGES=6 python -m robustness.damage      trials per kind of file
 
-Each damage goes through three real uses: `remine search` (the answer as before, or a refusal in a
-line), a server that is about to take over the damaged version (it keeps the one it has), and
-`remine run` on a store whose cycle was killed (mends it and ends with the same bits, or refuses).
-A damaged index must never reach FAISS, which loads it without a word or crashes.
+Each trial changes one byte or cuts off the end of a file, and then tries three uses:
+`remine search` (gives the same answer or a one-line error), a server that is about to switch to the
+damaged version (keeps its present one), and `remine run` on a store whose cycle was killed (repairs
+the store and ends with the same bits, or gives an error).
+A damaged index must never reach FAISS, which loads it without an error or crashes.
 """
 
 import hashlib
@@ -19,106 +20,109 @@ from pathlib import Path
 
 from remine.data.errors import StoreError
 from remine.data.store.pins import pin, unpin
-from remine.data.store.records import unsealed
+from remine.data.store.records import unseal
 from remine.data.store.store import Store
 from robustness.kit import (
     Child,
-    Ended,
-    Left,
     Marks,
+    Outcome,
+    StoreState,
     command,
-    left_in,
+    env_number,
     new_place,
-    number,
     preload,
     print_table,
     seed_of,
+    verified_state,
     workshop,
     write_items,
 )
 
 SEARCH = ("search", "--id", "3", "--json", "--version", "0")
 HINTS = ("CURRENT", "view")
-"""What may be damaged without a word: nobody trusts it."""
+"""Files that may be damaged without an error, because nothing depends on them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sound:
-    """The undamaged places, and what each use gives there."""
+class Baseline:
+    """Undamaged places, and the results of each use there."""
 
-    finished: Path
-    killed: Path
+    finished_place: Path
+    killed_place: Path
     answer: str
-    left: Left
-    after_next: Left
+    first_state: StoreState
+    next_state: StoreState
 
 
 def main() -> None:
-    """Damage every kind of file and print what happened by kind."""
+    """Damage every kind of file and print the outcomes by kind."""
     draw = random.Random(seed_of("damage"))  # noqa: S311 - no secret
     preload()
-    each = number("TORTURE_DAMAGES", 6)
+    trials = env_number("TORTURE_DAMAGES", 6)
     rows = []
     with workshop() as folder:
-        sound = _sound(folder)
-        for kind in sorted(kinds(sound.finished / "store") | kinds(sound.killed / "store")):
-            seen: Counter[str] = Counter()
-            for turn in range(each):
-                _damage_once(folder, sound, kind, turn, draw, seen)
-            uses = [f"{seen['refused']} refused, {seen['mended']} mended, {seen['same']} the same"]
-            rows.append((kind, each, *uses, f"{seen['noticed']}/{seen['looked']}"))
+        baseline = _make_baseline(folder)
+        roots = [place / "store" for place in (baseline.finished_place, baseline.killed_place)]
+        for kind in sorted(kinds(roots[0]) | kinds(roots[1])):
+            counts: Counter[str] = Counter()
+            for turn in range(trials):
+                _damage_once(folder, baseline, kind, turn, draw, counts)
+            uses = [
+                f"{counts['refused']} refused, {counts['mended']} mended, {counts['same']} the same"
+            ]
+            rows.append((kind, trials, *uses, f"{counts['noticed']}/{counts['looked']}"))
     title = "one byte changed, or the end cut off (three uses each)"
     print_table(title, ("kind", "damages", "uses", "noticed by the hash"), rows)
     print("no crash, no traceback, no wrong answer, no damaged index given to FAISS", flush=True)
 
 
 def kinds(root: Path) -> dict[str, list[Path]]:
-    """The files of a store by kind; a file that several kinds share counts as each."""
-    store, found = Store(root), {}
+    """The files of a store by kind; a file of several kinds is listed under each."""
+    store, by_kind = Store(root), {}
     for version in store.versions():
         for artifact in version.artifacts.values():
             for file in artifact.files:
                 kind = f"{artifact.kind} {''.join(c for c in file.name if not c.isdigit())}"
-                found.setdefault(kind, []).append(root / file.object)
-    found["receipt"] = sorted((root / "receipts").iterdir())
-    found["manifest"] = sorted((root / "versions").iterdir())
+                by_kind.setdefault(kind, []).append(root / file.object)
+    by_kind["receipt"] = sorted((root / "receipts").iterdir())
+    by_kind["manifest"] = sorted((root / "versions").iterdir())
     for name in ("CURRENT", "PIN", "FORMAT"):
         if (root / name).exists():
-            found[name] = [root / name]
-    found["view"] = [path for path in (root / "views").rglob("*") if path.is_symlink()]
+            by_kind[name] = [root / name]
+    by_kind["view"] = [path for path in (root / "views").rglob("*") if path.is_symlink()]
     for path in (root / "work").glob("*/0*-*/*"):
-        found.setdefault(f"save {path.name}", []).append(path)
-    return {kind: paths for kind, paths in found.items() if paths}
+        by_kind.setdefault(f"save {path.name}", []).append(path)
+    return {kind: paths for kind, paths in by_kind.items() if paths}
 
 
-def _sound(folder: Path) -> Sound:
+def _make_baseline(folder: Path) -> Baseline:
     items = folder / "items.parquet"
     write_items(items)
-    finished, killed = folder / "finished", folder / "killed"
-    new_place(finished, items)
-    _good(Child(command("run"), finished).end())
-    left = left_in(finished / "store")
-    answer = _good(Child(command(*SEARCH), finished).end())
-    pin(Store(finished / "store"), 3)
-    after = folder / "after"
-    shutil.copytree(finished, after, symlinks=True)
-    _good(Child(command("run"), after).end())
-    new_place(killed, items)
+    finished_place, killed_place = folder / "finished", folder / "killed"
+    new_place(finished_place, items)
+    _successful_text(Child(command("run"), finished_place).end())
+    first_state = verified_state(finished_place / "store")
+    answer = _successful_text(Child(command(*SEARCH), finished_place).end())
+    pin(Store(finished_place / "store"), 3)
+    next_place = folder / "next"
+    shutil.copytree(finished_place, next_place, symlinks=True)
+    _successful_text(Child(command("run"), next_place).end())
+    new_place(killed_place, items)
     marks = Marks()
-    child = Child(_stopped_in_training(marks), killed)
+    child = Child(_cycle_killed_in_training(marks), killed_place)
     child.end()
-    pin(Store(killed / "store"), 1)
-    return Sound(
-        finished=finished,
-        killed=killed,
+    pin(Store(killed_place / "store"), 1)
+    return Baseline(
+        finished_place=finished_place,
+        killed_place=killed_place,
         answer=answer,
-        left=left,
-        after_next=left_in(after / "store"),
+        first_state=first_state,
+        next_state=verified_state(next_place / "store"),
     )
 
 
-def _stopped_in_training(marks: Marks) -> Callable[[], None]:
-    """A cycle that ends at the fifth step of its second round, as by a kill, after saves."""
+def _cycle_killed_in_training(marks: Marks) -> Callable[[], None]:
+    """A cycle that ends as if killed, right after the fourth save of its training."""
 
     def work() -> None:
         import os
@@ -139,40 +143,47 @@ def _stopped_in_training(marks: Marks) -> Callable[[], None]:
     return work
 
 
-def _good(ended: Ended) -> str:
-    if ended.code:
-        raise AssertionError(ended.text)
-    return ended.text
+def _successful_text(outcome: Outcome) -> str:
+    if outcome.code:
+        raise AssertionError(outcome.text)
+    return outcome.text
 
 
 def _damage_once(
-    folder: Path, sound: Sound, kind: str, turn: int, draw: random.Random, seen: Counter[str]
+    folder: Path,
+    baseline: Baseline,
+    kind: str,
+    turn: int,
+    draw: random.Random,
+    counts: Counter[str],
 ) -> None:
-    where = f"TORTURE_SEED damage of {kind}, number {turn}"
+    label = f"TORTURE_SEED damage of {kind}, number {turn}"
     for use in ("search", "serve", "run"):
-        origin = sound.killed if use == "run" else sound.finished
-        if kind not in kinds(origin / "store"):
-            origin = sound.finished if origin == sound.killed else sound.killed
-        if use != "run" and origin == sound.killed:
+        places = [baseline.finished_place, baseline.killed_place]
+        if use == "run":
+            places.reverse()
+        # Some kinds of file exist in one of the two only.
+        origin = next(place for place in places if kind in kinds(place / "store"))
+        if use != "run" and origin == baseline.killed_place:
             continue
         place = folder / "damaged"
         shutil.copytree(origin, place, symlinks=True)
         victim = draw.choice(kinds(place / "store")[kind])
         if use == "serve":
-            ended = Child(
-                _takes_over(place / "store", lambda v=victim: _damage(v, turn, draw))
+            outcome = Child(
+                _server_switch(place / "store", lambda v=victim: _damage(v, turn, draw))
             ).end()
         else:
             _damage(victim, turn, draw)
-            _look(victim, seen)
-            wanted = SEARCH if use == "search" else ("run",)
-            ended = Child(_watched(command(*wanted)), place).end()
-        seen[_judged(use, place, origin, sound, ended, where)] += 1
+            _count_noticed(victim, counts)
+            arguments = SEARCH if use == "search" else ("run",)
+            outcome = Child(_guard_faiss(command(*arguments)), place).end()
+        counts[_classify(use, place, origin, baseline, outcome, label)] += 1
         shutil.rmtree(place)
 
 
 def _damage(victim: Path, turn: int, draw: random.Random) -> None:
-    """Change one byte or cut the file (even and odd turns); a link is pointed elsewhere."""
+    """Change one byte (even turns) or cut the file (odd turns); a link gets another target."""
     if victim.is_symlink():
         target = str(victim.readlink())
         victim.unlink()
@@ -190,21 +201,21 @@ def _damage(victim: Path, turn: int, draw: random.Random) -> None:
     victim.write_bytes(content)
 
 
-def _look(victim: Path, seen: Counter[str]) -> None:
-    """Whether the hash of the file tells, where a file has one."""
+def _count_noticed(victim: Path, counts: Counter[str]) -> None:
+    """Count whether the hash of the file reveals the damage, if the file has a hash."""
     if victim.parent.name == "objects":
-        seen["looked"] += 1
-        seen["noticed"] += hashlib.sha256(victim.read_bytes()).hexdigest() != victim.stem
+        counts["looked"] += 1
+        counts["noticed"] += hashlib.sha256(victim.read_bytes()).hexdigest() != victim.stem
     elif victim.parent.name in ("receipts", "versions"):
-        seen["looked"] += 1
+        counts["looked"] += 1
         try:
-            unsealed(victim.read_bytes(), victim)
+            unseal(victim.read_bytes(), victim)
         except StoreError:
-            seen["noticed"] += 1
+            counts["noticed"] += 1
 
 
-def _watched(work: Callable[[], object]) -> Callable[[], object]:
-    """`work`, ended at once where a damaged index reaches FAISS."""
+def _guard_faiss(work: Callable[[], object]) -> Callable[[], object]:
+    """`work`, but it ends at once if a damaged index reaches FAISS."""
 
     def watched() -> object:
         from remine.data.faiss_library import faiss
@@ -223,8 +234,8 @@ def _watched(work: Callable[[], object]) -> Callable[[], object]:
     return watched
 
 
-def _takes_over(root: Path, damage: Callable[[], None]) -> Callable[[], object]:
-    """A server's holder at version 2 that finds version 3, damaged, to take over."""
+def _server_switch(root: Path, damage: Callable[[], None]) -> Callable[[], object]:
+    """A server at version 2 that is about to switch to version 3, which is damaged."""
 
     def work() -> None:
         from remine.flows.serving.counters import Counters
@@ -236,34 +247,37 @@ def _takes_over(root: Path, damage: Callable[[], None]) -> Callable[[], object]:
         before = holder.current
         pin(store, 3)
         damage()
-        taken = holder.refresh()
-        served = holder.current.record
-        if not taken and (holder.current is not before or served.number != 2):
+        has_switched = holder.refresh()
+        version = holder.current.version
+        if not has_switched and (holder.current is not before or version.number != 2):
             raise AssertionError("the served version changed")
-        print(f"taken={taken} fault={holder.fault}")
+        print(f"taken={has_switched} fault={holder.fault}")
 
-    return _watched(work)
+    return _guard_faiss(work)
 
 
-def _judged(use: str, place: Path, origin: Path, sound: Sound, ended: Ended, where: str) -> str:
-    """What a use of a damaged store came to; ends the script where it may not have."""
-    if ended.crashed:
-        raise AssertionError(f"{where}: {use} crashed: {ended.text}")
+def _classify(
+    use: str, place: Path, origin: Path, baseline: Baseline, outcome: Outcome, label: str
+) -> str:
+    """Classify the outcome of a use of a damaged store; AssertionError if it is not acceptable."""
+    if outcome.crashed:
+        raise AssertionError(f"{label}: {use} crashed: {outcome.text}")
     if use == "serve":
-        return "same" if "taken=True" in ended.text else "refused"
-    if ended.code:
-        if ended.code not in (1, 2) or not ended.last.startswith("remine: "):
-            raise AssertionError(f"{where}: {use} ends with {ended.code}: {ended.text}")
+        return "same" if "taken=True" in outcome.text else "refused"
+    if outcome.code:
+        if outcome.code not in (1, 2) or not outcome.last.startswith("remine: "):
+            raise AssertionError(f"{label}: {use} ends with {outcome.code}: {outcome.text}")
         return "refused"
     if use == "search":
-        if ended.text != sound.answer:
-            raise AssertionError(f"{where}: another answer")
+        if outcome.text != baseline.answer:
+            raise AssertionError(f"{label}: another answer")
         return "same"
     unpin(Store(place / "store"))
-    wanted = sound.left if origin == sound.killed else sound.after_next
+    is_resumed = origin == baseline.killed_place
+    expected_state = baseline.first_state if is_resumed else baseline.next_state
     store = Store(place / "store")
-    if (current := store.current()) is None or current.digest != wanted.version:
-        raise AssertionError(f"{where}: the run ends with other bits: {ended.text}")
+    if (current := store.current()) is None or current.digest != expected_state.version:
+        raise AssertionError(f"{label}: the run ends with other bits: {outcome.text}")
     return "mended"
 
 

@@ -1,9 +1,9 @@
-"""A schedule left alone while items are added, a run is killed and the server restarted.
+"""A schedule runs unattended while items are added, a run is killed and its server restarted.
 
     TORTURE_INTERVALS=10 python -m robustness.endurance
 
-`remine schedule` every 10 s with a Prefect server of its own. At the end the newest index must hold
-exactly the items of the file, and no run may count as running for ever.
+Runs `remine schedule` every 10 s with its own Prefect server. At the end the newest index must
+contain exactly the items of the file, and no run may remain marked as running.
 """
 
 import os
@@ -22,17 +22,25 @@ import pyarrow.parquet as pq
 
 from remine.data import schemas
 from remine.data.store.store import Store
-from robustness.kit import left_in, new_place, number, print_table, seed_of, workshop, write_items
+from robustness.kit import (
+    env_number,
+    new_place,
+    print_table,
+    seed_of,
+    verified_state,
+    workshop,
+    write_items,
+)
 
 EVERY = 10
-CLASSES, EACH = 24, 8
+CLASSES, PER_CLASS = 24, 8
 PATIENCE = 180
 
 
 def main() -> None:
-    """Leave the schedule alone for the intervals and look at what it made."""
+    """Let the schedule run for the intervals and verify the store."""
     seed_of("endurance")
-    intervals = number("TORTURE_INTERVALS", 10)
+    intervals = env_number("TORTURE_INTERVALS", 10)
     with workshop() as folder:
         items = folder / "items.parquet"
         write_items(folder / "whole.parquet", classes=CLASSES + intervals)
@@ -51,7 +59,7 @@ def main() -> None:
 
 
 def _live(place: Path, port: int, schedule: subprocess.Popen[bytes], intervals: int) -> list:
-    killed = restarted = 0
+    kills = restarts = 0
     start = cycles = 0
     for interval in range(intervals):
         _grow(place.parent / "whole.parquet", place / "items.parquet", CLASSES + interval)
@@ -60,51 +68,51 @@ def _live(place: Path, port: int, schedule: subprocess.Popen[bytes], intervals: 
             time.sleep(3)
             if child := _cycle_of(schedule):
                 child.kill()
-                killed += 1
+                kills += 1
         if interval == 2 * intervals // 3:
             schedule.kill()
             schedule.wait()
             _until(lambda: not _answers(port))
             schedule = _start(place, port)
-            restarted += 1
+            restarts += 1
         goal = start + 1
         _until(lambda goal=goal: _finished(place) >= goal)
         start = cycles = _finished(place)
     return [
         ("intervals of 10 s with items added in each", intervals),
         ("cycles finished", cycles),
-        ("runs killed", killed),
-        ("schedule and its server killed and started again", restarted),
+        ("runs killed", kills),
+        ("schedule and its server killed and started again", restarts),
         schedule,
     ]
 
 
-def _grow(whole: Path, items: Path, classes: int) -> None:
-    """The items of the first so many classes, with ids, in the place of those before."""
-    table = pq.read_table(whole)
-    table = table.append_column("id", pa.array(range(len(table)))).slice(0, EACH * classes)
+def _grow(source: Path, items: Path, classes: int) -> None:
+    """Replace the items file by one with the first `classes` classes of `source`, with ids."""
+    table = pq.read_table(source)
+    table = table.append_column("id", pa.array(range(len(table)))).slice(0, PER_CLASS * classes)
     new = items.with_name("new.parquet")
     pq.write_table(table, new)
     new.replace(items)
 
 
 def _verdict(place: Path) -> tuple[str, str]:
-    """The newest finished version against the items of the last file."""
+    """Compare the newest finished version with the items of the last file."""
     store = Store(place / "store")
     version = next(v for v in store.versions() if v.finished)
-    wanted = len(pq.read_table(place / "items.parquet"))
+    n = len(pq.read_table(place / "items.parquet"))
     vectors = schemas.read_embeddings(store.paths(version.artifacts["embeddings"]))
     index = version.artifacts["index"]
-    if index.files[0].rows != wanted or not np.array_equal(vectors.ids, np.arange(wanted)):
+    if index.files[0].rows != n or not np.array_equal(vectors.ids, np.arange(n)):
         raise AssertionError(
-            f"of {wanted} items the index holds {index.files[0].rows}, the embeddings {vectors.ids}"
+            f"of {n} items the index holds {index.files[0].rows}, the embeddings {vectors.ids}"
         )
     if index.card["checkpoint"] != version.artifacts["checkpoint"].digest:
         raise AssertionError("the index is of another checkpoint")
     with store.lock():  # empties tmp, as the next cycle would
         pass
-    left_in(place / "store")
-    return "the index holds", f"all {wanted} items, of the checkpoint beside it; every file sound"
+    verified_state(place / "store")
+    return "the index holds", f"all {n} items, of the checkpoint beside it; every file sound"
 
 
 def _start(place: Path, port: int) -> subprocess.Popen[bytes]:
@@ -120,7 +128,7 @@ def _start(place: Path, port: int) -> subprocess.Popen[bytes]:
 
 
 def _cycle_of(schedule: subprocess.Popen[bytes]) -> psutil.Process | None:
-    """The process of the cycle that runs now: the runner's child that was spawned for a flow."""
+    """The process of the running cycle: a child of the runner that was spawned for a flow."""
     for child in psutil.Process(schedule.pid).children():
         if "spawn_main" in " ".join(child.cmdline()):
             return child

@@ -1,10 +1,11 @@
-"""A full disk, a quota, an I/O error at any call that writes: one line, nothing published by half.
+"""A full disk, an exhausted quota or an I/O error at any write gives a one-line error.
 
     TORTURE_FAULTS=120 python -m robustness.faults      needs a C compiler
 
-A small library laid over the C library (shim.c) counts the calls of a cycle on files of
-its folder (create, write, fsync, rename, link, mkdir, those of Arrow, FAISS and numpy too) and lets
-one of them fail: once with EIO, or from there on with ENOSPC or EDQUOT.
+Nothing may be published incompletely, and the next run must end with the same bits. A small library
+in front of the C library (shim.c) counts the calls of a cycle on files of its folder (create,
+write, fsync, rename, link, mkdir, also from Arrow, FAISS and numpy) and makes one of them fail:
+once with EIO, or all from there on with ENOSPC or EDQUOT.
 """
 
 import ctypes
@@ -19,16 +20,16 @@ from pathlib import Path
 
 from robustness.kit import (
     Child,
-    Ended,
+    Outcome,
     command,
-    left_in,
+    env_number,
     new_place,
-    number,
     preload,
     print_table,
-    ran,
+    run_command,
     seed_of,
-    whole_versions,
+    verified_state,
+    verified_version,
     workshop,
     write_items,
 )
@@ -39,10 +40,10 @@ ERRORS = (("ENOSPC", True), ("EDQUOT", True), ("EIO", False))
 def main() -> None:
     """Inject faults spread over a cycle and print them by call and error."""
     if "TORTURE_SHIM" not in os.environ:
-        _again_with_shim()
+        _restart_with_shim()
     draw = random.Random(seed_of("faults"))  # noqa: S311 - no secret
     preload()
-    wanted = number("TORTURE_FAULTS", 120)
+    faults = env_number("TORTURE_FAULTS", 120)
     counts: Counter[tuple[str, str]] = Counter()
     harmless = 0
     with workshop() as folder:
@@ -50,23 +51,25 @@ def main() -> None:
         write_items(items)
         place = new_place(folder / "sound", items).parent
         calls = int(_run(place, 0, 0, sticky=False).text.split("calls=")[1].split()[0])
-        left = left_in(place / "store")
-        for turn in range(wanted):
+        sound_state = verified_state(place / "store")
+        for turn in range(faults):
             name, sticky = ERRORS[turn % len(ERRORS)]
-            # One in each stretch of the cycle, so that all of it is covered.
-            step = calls / wanted
+            # One fault in each of `faults` equal parts of the cycle, so that all of it is covered.
+            step = calls / faults
             at = 1 + int(min(calls - 1, (turn + draw.random()) * step))
             place = new_place(folder / "hit", items).parent
-            ended = _run(place, at, getattr(errno, name), sticky=sticky)
-            call = ended.text.split("first=")[1].split()[0]
-            _judge(ended, f"{name} at call {at} ({call})")
-            harmless += ended.code == 0
-            whole_versions(place / "store")
-            # After a harmless one the cycle is finished, and another run would be the next cycle.
-            if ended.code and (again := ran("run", cwd=place)).code:
-                raise AssertionError(f"{name} at call {at} ({call}): not resumed: {again.text}")
-            # A fault after the end, while the page is written, makes the next run one that ends it.
-            if left_in(place / "store") != left:
+            outcome = _run(place, at, getattr(errno, name), sticky=sticky)
+            call = outcome.text.split("first=")[1].split()[0]
+            _judge(outcome, f"{name} at call {at} ({call})")
+            harmless += outcome.code == 0
+            verified_version(place / "store")
+            # After a harmless fault the cycle is finished, and another run would be the next cycle.
+            if outcome.code and (resumed_run := run_command("run", cwd=place)).code:
+                raise AssertionError(
+                    f"{name} at call {at} ({call}): not resumed: {resumed_run.text}"
+                )
+            # After a fault while the report is written, the next run only writes the report.
+            if verified_state(place / "store") != sound_state:
                 raise AssertionError(f"{name} at call {at} ({call}): other bits")
             counts[call, name] += 1
             shutil.rmtree(place)
@@ -74,12 +77,12 @@ def main() -> None:
     print_table(f"a call of the {calls} of a cycle fails", ("call", "error", "times"), rows)
     print(
         f"one line and exit code 1: {counts.total() - harmless}, harmless: {harmless};"
-        f" same bits by the next run: {counts.total()}/{wanted}",
+        f" same bits by the next run: {counts.total()}/{faults}",
         flush=True,
     )
 
 
-def _run(place: Path, at: int, error: int, *, sticky: bool) -> Ended:
+def _run(place: Path, at: int, error: int, *, sticky: bool) -> Outcome:
     def work() -> None:
         shim = ctypes.CDLL(os.environ["TORTURE_SHIM"])
         shim.torture_first.restype = ctypes.c_char_p
@@ -96,20 +99,20 @@ def _run(place: Path, at: int, error: int, *, sticky: bool) -> Ended:
     return Child(work, place).end()
 
 
-def _judge(ended: Ended, what: str) -> None:
-    """One line with what to do and exit code 1, or no harm at all."""
-    if ended.crashed or ended.code not in (0, 1):
-        raise AssertionError(f"{what}: ends with {ended.code}: {ended.text}")
-    refusals = [line for line in ended.text.splitlines() if line.startswith("remine: ")]
-    if ended.code and len(refusals) != 1:
-        raise AssertionError(f"{what}: {ended.text}")
+def _judge(outcome: Outcome, label: str) -> None:
+    """Require success, or exit code 1 with exactly one line that says what to do."""
+    if outcome.crashed or outcome.code not in (0, 1):
+        raise AssertionError(f"{label}: ends with {outcome.code}: {outcome.text}")
+    refusals = [line for line in outcome.text.splitlines() if line.startswith("remine: ")]
+    if outcome.code and len(refusals) != 1:
+        raise AssertionError(f"{label}: {outcome.text}")
 
 
-def _again_with_shim() -> None:
-    """Compile the library and start this script anew under it."""
+def _restart_with_shim() -> None:
+    """Compile the library and restart this script with it."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
-        print("faults: no C compiler here, left out")
+        print("faults: skipped, because there is no C compiler")
         sys.exit(0)
     source = Path(__file__).with_name("shim.c")
     folder = Path(__file__).with_name(".data")

@@ -1,9 +1,9 @@
-"""Fuzzed configs and items files: a line and exit code 2, or a success; nothing published changes.
+"""Fuzzed configs and items files: success, or exit code 2 and one line; published files stay.
 
     TORTURE_FILES=10000 python -m robustness.fuzz
 
-Each case goes through the real command line as far as checking and laying down the data, which is
-all that stands between a file and the stages. A child works through many cases; a crash ends it.
+Each case goes through the real command line up to the check and storage of the data, after which no
+stage reads the user's files again. A child process runs many cases, and ends at the first crash.
 """
 
 import io
@@ -34,8 +34,8 @@ from robustness.kit import (
     TINY,
     Child,
     command,
+    env_number,
     new_place,
-    number,
     preload,
     print_table,
     seed_of,
@@ -58,14 +58,14 @@ def main() -> None:
     """Fuzz and print the outcomes by kind of file."""
     seed = seed_of("fuzz")
     preload()
-    files = number("TORTURE_FILES", 10_000)
+    files = env_number("TORTURE_FILES", 10_000)
     outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     with workshop() as folder:
         items = folder / "items.parquet"
         write_items(items)
         place = new_place(folder / "place", items).parent
-        if (ended := Child(command("run"), place).end()).code:
-            raise AssertionError(ended.text)
+        if (outcome := Child(command("run"), place).end()).code:
+            raise AssertionError(outcome.text)
         before = tree_of(place / "store")
         for start in range(0, files, CHUNK):
             cases = range(start, min(start + CHUNK, files))
@@ -74,39 +74,40 @@ def main() -> None:
             if any(after.get(name) != digest for name, digest in before.items()):
                 raise AssertionError(f"cases {cases}: published files changed")
     rows = [
-        (kind, found.total(), found["refused"], found["taken"]) for kind, found in outcomes.items()
+        (kind, counts.total(), counts["refused"], counts["taken"])
+        for kind, counts in outcomes.items()
     ]
-    if harmless := [kind for kind, found in outcomes.items() if not found["refused"]]:
+    if harmless := [kind for kind, counts in outcomes.items() if not counts["refused"]]:
         raise AssertionError(f"nothing was refused of: {', '.join(harmless)}")
     print_table("fuzzed files", ("kind", "files", "refused in a line", "taken"), rows)
     print(f"{files} files: 0 crashes, 0 tracebacks, 0 published files changed", flush=True)
 
 
 def _chunk(place: Path, cases: range, seed: int, outcomes: dict[str, Counter[str]]) -> None:
-    told = place / "told"
-    told.unlink(missing_ok=True)
+    log = place / "log"
+    log.unlink(missing_ok=True)
 
     def work() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         remine.flows.cli.commands.run.run_one_cycle = _checks_only  # type: ignore[assignment]
         for case in cases:
             kind, code, text = _case(place, case, seed)
-            with told.open("a") as out:
+            with log.open("a") as out:
                 out.write(json.dumps([case, kind, code, text[-3000:]]) + "\n")
 
-    ended = Child(work).end(SECONDS * 10)
-    lines = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
+    outcome = Child(work).end(SECONDS * 10)
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     for case, kind, code, text in lines:
-        said = [line for line in text.splitlines() if line.startswith("remine: ")]
-        if code not in (0, 2) or "Traceback" in text or (code == 2 and len(said) != 1):
+        refusals = [line for line in text.splitlines() if line.startswith("remine: ")]
+        if code not in (0, 2) or "Traceback" in text or (code == 2 and len(refusals) != 1):
             raise AssertionError(f"case {case}, {kind}: {code}: {text}")
         outcomes[kind]["refused" if code else "taken"] += 1
-    if ended.code or len(lines) != len(cases):
-        raise AssertionError(f"case {cases.start + len(lines)}: {ended.code}: {ended.text}")
+    if outcome.code or len(lines) != len(cases):
+        raise AssertionError(f"case {cases.start + len(lines)}: {outcome.code}: {outcome.text}")
 
 
 def _case(place: Path, case: int, seed: int) -> tuple[str, int, str]:
-    """Make the files of a case and run it; its kind, exit code and output."""
+    """Write the files of a case and run it; returns its kind, exit code and output."""
     draw = random.Random(seed * 1_000_003 + case)  # noqa: S311 - no secret
     kind = list(KINDS)[case % len(KINDS)]
     folder = place / "case"
@@ -122,7 +123,7 @@ def _case(place: Path, case: int, seed: int) -> tuple[str, int, str]:
             remine.flows.cli.app.main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:  # noqa: BLE001 - what we look for
+    except BaseException:  # noqa: BLE001 - the crashes that we look for
         import traceback
 
         code = 70
@@ -137,7 +138,7 @@ def _too_long(*_: object) -> None:
 
 
 def _checks_only(path: Path | None, changes: list[str]) -> None:
-    """What `remine run` does before an engine starts: all that reads what was given."""
+    """The part of `remine run` that reads the user's files, without the stages after it."""
     from remine.flows.config.settings import load_config
     from remine.flows.cycle.cycle import prepared
     from remine.flows.jobs.console import Console
@@ -147,12 +148,12 @@ def _checks_only(path: Path | None, changes: list[str]) -> None:
         pass
 
 
-# Cases: each writes its files to a folder and returns the config -------------------------------
+# Cases: each writes its files to a folder and returns the path of the config ----------------------
 
 
 def _config_bytes(folder: Path, draw: random.Random) -> Path:
     """A config with some bytes changed."""
-    write_items(folder / "items.parquet", classes=8, each=4)
+    write_items(folder / "items.parquet", classes=8, per_class=4)
     text = draw.choice([TINY, "\n".join(_settings())]).encode()
     path = folder / "remine.toml"
     path.write_bytes(_mutated(text, draw))
@@ -161,7 +162,7 @@ def _config_bytes(folder: Path, draw: random.Random) -> Path:
 
 def _config_values(folder: Path, draw: random.Random) -> Path:
     """Every setting that `remine init` knows, some with wild values."""
-    write_items(folder / "items.parquet", classes=8, each=4)
+    write_items(folder / "items.parquet", classes=8, per_class=4)
     lines = _settings()
     places = [i for i, line in enumerate(lines) if "=" in line]
     for place in draw.sample(places, draw.randint(1, 3)):
@@ -173,14 +174,14 @@ def _config_values(folder: Path, draw: random.Random) -> Path:
 
 
 def _settings() -> list[str]:
-    """The lines of the config of `remine init`, in effect, without what explains them."""
+    """The settings that `remine init` prints, uncommented, without the explanations."""
     lines = [re.sub(r"^#(?=\w+ = )", "", line) for line in config_text().splitlines()]
     lines = [line for line in lines if line[:1] not in ("#", "")]
     return [line.replace('"glyphs"', '"items.parquet"') for line in lines]
 
 
 def _table(draw: random.Random) -> pa.Table:
-    """Items of a random kind with things wrong in them."""
+    """Items of a random kind with random faults."""
     n = draw.choice([0, 1, 2, 24, 24, 24, 24])
     labels: list[Any] = [f"c{i % 6}" for i in range(n)]
     columns: dict[str, Any] = {"label": labels}
@@ -242,12 +243,12 @@ def _parquet_structure(folder: Path, draw: random.Random) -> Path:
 
 def _parquet_bytes(folder: Path, draw: random.Random) -> Path:
     """A sound Parquet file with some bytes changed."""
-    write_items(folder / "items.parquet", classes=8, each=4)
+    write_items(folder / "items.parquet", classes=8, per_class=4)
     return _bytewise(folder, "items.parquet", draw)
 
 
 def _csv(folder: Path, draw: random.Random) -> Path:
-    """A CSV file, wrong in its cells or in its bytes."""
+    """A CSV file with wrong cells or changed bytes."""
     n = draw.choice([0, 1, *[24] * 8])
     rows = [["id", "label", "text"]] + [[str(i), f"c{i % 6}", f"text {i}"] for i in range(n)]
     for _ in range(draw.randint(0, 3)):
@@ -262,7 +263,7 @@ def _csv(folder: Path, draw: random.Random) -> Path:
 
 
 def _npy(folder: Path, draw: random.Random) -> Path:
-    """An .npy file of vectors: wild shapes and types, a header that lies, changed bytes."""
+    """An .npy file of vectors with wild shapes and types, a wrong header, or changed bytes."""
     shape = draw.choice([(24, 4), (24, 4), (0, 4), (24, 0), (24,), (2, 2, 2), ()])
     kind = draw.choice(["f4", "f8", "i4", "u1", "c8", "U3", "O", "M8[s]", "?", ">f4", "f2"])
     values = np.ones(shape).astype(kind) if kind != "M8[s]" else np.zeros(shape, kind)
@@ -283,7 +284,7 @@ def _npy(folder: Path, draw: random.Random) -> Path:
 
 
 def _pictures(folder: Path, draw: random.Random) -> Path:
-    """A folder of pictures in classes, some of them damaged, bombs or no pictures at all."""
+    """A folder of pictures by class, some of them damaged, bombs or not pictures."""
     for row in range(24):
         place = folder / "pictures" / f"c{row % 6}"
         place.mkdir(parents=True, exist_ok=True)
@@ -295,7 +296,7 @@ def _pictures(folder: Path, draw: random.Random) -> Path:
 
 
 def _encoded(row: int, draw: random.Random) -> bytes:
-    """A picture in some other format or mode, of the same size."""
+    """A picture of the same size in a random format and mode."""
     out = io.BytesIO()
     mode = draw.choice(["L", "RGB", "RGBA", "P", "1", "I;16", "LA"])
     image = Image.fromarray(np.full((8, 8), row * 9 % 256, np.uint8)).convert(
@@ -306,7 +307,7 @@ def _encoded(row: int, draw: random.Random) -> bytes:
 
 
 def bomb(side: int) -> bytes:
-    """A tiny PNG that says it has side x side pixels."""
+    """A tiny PNG whose header claims side x side pixels."""
     import zlib
 
     def chunk(name: bytes, body: bytes) -> bytes:
@@ -336,20 +337,24 @@ def _simple(folder: Path, source: str, draw: random.Random, extra: str = "") -> 
 
 
 def _mutated(content: bytes, draw: random.Random) -> bytes:
-    """Some bytes flipped, removed, doubled or made other text, or the end cut off."""
+    """`content` with some bytes changed, removed or repeated, or with its end cut off."""
     raw = bytearray(content)
     for _ in range(draw.choice([1, 1, 2, 5, 20])):
         if not raw:
             break
         place, length = draw.randrange(len(raw)), draw.randint(1, 8)
-        how = draw.randrange(7)
-        if how == 0:
+        mutation = draw.randrange(7)
+        if mutation == 0:
             raw[place] ^= draw.randint(1, 255)
-        elif how in (1, 5, 6):  # bytes that are no UTF-8 never come far in a text
+        elif mutation in (
+            1,
+            5,
+            6,
+        ):  # most changes stay printable: other bytes fail early as invalid UTF-8
             raw[place] = draw.randint(32, 126)
-        elif how == 2:
+        elif mutation == 2:
             del raw[place : place + length]
-        elif how == 3:
+        elif mutation == 3:
             raw[place:place] = raw[place : place + length]
         else:
             raw[place : place + length] = draw.randbytes(length)

@@ -1,9 +1,9 @@
-"""Fuzzed requests against the server's app: no crash, no 5xx, nothing stored changes.
+"""Fuzzed requests to the server's app: no crash, no status 5xx, no change of stored files.
 
     TORTURE_REQUESTS=100000 TORTURE_SOCKET_REQUESTS=3000 python -m robustness.http_requests
 
-Most go straight into the ASGI app, some as raw bytes, often no HTTP at all, through a real socket.
-503 for too many requests or too long a wait is an answer of the guard, and counted apart.
+Most go directly to the ASGI app, some as raw bytes, often not even HTTP, through a real socket.
+A status 503, for too many requests or too long a wait, comes from the guard and is counted apart.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from robustness.fuzz import bomb
 from robustness.kit import (
     Child,
     command,
+    env_number,
     new_place,
-    number,
     preload,
     print_table,
     seed_of,
@@ -47,7 +47,7 @@ NAMES = (
     "size",
 )  # fmt: skip
 PATIENCE = 0.3
-"""Seconds for an answer through the socket before our side is closed."""
+"""Seconds to wait for an answer through the socket before our side is closed."""
 
 METHODS = ("GET", "GET", "GET", "POST", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "BREW", "get")
 
@@ -60,20 +60,22 @@ def main() -> None:
         items = folder / "items.parquet"
         write_items(items)
         place = new_place(folder / "place", items).parent
-        if (ended := Child(command("run"), place).end()).code:
-            raise AssertionError(ended.text)
+        if (outcome := Child(command("run"), place).end()).code:
+            raise AssertionError(outcome.text)
         before = tree_of(place / "store")
-        direct = number("TORTURE_REQUESTS", 100_000)
-        raw = number("TORTURE_SOCKET_REQUESTS", 3_000)
-        with redirect_stderr(io.StringIO()) as said:
+        direct = env_number("TORTURE_REQUESTS", 100_000)
+        raw = env_number("TORTURE_SOCKET_REQUESTS", 3_000)
+        with redirect_stderr(io.StringIO()) as errors:
             counts = asyncio.run(_all(place / "store", direct, raw, seed))
-        if "Traceback" in said.getvalue():
-            raise AssertionError(said.getvalue()[-3000:])
+        if "Traceback" in errors.getvalue():
+            raise AssertionError(errors.getvalue()[-3000:])
         if tree_of(place / "store") != before:
             raise AssertionError("stored files changed")
-    for way, found in counts.items():
+    for way, statuses in counts.items():
         print_table(
-            f"{sum(found.values())} requests, {way}", ("answer", "times"), sorted(found.items())
+            f"{sum(statuses.values())} requests, {way}",
+            ("answer", "times"),
+            sorted(statuses.items()),
         )
     print("0 crashes, 0 answers of 5xx, 0 tracebacks, 0 stored files changed", flush=True)
 
@@ -90,17 +92,17 @@ async def _all(root: Path, direct: int, raw: int, seed: int) -> dict[str, Counte
     return counts
 
 
-Known = list[tuple[str, list[str]]]
-"""Paths, each with its methods."""
+Paths = list[tuple[str, list[str]]]
+"""Paths, each with its HTTP methods."""
 
 
-def _paths(app: Any) -> Known:
-    told = sorted(app.openapi()["paths"].items())
-    known = [(path, [method.upper() for method in methods]) for path, methods in told]
-    return known + [(path, ["GET"]) for path in ("/", "/openapi.json", "/metrics", "/page/main.js")]
+def _paths(app: Any) -> Paths:
+    operations = sorted(app.openapi()["paths"].items())
+    paths = [(path, [method.upper() for method in methods]) for path, methods in operations]
+    return paths + [(path, ["GET"]) for path in ("/", "/openapi.json", "/metrics", "/page/main.js")]
 
 
-async def _direct(app: Any, paths: Known, count: int, seed: int) -> Counter[str]:
+async def _direct(app: Any, paths: Paths, count: int, seed: int) -> Counter[str]:
     answers: Counter[str] = Counter()
     for case in range(count):
         draw = random.Random(seed * 1_000_003 + case)  # noqa: S311 - no secret
@@ -118,7 +120,7 @@ async def _direct(app: Any, paths: Known, count: int, seed: int) -> Counter[str]
 async def _ask(
     app: Callable[..., Awaitable[None]], scope: Any, body: bytes, draw: random.Random
 ) -> int:
-    """The status of the answer to one request, whose body comes in pieces or breaks off."""
+    """Send one request, with its body in pieces; returns the status of the answer, 0 for none."""
     cuts = sorted(draw.randrange(len(body) + 1) for _ in range(draw.choice([0, 0, 2])))
     parts = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
     messages = [
@@ -142,12 +144,12 @@ async def _ask(
     return status
 
 
-def _request(paths: Known, draw: random.Random) -> tuple[dict[str, Any], bytes]:
+def _request(paths: Paths, draw: random.Random) -> tuple[dict[str, Any], bytes]:
     path, methods = draw.choice(paths)
     method = draw.choice(METHODS if draw.random() < 0.2 else methods)
     while "{" in path:
-        before, _, rest = path.partition("{")
-        path = before + _text(draw.choice(WILD))[:200] + rest.partition("}")[2]
+        before, _, tail = path.partition("{")
+        path = before + _text(draw.choice(WILD))[:200] + tail.partition("}")[2]
     if draw.random() < 0.1:
         path = "/" + "".join(chr(draw.choice([0, 37, 46, 47, 65, 233, 8232])) for _ in range(9))
     pairs = [f"{draw.choice(NAMES)}={_quoted(draw)}" for _ in range(draw.choice([0, 1, 1, 2, 4]))]
@@ -196,13 +198,13 @@ def _quoted(draw: random.Random) -> str:
 
 
 def _body(draw: random.Random) -> tuple[bytes, bytes]:
-    """The type and bytes of a body: JSON right and wrong, a form with a picture, .npy, noise."""
-    how = draw.randrange(7)
-    if how == 0:
+    """The type and bytes of a body: valid or invalid JSON, a form with a picture, .npy, noise."""
+    form = draw.randrange(7)
+    if form == 0:
         return b"application/json", b""
-    if how <= 3:
+    if form <= 3:
         value: Any = {draw.choice(NAMES): draw.choice(WILD) for _ in range(draw.randint(0, 4))}
-        if how == 3:
+        if form == 3:
             value = draw.choice(WILD)
         raw = json.dumps(value).encode()
         if draw.random() < 0.2:
@@ -210,7 +212,7 @@ def _body(draw: random.Random) -> tuple[bytes, bytes]:
         if draw.random() < 0.02:
             raw = b"[" * 100_000
         return b"application/json", raw
-    if how == 4:
+    if form == 4:
         picture = draw.choice(
             [bomb(60_000), draw.randbytes(99), b"GIF89a" + draw.randbytes(30), b""]
         )
@@ -218,7 +220,7 @@ def _body(draw: random.Random) -> tuple[bytes, bytes]:
         part = b'Content-Disposition: form-data; name="' + name + b'"; filename="../x.png"\r\n\r\n'
         raw = b"--b\r\n" + part + picture + draw.choice([b"\r\n--b--\r\n", b"", b"\r\n--c"])
         return draw.choice([b"multipart/form-data; boundary=b", b"multipart/form-data"]), raw
-    if how == 5:
+    if form == 5:
         header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%b), }" % draw.choice(
             [b"1, 16", b"0, 16", b"9999999999, 16", b"-1,", b"16,", b"", b"1, 1, 16"]
         )
@@ -228,8 +230,8 @@ def _body(draw: random.Random) -> tuple[bytes, bytes]:
     return draw.choice([b"text/plain", b"", b"\xff/\xfe"]), draw.randbytes(draw.randint(0, 200))
 
 
-def _socket(store: Any, paths: Known, count: int, seed: int) -> Counter[str]:
-    """Raw bytes to a listening server; it must answer a sound request at the end."""
+def _socket(store: Any, paths: Paths, count: int, seed: int) -> Counter[str]:
+    """Send raw bytes to a listening server, which must answer a valid request at the end."""
     import uvicorn
 
     from remine.flows.serving.app import make_app
@@ -260,34 +262,34 @@ def _socket(store: Any, paths: Known, count: int, seed: int) -> Counter[str]:
     return answers
 
 
-def _raw(paths: Known, draw: random.Random) -> bytes:
+def _raw(paths: Paths, draw: random.Random) -> bytes:
     scope, body = _request(paths, draw)
     path = scope["path"].encode("utf-8", "replace").replace(b" ", b"%20")
     line = b" ".join([scope["method"].encode(), path + b"?" + scope["query_string"], b"HTTP/1.1"])
     headers = b"".join(k + b": " + v + b"\r\n" for k, v in scope["headers"])
     raw = line + b"\r\n" + headers + b"connection: close\r\n\r\n" + body
-    how = draw.randrange(6)
-    if how == 0:
+    fault = draw.randrange(6)
+    if fault == 0:
         return draw.randbytes(draw.randint(1, 300)) + b"\r\n\r\n"
-    if how == 1:
+    if fault == 1:
         place = draw.randrange(len(raw))
         return raw[:place] + draw.randbytes(3) + raw[place:]
-    if how == 2:
+    if fault == 2:
         return raw[: draw.randrange(1, len(raw))]
-    if how == 3:
+    if fault == 3:
         return raw.replace(b"HTTP/1.1", draw.choice([b"HTTP/9.9", b"HTTP/0.9", b"", b"SPDY"]), 1)
     return raw
 
 
 def _exchange(port: int, raw: bytes) -> str:
-    """Send the bytes and close our side; the status of the answer, or how it went."""
+    """Send the bytes and close our side; returns the status, or the kind of failure."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as link:
         try:
             link.sendall(raw)
             link.settimeout(PATIENCE)
             try:
                 head = link.recv(64)
-            except TimeoutError:  # it waits for the rest of a request that was cut off
+            except TimeoutError:  # the server waits for the rest of an incomplete request
                 link.settimeout(10)
                 link.shutdown(socket.SHUT_WR)
                 head = link.recv(64)

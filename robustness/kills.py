@@ -1,10 +1,10 @@
-"""kill -9 at random points of every stage: the resumed cycle ends with the same bits.
+"""kill -9 at random points of every stage; the resumed cycle must end with the same bits.
 
     TORTURE_KILLS=200 TORTURE_COMMAND_KILLS=10 python -m robustness.kills
 
-Each trial kills a cycle once to three times in a row, then lets it finish; every second one is the
-second cycle of its store. A reader polls the store all the while and may never see a version of
-which a byte is missing.
+Each trial kills a cycle one to three times in a row and then lets it finish. Every second trial is
+the second cycle of its store. Meanwhile a reader polls the store and must never see an incomplete
+version.
 """
 
 import os
@@ -23,17 +23,17 @@ from remine.data.store.store import Store
 from remine.data.store.views import page_of
 from robustness.kit import (
     Child,
-    Left,
     Marks,
+    StoreState,
     command,
-    left_in,
+    env_number,
     new_place,
-    number,
     preload,
     print_table,
-    ran,
+    run_command,
     seed_of,
-    whole_versions,
+    verified_state,
+    verified_version,
     workshop,
     write_items,
 )
@@ -43,46 +43,46 @@ MOST_IN_A_ROW = 3
 
 @dataclass(kw_only=True)
 class Counts:
-    """What happened: kills by stage, trials, and reads of the reader."""
+    """Counts of kills by stage, trials, trials with identical results, and reads."""
 
     kills: Counter[str] = field(default_factory=Counter)
     trials: int = 0
-    same: int = 0
+    identical: int = 0
     reads: int = 0
     versions: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """An unkilled cycle: its stages and their seconds in order, what it leaves, where it began."""
+    """A cycle without a kill: its stages and their seconds, its result, the store before it."""
 
     begin: Path | None
     stages: list[tuple[str, float]]
-    left: Left
+    state: StoreState
 
 
 def main() -> None:
-    """Run the kills and print them by stage."""
+    """Run all trials and print the kills by stage."""
     draw = random.Random(seed_of("kills"))  # noqa: S311 - no secret
     preload()
     with workshop() as folder:
-        counts = plain_kills(folder, number("TORTURE_KILLS", 200), draw)
+        counts = plain_kills(folder, env_number("TORTURE_KILLS", 200), draw)
         report("kill -9 of a cycle without Prefect", counts)
-        kills = number("TORTURE_COMMAND_KILLS", 10)
+        kills = env_number("TORTURE_COMMAND_KILLS", 10)
         report("kill -9 of `remine run`", command_kills(folder, kills, draw))
 
 
 def report(title: str, counts: Counts) -> None:
-    """Print the counts; ends the script where one is not what it must be."""
+    """Print the counts of a kind of trial."""
     total = counts.kills.total()
     rows = [*sorted(counts.kills.items()), ("all", total)]
     print_table(title, ("killed in", "times"), rows)
-    print(f"cycles finished bit-identical: {counts.same}/{counts.trials} after {total} kills")
+    print(f"cycles finished bit-identical: {counts.identical}/{counts.trials} after {total} kills")
     print(f"reads of the store meanwhile: {counts.reads}, none partial", flush=True)
 
 
 def plain_kills(folder: Path, kills: int, draw: random.Random) -> Counts:
-    """At least so many kills of cycles without Prefect."""
+    """Run trials of cycles without Prefect until there were at least `kills` kills."""
     items = folder / "items.parquet"
     write_items(items)
     courses = _courses(folder, items)
@@ -95,38 +95,38 @@ def plain_kills(folder: Path, kills: int, draw: random.Random) -> Counts:
             shutil.copytree(course.begin, place / "store", symlinks=True)
         with Reader(place / "store", counts):
             for _ in range(draw.randint(1, min(MOST_IN_A_ROW, kills - counts.kills.total()))):
-                if _done(place, course.left):
-                    break  # a run would be the next cycle
-                if stage := _struck(place, course, draw):
+                if _is_finished(place, course.state):
+                    break  # another run would be the next cycle
+                if stage := _kill_in_random_stage(place, course, draw):
                     counts.kills[stage] += 1
-            ended = None if _done(place, course.left) else ran("run", cwd=place)
-        sound, text = (ended.code == 0, ended.text) if ended else (True, "")
-        _compare(place, course.left, counts, sound, text)
+            outcome = None if _is_finished(place, course.state) else run_command("run", cwd=place)
+        if outcome and outcome.code:
+            raise AssertionError(f"{place}: the resumed run fails: {outcome.text}")
+        _compare(place, course.state, counts)
         shutil.rmtree(place)
     return counts
 
 
-def _done(place: Path, left: Left) -> bool:
-    """Whether the cycle is over, its page and all."""
+def _is_finished(place: Path, state: StoreState) -> bool:
+    """Whether the cycle is finished, including its report."""
     store = place / "store"
     current = Store(store).current() if (store / "FORMAT").exists() else None
-    if current is None or current.digest != left.version:
+    if current is None or current.digest != state.version:
         return False
     return page_of(Store(store), current).exists()
 
 
-def _compare(place: Path, left: Left, counts: Counts, sound: bool, text: str) -> None:  # noqa: FBT001
+def _compare(place: Path, state: StoreState, counts: Counts) -> None:
+    """Count a trial whose store must be in `state`."""
     counts.trials += 1
-    if not sound:
-        raise AssertionError(f"{place}: the resumed run fails: {text}")
-    if (found := left_in(place / "store")) != left:
-        extra = sorted(found.objects ^ left.objects)
-        raise AssertionError(f"{place}: other bits: {found.version} for {left.version}, {extra}")
-    counts.same += 1
+    if (final := verified_state(place / "store")) != state:
+        extra = sorted(final.objects ^ state.objects)
+        raise AssertionError(f"{place}: other bits: {final.version} for {state.version}, {extra}")
+    counts.identical += 1
 
 
 def _courses(folder: Path, items: Path) -> list[Course]:
-    """The first cycle of a store and its second, without a kill."""
+    """The first and the second cycle of a store, without a kill."""
     place = folder / "unkilled"
     new_place(place, items)
     first = _course(place, None)
@@ -138,28 +138,28 @@ def _courses(folder: Path, items: Path) -> list[Course]:
 def _course(place: Path, begin: Path | None) -> Course:
     marks, stages = Marks(), []
     child = Child(command("run", marks=marks), place)
-    seen, started, name = 0, 0.0, ""
+    mark_count, start, name = 0, 0.0, ""
     while child.running():
-        if marks.count != seen:
-            if seen:
-                stages.append((name, marks.started - started))
-            seen, started, name = marks.count, marks.started, marks.name
+        if marks.count != mark_count:
+            if mark_count:
+                stages.append((name, marks.started - start))
+            mark_count, start, name = marks.count, marks.started, marks.name
         time.sleep(0.0002)
-    stages.append((name, time.monotonic() - started))
-    if (ended := child.end()).code:
-        raise AssertionError(ended.text)
-    return Course(begin=begin, stages=stages, left=left_in(place / "store"))
+    stages.append((name, time.monotonic() - start))
+    if (outcome := child.end()).code:
+        raise AssertionError(outcome.text)
+    return Course(begin=begin, stages=stages, state=verified_state(place / "store"))
 
 
-def _struck(place: Path, course: Course, draw: random.Random) -> str:
-    """Kill the cycle at a random moment of a random stage; the stage, "" where it was too late."""
+def _kill_in_random_stage(place: Path, course: Course, draw: random.Random) -> str:
+    """Kill the cycle at a random moment of a random stage; returns the stage, "" if too late."""
     marks = Marks()
     kinds = sorted({name for name, _ in course.stages})
     kind = draw.choice(kinds)
-    wanted = draw.choice([i for i, (name, _) in enumerate(course.stages) if name == kind])
-    wait = draw.random() * max(course.stages[wanted][1], 0.001)
+    stage_number = draw.choice([i for i, (name, _) in enumerate(course.stages) if name == kind])
+    wait = draw.random() * max(course.stages[stage_number][1], 0.001)
     child = Child(command("run", marks=marks), place)
-    while child.running() and marks.count <= wanted:
+    while child.running() and marks.count <= stage_number:
         time.sleep(0.0001)
     while child.running() and time.monotonic() - marks.started < wait:
         time.sleep(0.0001)
@@ -169,7 +169,7 @@ def _struck(place: Path, course: Course, draw: random.Random) -> str:
 
 
 class Reader:
-    """Another process that reads the store's current version again and again."""
+    """A process that reads the current version of the store again and again."""
 
     def __init__(self, root: Path, counts: Counts) -> None:
         """Read the store at `root`."""
@@ -185,10 +185,10 @@ class Reader:
             os.set_blocking(self._in[0], False)
             last = reads = 0
             while not _closed(self._in[0]):
-                found = whole_versions(self.root)
-                if found < last:
-                    raise AssertionError(f"version {found} after {last}")
-                last, reads = found, reads + 1
+                number = verified_version(self.root)
+                if number < last:
+                    raise AssertionError(f"version {number} after {last}")
+                last, reads = number, reads + 1
                 time.sleep(0.02)
             os.write(out[1], f"{reads} {last}".encode())
 
@@ -197,14 +197,14 @@ class Reader:
         os.close(self._in[0])
 
     def __exit__(self, *_: object) -> None:
-        """Stop, and fail where it met a partial version."""
+        """Stop, and fail if the process read an incomplete version."""
         os.close(self._in[1])
-        ended = self._child.end()
+        outcome = self._child.end()
         with os.fdopen(self._out) as pipe:
-            told = pipe.read()
-        if ended.code:
-            raise AssertionError(f"the reader met: {ended.text}")
-        self.counts.reads += int(told.split()[0])
+            totals = pipe.read()
+        if outcome.code:
+            raise AssertionError(f"the reader met: {outcome.text}")
+        self.counts.reads += int(totals.split()[0])
 
 
 def _closed(pipe: int) -> bool:
@@ -218,7 +218,7 @@ def _closed(pipe: int) -> bool:
 
 
 def command_kills(folder: Path, kills: int, draw: random.Random) -> Counts:
-    """So many kills of the installed command with Prefect, and its last run."""
+    """Kill the installed command, with Prefect, `kills` times; each time let it finish."""
     counts = Counts()
     if not kills:
         return counts
@@ -231,22 +231,25 @@ def command_kills(folder: Path, kills: int, draw: random.Random) -> Counts:
         place = folder / "command-unkilled"
         new_place(place, items)
         seconds = _run_command(place, None)
-        left = left_in(place / "store")
+        state = verified_state(place / "store")
         for trial in range(kills):
             place = folder / f"command-{trial}"
             new_place(place, items)
             with Reader(place / "store", counts):
                 _run_command(place, draw.random() * seconds)
                 counts.kills["a random moment after the data was checked"] += 1
-                if not _done(place, left):
+                if not _is_finished(place, state):
                     _run_command(place, None)
-            _compare(place, left, counts, sound=True, text="")
+            _compare(place, state, counts)
             shutil.rmtree(place)
     return counts
 
 
 def _run_command(place: Path, kill_after: float | None) -> float:
-    """Run it, killed so long after its store appeared; the seconds from there to its end."""
+    """Run `remine run`; returns the seconds from the creation of its store to its end.
+
+    kill_after: kill it that many seconds after its store was created; None to let it finish.
+    """
     process = subprocess.Popen(
         [Path(sys.executable).parent / "remine", "run"],
         cwd=place,

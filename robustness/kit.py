@@ -1,8 +1,8 @@
-"""What the torture scripts share: a tiny cycle, children that run it, and what they must leave.
+"""Helpers of the robustness tests: a tiny cycle, children that run it, checks of a store.
 
-A child is a fork of a process that has imported everything and searched nothing (nothing may fork
-after a FAISS search), so it starts in milliseconds. It runs the real command line; only Prefect,
-which takes seconds to start, is left out where a script does not ask for it.
+A child is a fork of a process that has imported everything, so it starts in milliseconds. That
+process must not have searched with FAISS, after which a fork is unsafe. A child runs the real
+command line without Prefect, which takes seconds to start.
 """
 
 import contextlib
@@ -53,14 +53,14 @@ TRACE_CODE = 70
 """The exit code of a child that ended with a traceback."""
 
 
-def number(name: str, default: int) -> int:
-    """A whole number from the environment, to make a run shorter or longer."""
+def env_number(name: str, default: int) -> int:
+    """An integer from an environment variable, which sets the length of a run."""
     return int(os.environ.get(name, default))
 
 
 def seed_of(name: str) -> int:
-    """The seed of a script: TORTURE_SEED, printed so that a run can be had again."""
-    seed = number("TORTURE_SEED", 0)
+    """The seed of a script, TORTURE_SEED; printed so that the run can be repeated."""
+    seed = env_number("TORTURE_SEED", 0)
     print(f"{name}: TORTURE_SEED={seed}", flush=True)
     return seed
 
@@ -77,19 +77,21 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 # The tiny cycle ---------------------------------------------------------------------------------
 
 
-def write_items(path: Path, classes: int = 24, each: int = 8, seed: int = 0) -> None:
-    """A Parquet file of (classes * each, 16) vectors in clusters, with labels."""
+def write_items(path: Path, classes: int = 24, per_class: int = 8, seed: int = 0) -> None:
+    """Write a Parquet file of (classes * per_class, 16) clustered vectors with labels."""
     draw = np.random.default_rng(seed)
     centres = draw.normal(size=(classes, 16))
-    vectors = np.repeat(centres, each, axis=0) + 0.7 * draw.normal(size=(classes * each, 16))
-    labels = [f"class {code}" for code in np.repeat(np.arange(classes), each)]
+    vectors = np.repeat(centres, per_class, axis=0) + 0.7 * draw.normal(
+        size=(classes * per_class, 16)
+    )
+    labels = [f"class {code}" for code in np.repeat(np.arange(classes), per_class)]
     flat = pa.array(vectors.astype(np.float32).ravel())
     table = pa.table({"label": labels, "vector": pa.FixedSizeListArray.from_arrays(flat, 16)})
     pq.write_table(table, path)
 
 
 def new_place(folder: Path, items: Path, text: str = TINY) -> Path:
-    """A folder with the tiny cycle's config and items; returns the config's path."""
+    """Make a folder with a config and items; returns the path of the config."""
     folder.mkdir(parents=True)
     shutil.copyfile(items, folder / "items.parquet")
     (folder / "remine.toml").write_text(text)
@@ -98,7 +100,7 @@ def new_place(folder: Path, items: Path, text: str = TINY) -> Path:
 
 @contextmanager
 def workshop() -> Iterator[Path]:
-    """A temporary folder of a torture script, without a place for `latest` to escape from."""
+    """A temporary folder, removed at the end."""
     with tempfile.TemporaryDirectory(prefix="remine-torture-") as name:
         yield Path(name)
 
@@ -107,39 +109,40 @@ def workshop() -> Iterator[Path]:
 
 
 class Marks:
-    """Which stage a child is in, in memory that it shares with us: a count, a start and a name."""
+    """The stage that a child is in, in shared memory: its number, start time and name."""
 
     def __init__(self) -> None:
-        """None yet."""
+        """Make the shared memory; call before the fork."""
         self._shared = mmap.mmap(-1, 4096)
 
     def enter(self, name: str) -> None:
-        """In the child: a stage begins."""
+        """Called by the child at the start of a stage."""
         count = self.count + 1
         body = name.encode()[:200]
+        # The count is written last: a new count means that time and name are complete.
         self._shared[16 : 20 + len(body)] = struct.pack("<i", len(body)) + body
         self._shared[8:16] = struct.pack("<d", time.monotonic())
         self._shared[0:8] = struct.pack("<q", count)
 
     @property
     def count(self) -> int:
-        """How many stages began."""
+        """The number of stages that have started."""
         return int(struct.unpack("<q", self._shared[0:8])[0])
 
     @property
     def started(self) -> float:
-        """When the last one did, in seconds of the monotonic clock."""
+        """The start of the last one, in seconds of the monotonic clock."""
         return float(struct.unpack("<d", self._shared[8:16])[0])
 
     @property
     def name(self) -> str:
-        """The last one's name."""
+        """The name of the last one."""
         (length,) = struct.unpack("<i", self._shared[16:20])
         return self._shared[20 : 20 + length].decode()
 
 
 def marked(marks: Marks | None) -> Callable[[Path | None, list[str]], None]:
-    """`remine run` without Prefect, that says which stage it is in."""
+    """`remine run` without Prefect, which reports the stage that it is in."""
 
     def enter(name: str) -> None:
         if marks:
@@ -152,13 +155,13 @@ def marked(marks: Marks | None) -> Callable[[Path | None, list[str]], None]:
         return artifact
 
     def run(path: Path | None, changes: list[str]) -> None:
-        import remine.flows.cycle.cycle as whole
+        import remine.flows.cycle.cycle as cycle_module
         from remine.flows.config.settings import find_config, load_config
         from remine.flows.jobs.console import Console
         from remine.flows.jobs.job import run_plain
         from remine.flows.report.cycle_page import write_report
 
-        publish = whole._publish  # noqa: SLF001 - only to know that a kill fell into it
+        publish = cycle_module._publish  # noqa: SLF001 - only to know that a kill fell into it
 
         def noted(*args: Any) -> Version:
             enter("publish")
@@ -166,26 +169,30 @@ def marked(marks: Marks | None) -> Callable[[Path | None, list[str]], None]:
             enter("between")
             return version
 
-        whole._publish = noted  # noqa: SLF001
+        cycle_module._publish = noted  # noqa: SLF001
         enter("prepare")
-        with whole.prepared(load_config(find_config(path), changes), run_plain, Console()) as given:
-            version = whole.finished_without_page(given[0]) or whole.run_cycle(*given, call)
+        with cycle_module.prepared(
+            load_config(find_config(path), changes), run_plain, Console()
+        ) as prepared:
+            version = cycle_module.finished_without_page(prepared[0]) or cycle_module.run_cycle(
+                *prepared, call
+            )
             enter("report")
-            write_report(given[0].store, version)
+            write_report(prepared[0].store, version)
 
     return run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a child ended: its code (negative: the signal), what it wrote to both outputs."""
+class Outcome:
+    """The exit code of a child (negative: a signal), and its standard output and error."""
 
     code: int
     text: str
 
     @property
     def last(self) -> str:
-        """The last line that it wrote."""
+        """The last line of its output."""
         lines = self.text.strip().splitlines()
         return lines[-1] if lines else ""
 
@@ -196,7 +203,7 @@ class Ended:
 
 
 class Child:
-    """A fork of this process that runs `work`, its output in a file."""
+    """A fork of this process that runs `work` with its output in a file."""
 
     def __init__(self, work: Callable[[], object], cwd: Path | None = None) -> None:
         """Start it."""
@@ -210,7 +217,7 @@ class Child:
     def _become(self, work: Callable[[], object], cwd: Path | None) -> None:
         code = TRACE_CODE
         try:
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # end with whoever started us
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the parent
             os.dup2(self._out.fileno(), 1)
             os.dup2(self._out.fileno(), 2)
             if cwd:
@@ -235,8 +242,8 @@ class Child:
         """Whether it has not ended."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
-    def end(self, seconds: float = 300) -> Ended:
-        """Wait for its end; one that takes longer is killed and counts as crashed."""
+    def end(self, seconds: float = 300) -> Outcome:
+        """Wait for the child to end; after `seconds` it is killed and counts as crashed."""
         deadline = time.monotonic() + seconds
         while self.running():
             if time.monotonic() > deadline:
@@ -247,11 +254,11 @@ class Child:
         self._out.seek(0)
         text = self._out.read().decode(errors="replace")
         self._out.close()
-        return Ended(code=os.waitstatus_to_exitcode(status), text=text)
+        return Outcome(code=os.waitstatus_to_exitcode(status), text=text)
 
 
 def command(*arguments: object, marks: Marks | None = None) -> Callable[[], None]:
-    """The real command line with these arguments; `run` goes without Prefect."""
+    """A function that runs the command line with these arguments, `run` without Prefect."""
 
     def work() -> None:
         sys.argv = ["remine", *map(str, arguments)]
@@ -261,13 +268,13 @@ def command(*arguments: object, marks: Marks | None = None) -> Callable[[], None
     return work
 
 
-def ran(*arguments: object, cwd: Path, seconds: float = 300) -> Ended:
-    """How that command ends."""
+def run_command(*arguments: object, cwd: Path, seconds: float = 300) -> Outcome:
+    """Run a command in a child and wait for its end."""
     return Child(command(*arguments), cwd).end(seconds)
 
 
 def preload() -> None:
-    """Import and compile what the children need, so that a fork has it."""
+    """Import and compile everything that children need, before the first fork."""
     import matplotlib.pyplot as plt  # noqa: F401
     import torch
 
@@ -279,23 +286,28 @@ def preload() -> None:
     mine(vectors, np.repeat(np.arange(8), 8))
 
 
-# What must be there -----------------------------------------------------------------------------
+# Checks of a store -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class Left:
-    """What a finished cycle leaves: the newest version's digest and the names of all objects."""
+class StoreState:
+    """The digest of the newest version and the names of all objects; equal for equal stores."""
 
     version: str
     objects: frozenset[str]
 
 
-def left_in(root: Path) -> Left:
-    """What lies in the store, every object hashed and every manifest read."""
+def verified_state(root: Path) -> StoreState:
+    """Verify all objects and manifests of a store; returns its state.
+
+    Raises:
+        AssertionError: An object does not match its hash, or temporary files are left.
+
+    """
     store = Store(root)
     version = store.current()
     if version is None:
-        return Left(version="", objects=frozenset())
+        return StoreState(version="", objects=frozenset())
     for old in store.versions():
         for artifact in old.artifacts.values():
             store.paths(artifact)
@@ -304,14 +316,14 @@ def left_in(root: Path) -> Left:
         if hashlib.sha256(path.read_bytes()).hexdigest() != path.stem:
             raise AssertionError(f"{path} is not what its name says")
         names.add(path.name)
-    rubbish = list((root / "tmp").iterdir()) + list(root.parent.glob(".remine-*"))
-    if rubbish:
-        raise AssertionError(f"left behind: {rubbish}")
-    return Left(version=version.digest, objects=frozenset(names))
+    leftovers = list((root / "tmp").iterdir()) + list(root.parent.glob(".remine-*"))
+    if leftovers:
+        raise AssertionError(f"left behind: {leftovers}")
+    return StoreState(version=version.digest, objects=frozenset(names))
 
 
 def tree_of(root: Path) -> dict[str, str]:
-    """Every published file and manifest of a store with its hash; what nobody may change."""
+    """The hash of every published file and manifest, none of which may ever change."""
     folders = ("objects", "versions")
     paths = [path for name in folders for path in (root / name).iterdir()]
     return {
@@ -319,8 +331,8 @@ def tree_of(root: Path) -> dict[str, str]:
     }
 
 
-def whole_versions(root: Path) -> int:
-    """The number of the current version, read as a stranger would: every file of it hashed."""
+def verified_version(root: Path) -> int:
+    """Verify every file of the current version; returns its number, 0 without a store."""
     if not (root / "FORMAT").exists():
         return 0
     store = Store(root)

@@ -1,1 +1,14 @@
-"""TODO map."""
+"""From a source to two artifacts in the store: items and inputs.
+
+In reading order:
+
+    catalogue     ids, labels and splits of all items, checked
+    inputs        decoding of pictures and vectors; memory-mapped access to stored inputs
+    shards        checks every row and writes items and inputs, shard by shard
+    staging       the temporary folder that holds the shards until every row has been checked
+
+    changes       which items are new, changed or deleted since they were last stored
+    growth        a new version of the items that decodes only what changed
+
+    lookup        texts and content codes of single items of a published version
+"""

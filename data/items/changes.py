@@ -1,8 +1,8 @@
-"""What is new, changed or gone in a source, against the items that a store holds.
+"""Which items of a source are new, changed or deleted, compared with the items in a store.
 
-An item is known by its id and its content hash. Where a source has no ids, rows are no identity:
-an inserted row would rename all that follow. There an item is known by its content and keeps the
-number that it was first given; numbers of deleted items are not given again.
+An item is identified by its id and its content hash. In a source without ids the row number does
+not identify an item, because inserting a row shifts all rows after it. There an item is identified
+by its content and keeps the id that it was first assigned; ids of deleted items are not reused.
 """
 
 from collections import defaultdict, deque
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from remine.data import schemas
 from remine.data.config import DataConfig
-from remine.data.items.catalogue import Catalogue, content_hash, read_catalogue
+from remine.data.items.catalogue import Catalogue, read_catalogue
+from remine.data.items.shards import content_hash
 from remine.data.sources.source import Source
 from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store
@@ -27,42 +28,51 @@ Hashes = NDArray[np.bytes_]
 """(n,) content hashes, 32 hex characters each."""
 
 BLOCK = 4096
+"""Items whose contents are read at a time for hashing."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Earlier:
-    """The items and inputs that were prepared before, and what is needed to compare with them.
+class EarlierItems:
+    """The items and inputs that were stored last, and what is needed to compare with them.
 
-    hashes: (n,) of the items in order of id. lasts: (s,) the last id of each shard. next_id: the
-    number that the next item without an id of its own gets.
+    Attributes:
+        items, inputs: The stored artifacts.
+        catalogue: The catalogue of the stored items.
+        hashes: (n,) content hashes of the items, in order of id.
+        lasts: (s,) the last id of each shard.
+        next_id: The id that the next item without an id of its own is assigned.
+
     """
 
     items: Artifact
     inputs: Artifact
-    found: Catalogue
+    catalogue: Catalogue
     hashes: Hashes
     lasts: Int64
     next_id: int
 
     @classmethod
     def read(cls, store: Store, items: Artifact, inputs: Artifact) -> Self:
-        """Read who is who; every file that is read is verified first."""
-        found, hashes = read_catalogue(store, items), read_hashes(store, items)
-        ends = np.cumsum([file.rows for file in items.files[:-1]])
-        after = int(found.ids[-1]) + 1
+        """Load the earlier items; the files that are read are verified first."""
+        catalogue, hashes = read_catalogue(store, items), read_hashes(store, items)
+        ends = np.cumsum([file.rows for file in items.files[:-1]])  # the last file holds the labels
+        after_last = int(catalogue.ids[-1]) + 1
         return cls(
             items=items,
             inputs=inputs,
-            found=found,
+            catalogue=catalogue,
             hashes=hashes,
-            lasts=found.ids[ends - 1],
-            next_id=max(after, int(items.card.get("next_id", 0))),
+            lasts=catalogue.ids[ends - 1],
+            next_id=max(after_last, int(items.card.get("next_id", 0))),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """How many items are new, changed (content, label, split or group), deleted, as before."""
+    """The number of items that are new, changed (content, label, split, group), deleted, the same.
+
+    The field names are those of the JSON in the card of an `items` artifact.
+    """
 
     new: int
     changed: int
@@ -70,52 +80,57 @@ class Change:
     same: int
 
     @property
-    def none(self) -> bool:
-        """Whether all is as before."""
+    def is_empty(self) -> bool:
+        """Whether no item is new, changed or deleted."""
         return not (self.new or self.changed or self.deleted)
 
     @property
     def share(self) -> float:
-        """New, changed and deleted items, of all items that were or are."""
-        moved = self.new + self.changed + self.deleted
-        return moved / max(1, moved + self.same)
+        """New, changed and deleted items as a share of all items before and after, 0 to 1."""
+        differences = self.new + self.changed + self.deleted
+        return differences / max(1, differences + self.same)
 
     def line(self) -> str:
-        """For a person."""
+        """One line of text with the four numbers."""
         return (
             f"items: {self.new:,} new, {self.changed:,} changed, {self.deleted:,} deleted,"
             f" {self.same:,} as before"
         )
 
     def to_json(self) -> dict[str, int]:
-        """Plain JSON."""
+        """The four numbers by field name."""
         return vars(self).copy()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """A source's items against the earlier ones.
+class ItemComparison:
+    """The items of a source compared with the earlier items, by id.
 
-    rows: (n,) the earlier row of the same id, -1 where it is new. content: (n,) whether that
-    item's content is the same. whole: (n,) whether also its label code, split and group are.
+    Attributes:
+        change: The counts.
+        earlier_rows: (n,) the row of the same id among the earlier items, -1 for a new id.
+        same_content: (n,) whether the content hash is the same.
+        same_row: (n,) whether label code, split and group are the same, too.
+
     """
 
     change: Change
-    rows: Int64
-    content: NDArray[np.bool_]
-    whole: NDArray[np.bool_]
+    earlier_rows: Int64
+    same_content: NDArray[np.bool_]
+    same_row: NDArray[np.bool_]
 
 
 def content_hashes(source: Source) -> Hashes:
-    """The hash of every item's content in the source's order; reads bytes and decodes nothing."""
-    found: list[str] = []
+    """The hash of every item's content in the order of the source, without decoding anything."""
+    hashes: list[str] = []
     for contents in source.blocks(BLOCK):
         for content in contents:
             try:
-                found.append(content_hash(content))
+                hashes.append(content_hash(content))
             except OSError:
-                found.append("")  # a picture that is not there: refused with its row when decoded
-    return np.array(found, "S32")
+                # A missing picture is reported with its row when it is to be decoded.
+                hashes.append("")
+    return np.array(hashes, "S32")
 
 
 def read_hashes(store: Store, items: Artifact) -> Hashes:
@@ -124,111 +139,131 @@ def read_hashes(store: Store, items: Artifact) -> Hashes:
     return np.array(table["content_hash"].to_pylist(), "S32")
 
 
-def compare(found: Catalogue, hashes: Hashes, earlier: Earlier) -> Compared:
-    """The items of a source in order of id, with their hashes, against the earlier ones."""
-    old = earlier.found
-    rows = rows_of(found.ids, old.ids)
-    known = rows >= 0
-    content = known & (earlier.hashes[rows] == hashes)
-    to_new = {label: code for code, label in enumerate(found.labels)}
-    recoded = np.array([to_new.get(label, -1) for label in old.labels], np.int64)
-    label = recoded[old.label_codes][rows] == found.label_codes
-    alike = content & label & (old.splits[rows] == found.splits)
-    alike &= _texts(old)[rows] == _texts(found)
-    same = int(alike.sum())
+def compare_items(catalogue: Catalogue, hashes: Hashes, earlier: EarlierItems) -> ItemComparison:
+    """Compare the items of a source with the earlier items.
+
+    Args:
+        catalogue: The items of the source, in order of id.
+        hashes: (n,) their content hashes.
+        earlier: The items that were stored last.
+
+    """
+    old = earlier.catalogue
+    # Rows of new ids are -1 and index the last earlier item below; `has_earlier` masks them out.
+    rows = rows_of(catalogue.ids, old.ids)
+    has_earlier = rows >= 0
+    same_content = has_earlier & (earlier.hashes[rows] == hashes)
+    new_codes = {label: code for code, label in enumerate(catalogue.labels)}
+    new_code_of = np.array([new_codes.get(label, -1) for label in old.labels], np.int64)
+    same_label = new_code_of[old.label_codes][rows] == catalogue.label_codes
+    same_item = same_content & same_label & (old.splits[rows] == catalogue.splits)
+    same_item &= _group_array(old)[rows] == _group_array(catalogue)
+    n_common, n_same = int(has_earlier.sum()), int(same_item.sum())
     change = Change(
-        new=int((~known).sum()),
-        changed=int(known.sum()) - same,
-        deleted=len(old.ids) - int(known.sum()),
-        same=same,
+        new=len(rows) - n_common,
+        changed=n_common - n_same,
+        deleted=len(old.ids) - n_common,
+        same=n_same,
     )
-    whole = alike & (old.label_codes[rows] == found.label_codes)
-    return Compared(change=change, rows=rows, content=content, whole=whole)
+    # A label may have kept its name and got another code, which changes the stored row.
+    same_row = same_item & (old.label_codes[rows] == catalogue.label_codes)
+    return ItemComparison(
+        change=change, earlier_rows=rows, same_content=same_content, same_row=same_row
+    )
 
 
-def rows_of(ids: Int64, among: Int64) -> Int64:
-    """The place of each id in `among`, which ascends; -1 where it is not there."""
-    rows = np.searchsorted(among, ids).clip(max=len(among) - 1)
-    found: Int64 = np.where(among[rows] == ids, rows, -1)
-    return found
+def rows_of(ids: Int64, ascending_ids: Int64) -> Int64:
+    """The position of each id in `ascending_ids`, -1 where it does not occur."""
+    rows = np.searchsorted(ascending_ids, ids).clip(max=len(ascending_ids) - 1)
+    positions: Int64 = np.where(ascending_ids[rows] == ids, rows, -1)
+    return positions
 
 
-def numbers(labels: Sequence[str], hashes: Hashes, earlier: Earlier) -> Int64:
-    """Ids (n,) for items without ids of their own: of the earlier item of the same content.
+def assign_ids(labels: Sequence[str], hashes: Hashes, earlier: EarlierItems) -> Int64:
+    """Ids (n,) for the items of a source without ids.
 
-    Of several, the one of the same label first, then in order. Others get the next numbers.
+    An item gets the id of an earlier item with the same content. Among several, one with the same
+    label is preferred, then the first that is free. The remaining items get the next new ids.
     """
     ids = np.full(len(hashes), -1, np.int64)
-    old = earlier.found
-    labelled = [old.labels[code] for code in old.label_codes]
-    contents, wanted = earlier.hashes.tolist(), hashes.tolist()
-    taken: set[int] = set()
-    for keys, asked in (
-        (zip(contents, labelled, strict=True), list(zip(wanted, labels, strict=True))),
-        (iter(contents), wanted),
+    old = earlier.catalogue
+    old_labels = [old.labels[code] for code in old.label_codes]
+    old_hashes, new_hashes = earlier.hashes.tolist(), hashes.tolist()
+    used_ids: set[int] = set()
+    for old_keys, new_keys in (
+        (zip(old_hashes, old_labels, strict=True), list(zip(new_hashes, labels, strict=True))),
+        (iter(old_hashes), new_hashes),
     ):
-        _claim(ids, asked, keys, old.ids.tolist(), taken)
-    fresh = ids < 0
-    ids[fresh] = earlier.next_id + np.arange(int(fresh.sum()))
+        _assign_free_ids(ids, new_keys, old_keys, old.ids.tolist(), used_ids)
+    is_new = ids < 0
+    ids[is_new] = earlier.next_id + np.arange(int(is_new.sum()))
     return ids
 
 
-def _claim(
+def _assign_free_ids(
     ids: Int64,
-    asked: Sequence[Hashable],
-    keys: Iterable[Hashable],
-    old: Sequence[int],
-    taken: set[int],
+    new_keys: Sequence[Hashable],
+    old_keys: Iterable[Hashable],
+    old_ids: Sequence[int],
+    used_ids: set[int],
 ) -> None:
-    """Give each item without an id the first free earlier one of its key."""
+    """Give each item that has no id yet the first unused earlier id with the same key."""
     free: dict[Hashable, deque[int]] = defaultdict(deque)
-    for key, number in zip(keys, old, strict=True):
-        if number not in taken:
-            free[key].append(number)
+    for key, item_id in zip(old_keys, old_ids, strict=True):
+        if item_id not in used_ids:
+            free[key].append(item_id)
     for row in np.flatnonzero(ids < 0).tolist():
-        if numbers := free.get(asked[row]):
-            ids[row] = numbers.popleft()
-            taken.add(int(ids[row]))
+        if candidates := free.get(new_keys[row]):
+            ids[row] = candidates.popleft()
+            used_ids.add(int(ids[row]))
 
 
-def shards_of(ids: Int64, lasts: Int64, size: int) -> list[tuple[int, int]]:
-    """Rows (start, stop) of each shard: cut where the earlier shards were, by id.
+def shard_ranges(ids: Int64, lasts: Int64, size: int) -> list[tuple[int, int]]:
+    """The rows (start, stop) of each shard, cut at the same ids as the earlier shards.
 
-    lasts: the last id of each earlier shard. Items beyond the last one fill it up to `size`, then
-    make shards of their own; a range that grew over twice the size is cut, small ones are joined.
+    Args:
+        ids: (n,) ids of all items, ascending.
+        lasts: (s,) the last id of each earlier shard.
+        size: Rows of a shard. Items after the last earlier one first fill the last shard up to
+            this size, then make new shards. A shard that grew beyond twice the size is divided;
+            neighbours that together have at most half the size are joined.
+
     """
     ends: list[int] = np.searchsorted(ids, lasts, side="right").tolist()
-    tail = len(ids)
-    cut: list[tuple[int, int]] = []
+    n = len(ids)
+    ranges: list[tuple[int, int]] = []
     start = 0
     for stop in ends:
-        if cut and stop - cut[-1][0] <= size // 2:
-            cut[-1] = (cut[-1][0], stop)
+        if ranges and stop - ranges[-1][0] <= size // 2:
+            ranges[-1] = (ranges[-1][0], stop)
         elif stop - start > 2 * size:
-            parts = np.linspace(start, stop, -(-(stop - start) // size) + 1).astype(int).tolist()
-            cut += pairwise(parts)
+            cuts = np.linspace(start, stop, -(-(stop - start) // size) + 1).astype(int).tolist()
+            ranges += pairwise(cuts)
         elif stop > start:
-            cut.append((start, stop))
+            ranges.append((start, stop))
         start = stop
-    if cut and start < tail:
-        first = cut[-1][0]
-        start = max(start, min(tail, first + size))
-        cut[-1] = (first, start)
-    return cut + [(at, min(at + size, tail)) for at in range(start, tail, size)]
+    if ranges and start < n:
+        first = ranges[-1][0]
+        start = max(start, min(n, first + size))
+        ranges[-1] = (first, start)
+    return ranges + [(row, min(row + size, n)) for row in range(start, n, size)]
 
 
-def _texts(found: Catalogue) -> NDArray[Any]:
-    """The groups as an array that compares; None where there is none."""
-    if found.groups is None:
-        return np.full(len(found.ids), None, object)
-    groups = found.groups
-    whole = groups if isinstance(groups, pa.ChunkedArray) else pa.chunked_array([groups])
-    return np.array(whole.to_pylist(), object)
+def _group_array(catalogue: Catalogue) -> NDArray[Any]:
+    """The groups as an (n,) array of objects that can be compared; None for a missing group."""
+    groups = catalogue.groups
+    if groups is None:
+        return np.full(len(catalogue.ids), None, object)
+    chunks = groups if isinstance(groups, pa.ChunkedArray) else pa.chunked_array([groups])
+    return np.array(chunks.to_pylist(), object)
 
 
 def source_key(fingerprint: object, config: DataConfig, items: Artifact) -> str:
-    """The receipt which says that a source of this fingerprint was prepared as `items`."""
+    """The key of the receipt that a source with this fingerprint was stored as `items`.
+
+    Settings that do not change the items (where the source lies, the shard size) are left out.
+    """
     settings = asdict(config)
-    for elsewhere in ("source", "labels", "unit_rows"):
-        del settings[elsewhere]
+    for name in ("source", "labels", "unit_rows"):
+        del settings[name]
     return digest(["source", fingerprint, settings, items.digest])

@@ -1,7 +1,7 @@
-"""Items and inputs of a source that was prepared before: only what is new is decoded.
+"""A new version of the items of a source that decodes only what is new or changed.
 
-Shards are cut by id where the earlier ones were, so that a shard without a change is the same
-file. In the others the inputs of unchanged items are copied.
+Shards are cut at the same ids as the earlier ones, so a shard without a change is the same file.
+In the other shards the inputs of unchanged items are copied.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,173 +14,206 @@ import pyarrow as pa
 
 from remine.data import schemas
 from remine.data.errors import InputError
-from remine.data.items.catalogue import Catalogue, Progress, Staged, items_table, texts
-from remine.data.items.changes import Compared, Earlier, Hashes, numbers, shards_of
+from remine.data.items.catalogue import Catalogue, texts
+from remine.data.items.changes import (
+    EarlierItems,
+    Hashes,
+    ItemComparison,
+    assign_ids,
+    shard_ranges,
+)
 from remine.data.items.inputs import Inputs, Transform
+from remine.data.items.shards import Progress, StagedItems, items_card, items_table
 from remine.data.sources.source import Source
 from remine.data.store.records import FileRef
 from remine.data.store.store import Store
 from remine.data.types import Float32, Int64
 
+Block = Sequence[Any] | np.ndarray
+"""Contents of consecutive items."""
 
-class Numbered:
-    """A source without ids of its own, in the order of the ids that its items have."""
 
-    numbered = False
+class NumberedSource:
+    """A source without ids, presented as one with the assigned ids, in order of id."""
+
+    lacks_ids = False
 
     def __init__(self, source: Source, ids: Int64) -> None:
         """ids: (n,) by row of `source`."""
-        self.source: Any = source  # which has `taken`, being without ids
+        self.source: Any = source  # without ids, so it has the method `ordered_blocks`
         self.content, self.root = source.content, source.root
         self.order = np.argsort(ids, kind="stable")
         self.ids: Int64 = ids[self.order]
-        self.moved = bool((self.order[1:] < self.order[:-1]).any())
+        self.is_reordered = bool((self.order[1:] < self.order[:-1]).any())
 
     def fingerprint(self) -> object:
-        """The source's."""
-        found: object = self.source.fingerprint()
-        return found
+        """The fingerprint of the underlying source."""
+        fingerprint: object = self.source.fingerprint()
+        return fingerprint
 
-    def where(self, row: int) -> str:
-        """Where it lies in the source."""
-        return str(self.source.where(int(self.order[row])))
+    def row_name(self, row: int) -> str:
+        """The name of the row in the underlying source."""
+        return str(self.source.row_name(int(self.order[row])))
 
     def metadata(self) -> pa.Table:
-        """The source's, and the ids."""
+        """The metadata of the underlying source, and the ids."""
         table: pa.Table = self.source.metadata().take(self.order)
         return table.append_column("id", pa.array(self.ids))
 
     def blocks(self, rows: int) -> Iterator[Sequence[Any] | Float32]:
-        """The contents in order of id."""
-        source = self.source
-        yield from source.taken(self.order, rows) if self.moved else source.blocks(rows)
+        """The contents in order of id, `rows` at a time."""
+        if self.is_reordered:
+            yield from self.source.ordered_blocks(self.order, rows)
+        else:
+            yield from self.source.blocks(rows)
 
 
-def by_content(source: Source, hashes: Hashes, earlier: Earlier) -> tuple[Numbered, Hashes]:
-    """A source without ids as one with those of the earlier items, and the hashes in its order."""
+def match_by_content(
+    source: Source, hashes: Hashes, earlier: EarlierItems
+) -> tuple[NumberedSource, Hashes]:
+    """Give the items of a source without ids the ids of earlier items with the same content.
+
+    Returns:
+        The source with ids, and the content hashes in order of id.
+
+    """
     labels = texts(source.metadata(), "label", "data.source").to_pylist()
-    view = Numbered(source, numbers(labels, hashes, earlier))
-    return view, hashes[view.order]
+    numbered_source = NumberedSource(source, assign_ids(labels, hashes, earlier))
+    return numbered_source, hashes[numbered_source.order]
 
 
-def recoded(found: Catalogue, known: Sequence[str]) -> Catalogue:
-    """The same with the label codes of before: a new label moves none, those not used go."""
-    used = set(found.labels)
-    kept = [label for label in known if label in used]
-    labels = kept + sorted(used - set(kept))
-    place = {label: code for code, label in enumerate(labels)}
-    codes = np.array([place[label] for label in found.labels], np.int32)
-    return replace(found, labels=labels, label_codes=codes[found.label_codes])
+def recode_labels(catalogue: Catalogue, earlier_labels: Sequence[str]) -> Catalogue:
+    """The catalogue with label names in their earlier order, followed by the new ones.
+
+    Adding a label thus changes no code; only removing one does.
+    """
+    names = set(catalogue.labels)
+    remaining = [label for label in earlier_labels if label in names]
+    labels = remaining + sorted(names - set(remaining))
+    new_code = {label: code for code, label in enumerate(labels)}
+    codes = np.array([new_code[label] for label in catalogue.labels], np.int32)
+    return replace(catalogue, labels=labels, label_codes=codes[catalogue.label_codes])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grown:
-    """What to lay down: the source in order of id, its items, and how they compare."""
+class ItemsUpdate:
+    """A changed source, ready to be stored next to the earlier items.
+
+    Attributes:
+        source: The source in order of id.
+        catalogue: Its items.
+        hashes: (n,) the content hashes of the items.
+        comparison: The items compared with the earlier ones.
+        earlier: The items that were stored last.
+
+    """
 
     source: Source
-    found: Catalogue
+    catalogue: Catalogue
     hashes: Hashes
-    compared: Compared
-    earlier: Earlier
+    comparison: ItemComparison
+    earlier: EarlierItems
 
     def stage(
         self, store: Store, transform: Transform, folder: Path, size: int, progress: Progress
-    ) -> Staged:
-        """Check every new row and write the shards that are not as before to `folder`."""
-        cuts = shards_of(self.found.ids, self.earlier.lasts, size)
+    ) -> StagedItems:
+        """Check every new row and write the shards that changed to `folder`.
+
+        Args:
+            store: The store that has the earlier items.
+            transform: Decodes contents to inputs.
+            folder: Where new files are written.
+            size: Rows of a shard.
+            progress: Called after each shard.
+
+        """
+        ranges = shard_ranges(self.catalogue.ids, self.earlier.lasts, size)
         old = Inputs(store.paths(self.earlier.inputs))
         files: list[tuple[Path | FileRef, Path | FileRef, int]] = []
-        blocks = regrouped(self.source.blocks(size), [stop - start for start, stop in cuts])
-        for (start, stop), contents in zip(cuts, blocks, strict=True):
-            items, inputs = self._as_before(start, stop, old)
+        blocks = regroup(self.source.blocks(size), [stop - start for start, stop in ranges])
+        for (start, stop), contents in zip(ranges, blocks, strict=True):
+            items, inputs = self._reusable_files(start, stop, old)
             parquet, npy = folder / f"{start}.parquet", folder / f"{start}.npy"
             if items is None:
                 table = self._table(start, stop, contents)
                 schemas.write(table, parquet, schema="items/1", provenance={})
             if inputs is None:
-                np.save(npy, self._block(start, stop, contents, old, transform))
+                np.save(npy, self._inputs(start, stop, contents, old, transform))
             files.append((items or parquet, inputs or npy, stop - start))
-            progress(stop, len(self.found.ids))
+            progress(stop, len(self.catalogue.ids))
+        change = {**self.comparison.change.to_json(), "base": self.earlier.items.digest}
         card = self.earlier.inputs.card
-        return Staged(
+        return StagedItems(
             files=files,
-            labels=self.found.labels,
-            items_card={
-                "content": self.source.content,
-                "splits": self.found.counts(),
-                "test_classes_seen": self.found.test_classes_seen(),
-                "change": {**self.compared.change.to_json(), "base": self.earlier.items.digest},
-            },
+            labels=self.catalogue.labels,
+            items_card={**items_card(self.source, self.catalogue), "change": change},
             inputs_card={"shape": card["shape"], "dtype": card["dtype"]},
         )
 
-    def _as_before(
+    def _reusable_files(
         self, start: int, stop: int, old: Inputs
     ) -> tuple[FileRef | None, FileRef | None]:
-        """The earlier files of items and inputs with these very rows; None where there is none."""
+        """The earlier items file and inputs file with exactly these rows; None to write a new one.
+
+        The shard must consist of all rows of one earlier shard, with the same contents.
+        """
         part = slice(start, stop)
-        rows = self.compared.rows[part]
+        rows = self.comparison.earlier_rows[part]
         shard = int(np.searchsorted(old.starts, rows[0]))
-        if rows[0] != old.starts[shard] or not self.compared.content[part].all():
+        if rows[0] != old.starts[shard] or not self.comparison.same_content[part].all():
             return None, None
         if rows[-1] + 1 != old.starts[shard + 1] or len(rows) != len(old.shards[shard]):
             return None, None
-        # A picture's path may be another though it holds the same.
-        whole = self.source.content != "path" and self.compared.whole[part].all()
-        return self.earlier.items.files[shard] if whole else None, self.earlier.inputs.files[shard]
+        # The path of a picture may differ although its content is the same.
+        same_items = self.source.content != "path" and self.comparison.same_row[part].all()
+        items = self.earlier.items.files[shard] if same_items else None
+        return items, self.earlier.inputs.files[shard]
 
-    def _table(self, start: int, stop: int, contents: Sequence[Any] | np.ndarray) -> pa.Table:
+    def _table(self, start: int, stop: int, contents: Block) -> pa.Table:
         hashes = [value.decode() for value in self.hashes[start:stop].tolist()]
-        return items_table(self.found, slice(start, stop), contents, self.source, hashes)
+        return items_table(self.catalogue, slice(start, stop), contents, self.source, hashes)
 
-    def _block(
-        self,
-        start: int,
-        stop: int,
-        contents: Sequence[Any] | np.ndarray,
-        old: Inputs,
-        transform: Transform,
+    def _inputs(
+        self, start: int, stop: int, contents: Block, old: Inputs, transform: Transform
     ) -> np.ndarray:
-        """The inputs of a shard: those of unchanged items copied, the others decoded."""
-        same = self.compared.content[start:stop]
+        """The inputs of a shard: copied for unchanged items, decoded for the others."""
+        is_unchanged = self.comparison.same_content[start:stop]
         shape, dtype = old.shards[0].shape[1:], old.shards[0].dtype
-        out = np.empty((stop - start, *shape), dtype)
-        out[same] = old[self.compared.rows[start:stop][same]]
-        fresh = np.flatnonzero(~same)
-        if not len(fresh):
-            return out
+        inputs = np.empty((stop - start, *shape), dtype)
+        inputs[is_unchanged] = old[self.comparison.earlier_rows[start:stop][is_unchanged]]
+        new_rows = np.flatnonzero(~is_unchanged)
+        if not len(new_rows):
+            return inputs
 
-        def where(row: int) -> str:
-            return self.source.where(start + int(fresh[row]))
+        def row_name(row: int) -> str:
+            return self.source.row_name(start + int(new_rows[row]))
 
-        given: Any = contents
-        picked = given[fresh] if isinstance(given, np.ndarray) else [given[i] for i in fresh]
-        block = transform(picked, where)
+        rows: Any = contents
+        is_array = isinstance(contents, np.ndarray)
+        block = transform(rows[new_rows] if is_array else [rows[i] for i in new_rows], row_name)
         if block.shape[1:] != shape or block.dtype != dtype:
             raise InputError(
-                f"{where(0)}: {block.dtype} of shape {block.shape[1:]}, the items before are"
+                f"{row_name(0)}: {block.dtype} of shape {block.shape[1:]}, the items before are"
                 f" {dtype} {shape}"
             )
-        out[fresh] = block
-        return out
+        inputs[new_rows] = block
+        return inputs
 
 
-def regrouped(
-    blocks: Iterator[Sequence[Any] | np.ndarray], sizes: Sequence[int]
-) -> Iterator[Sequence[Any] | np.ndarray]:
-    """The rows of `blocks`, cut to `sizes`."""
-    held: list[Sequence[Any] | np.ndarray] = []
+def regroup(blocks: Iterator[Block], sizes: Sequence[int]) -> Iterator[Block]:
+    """Yield the rows of `blocks` in blocks of the given sizes."""
+    pending: list[Block] = []
     count = 0
     for size in sizes:
         while count < size:
-            held.append(next(blocks))
-            count += len(held[-1])
-        whole: Any = held[0] if len(held) == 1 else _joined(held)
-        yield whole[:size]
-        held, count = [whole[size:]], count - size
+            pending.append(next(blocks))
+            count += len(pending[-1])
+        rows: Any = pending[0] if len(pending) == 1 else _concatenate(pending)
+        yield rows[:size]
+        pending, count = [rows[size:]], count - size
 
 
-def _joined(parts: Sequence[Any]) -> Sequence[Any] | np.ndarray:
+def _concatenate(parts: Sequence[Any]) -> Block:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     return [content for part in parts for content in part]

@@ -1,1 +1,12 @@
-"""TODO map."""
+"""Readers of users' data.
+
+In reading order:
+
+    source        the protocol of a source of items, and `open_source`, which chooses the reader
+    table         Parquet and CSV
+    image_folder  one folder of images per class
+    array         an .npy file of vectors with labels beside it; .npy and vector column helpers
+    glyphs        the built-in data set: characters drawn with matplotlib's typefaces
+
+    vectors       embeddings computed elsewhere, for `remine mine` (no items and no store)
+"""

@@ -1,4 +1,4 @@
-"""A folder of pictures as a source of items (see data.sources)."""
+"""A folder of pictures as a source of items."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -15,91 +15,99 @@ IMAGE_SUFFIXES = frozenset(
 
 
 class FolderSource:
-    """Images in a folder a class, optionally below folders train, val and test."""
+    """One folder of images per class, optionally below folders train, val and test.
+
+    Implements `remine.data.sources.source.Source`.
+    """
 
     content = "path"
-    numbered = True
+    lacks_ids = True
 
     def __init__(self, root: Path) -> None:
-        """List the pictures; hidden files and files of other kinds are passed over."""
+        """List the pictures; hidden files and files of other kinds are ignored."""
         self.root = root
-        tops = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
-        if not tops:
+        top_folders = _subfolders(root)
+        if not top_folders:
             raise InputError(f"{root} holds no folders: one folder of images per class is needed")
-        names = {p.name for p in tops}
-        others = sorted(names - set(SPLITS))
-        if others and (named := sorted(names & {"train", "test"})):
+        names = {folder.name for folder in top_folders}
+        class_names = sorted(names - set(SPLITS))
+        # A lone class called "val" is plausible; "train" or "test" among classes is a mistake.
+        if class_names and (split_names := sorted(names & {"train", "test"})):
             raise InputError(
-                f"{root} holds {', '.join(named)} beside {', '.join(others[:5])}: name splits"
-                " train, val and test alone; a class of such a name needs another, or a table"
+                f"{root} holds {', '.join(split_names)} beside {', '.join(class_names[:5])}: name"
+                " splits train, val and test alone; a class of such a name needs another, or a"
+                " table"
             )
-        self.split = bool(names & {"train"}) and not others
-        folders = [(f, t.name) for t in tops for f in _folders(t)] if self.split else None
+        self.has_splits = bool(names & {"train"}) and not class_names
         self.paths: list[Path] = []
         self.splits: list[str] = []
         self.labels: list[str] = []
-        for folder, split in folders or [(t, "") for t in tops]:
-            self._add(folder, split)
+        folders = [(f, top.name) for top in top_folders for f in _subfolders(top)]
+        if not (self.has_splits and folders):
+            folders = [(top, "") for top in top_folders]
+        for folder, split in folders:
+            self._add_class(folder, split)
 
-    def _add(self, folder: Path, split: str) -> None:
-        found = _pictures(folder)
-        if not found:
+    def _add_class(self, folder: Path, split: str) -> None:
+        pictures = _list_pictures(folder)
+        if not pictures:
             raise InputError(f"class {folder.name!r} is empty: no image in {folder}")
-        for path in found:
+        for path in pictures:
             _check_utf8(path, self.root)
-        self.paths += found
-        self.labels += [folder.name] * len(found)
-        self.splits += [split] * len(found)
+        self.paths += pictures
+        self.labels += [folder.name] * len(pictures)
+        self.splits += [split] * len(pictures)
 
     def fingerprint(self) -> object:
-        """Each picture's place, size and times."""
+        """The relative path, size and times of each picture."""
         return ["folder", [[str(p.relative_to(self.root)), stamp(p)] for p in self.paths]]
 
-    def where(self, row: int) -> str:
-        """The picture's path."""
+    def row_name(self, row: int) -> str:
+        """The path of the picture."""
         return str(self.paths[row])
 
     def metadata(self) -> pa.Table:
-        """label, and split where the folders name it."""
+        """The column `label`, and `split` if the top folders are splits."""
         columns = {"label": self.labels}
-        return pa.table({**columns, "split": self.splits} if self.split else columns)
+        return pa.table({**columns, "split": self.splits} if self.has_splits else columns)
 
     def blocks(self, rows: int) -> Iterator[Sequence[Path]]:
-        """The paths."""
+        """The paths, `rows` at a time."""
         for start in range(0, len(self.paths), rows):
             yield self.paths[start : start + rows]
 
-    def taken(self, order: Int64, rows: int) -> Iterator[Sequence[Path]]:
-        """The paths in `order`."""
+    def ordered_blocks(self, order: Int64, rows: int) -> Iterator[Sequence[Path]]:
+        """The paths in the given order, `rows` at a time."""
         for start in range(0, len(order), rows):
             yield [self.paths[row] for row in order[start : start + rows]]
 
 
-def _folders(folder: Path) -> list[Path]:
+def _subfolders(folder: Path) -> list[Path]:
     return [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
 
 
-def _pictures(folder: Path) -> list[Path]:
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(p for p in found if not any(n[0] == "." for n in p.relative_to(folder).parts))
+def _list_pictures(folder: Path) -> list[Path]:
+    paths = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(p for p in paths if not any(n[0] == "." for n in p.relative_to(folder).parts))
 
 
 def _check_utf8(path: Path, root: Path) -> None:
-    """Refuse a name below `root` that cannot be stored as text (Linux allows any bytes)."""
+    """Refuse a path whose name is not valid UTF-8 (Linux allows any bytes in file names)."""
     try:
         str(path.relative_to(root)).encode()
     except UnicodeEncodeError:
-        shown = os.fsencode(path).decode(errors="backslashreplace")
-        raise InputError(f"{shown}: its name is no UTF-8; rename it") from None
+        printable = os.fsencode(path).decode(errors="backslashreplace")
+        raise InputError(f"{printable}: its name is not UTF-8; rename it") from None
 
 
 def stamp(path: Path) -> list[int]:
-    """Size and times of a file, zeros when it is not there (catalogue says so, with the row).
+    """Size, modification time and change time of a file, to notice that it changed.
 
-    A copy may keep size and time of modification; the kernel's own time it cannot keep.
+    A copy may preserve size and modification time, but not the change time, which the kernel sets.
+    Zeros if the file does not exist; it is reported with its row when it is to be decoded.
     """
     try:
         stat = path.stat()
-    except (OSError, ValueError):  # a path that is none, such as a long text
+    except (OSError, ValueError):  # ValueError: a text that cannot be a path
         return [0, 0, 0]
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

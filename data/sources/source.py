@@ -1,7 +1,9 @@
-"""Users' data as items. Each source gives the metadata of all at once and their content in blocks.
+"""The protocol of a source of items, and the choice of the reader for a path.
 
-A source knows how to name a row in a message (`where`); what is wrong with a row is found by
-data.items.catalogue.
+A source gives the metadata of all items at once and their contents in blocks. It does not check
+the values: `remine.data.items.catalogue` checks the metadata, a transform the contents. It only
+names rows for their messages. A new input format is a class with these methods, and a line in
+`open_source`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,36 +21,49 @@ from remine.data.types import Float32
 
 
 class Source(Protocol):
-    """Items in order of id. `content` is image, path, text or vector; paths start at `root`.
+    """Items in order of id.
 
-    numbered: whether the items have no ids of their own. Such a source has a method more, `taken`,
-    which gives the contents in another order.
+    Attributes:
+        content: What the contents are: image, path, text or vector.
+        root: The folder that paths are relative to.
+        lacks_ids: Whether the items have no ids of their own. Such a source also has the method
+            `ordered_blocks(order, rows)`, which gives the contents in another order.
+
     """
 
     content: str
     root: Path
 
     @property
-    def numbered(self) -> bool:
-        """See above."""
+    def lacks_ids(self) -> bool:
+        """Whether the items have no ids of their own."""
 
     def fingerprint(self) -> object:
-        """JSON that changes when the data does."""
+        """JSON that changes whenever the data changes."""
 
-    def where(self, row: int) -> str:
-        """A name for `row` in messages: the file and the row in it, counted from 0."""
+    def row_name(self, row: int) -> str:
+        """The name of `row` in messages: the file and the row in it, counted from 0."""
 
     def metadata(self) -> pa.Table:
-        """`label` of every item and, where the source has them, `id`, `split` and `group`."""
+        """The column `label` and, if the source has them, `id`, `split` and `group`."""
 
     def blocks(self, rows: int) -> Iterator[Sequence[Any] | Float32]:
         """The contents, `rows` at a time: bytes, Path, str, or a (rows, d) float32 array."""
 
 
 def open_source(config: DataConfig, base: Path) -> Source:
-    """The source that `config` names; relative paths start at `base`."""
+    """Open the source that `config` names.
+
+    Args:
+        config: The settings of the data.
+        base: The folder that relative paths start at.
+
+    Raises:
+        InputError: The path does not exist or is of no known format.
+
+    """
     if config.source == "glyphs":
-        from remine.data.sources.glyphs import GlyphSource  # with matplotlib, which only they need
+        from remine.data.sources.glyphs import GlyphSource  # imports matplotlib
 
         return GlyphSource(config.glyphs)
     path = (base / config.source).resolve()

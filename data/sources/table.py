@@ -1,4 +1,4 @@
-"""Parquet and CSV as a source of items (see data.sources)."""
+"""Parquet and CSV as a source of items."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -11,84 +11,101 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.dataset as ds
 
-from remine.data.errors import InputError, first_line
+from remine.data.errors import InputError
 from remine.data.schemas import CONTENTS
-from remine.data.sources.array import vector_rows
+from remine.data.sources.array import arrow_errors_as_input_errors, is_vector_type, vector_rows
 from remine.data.sources.image_folder import stamp
 from remine.data.store.records import file_sha256
 from remine.data.types import Float32, Int64
 
 SORT_LIMIT = 1 << 30
-HOLDS = {
+"""Bytes of a content column up to which it is read whole to bring it into another order."""
+
+CONTENT_NOUNS = {
     "image": "the bytes or the paths of pictures",
     "path": "text",
     "text": "text",
     "vector": "lists of numbers",
 }
+"""What the column of a content must hold, for messages."""
+
+METADATA = ("id", "label", "split", "group")
 
 
 class TableSource:
-    """Parquet or CSV with one row an item: image bytes, image paths, text, or vectors."""
+    """Parquet or CSV with one row per item: image bytes, image paths, text, or vectors.
+
+    Implements `remine.data.sources.source.Source`.
+    """
 
     def __init__(self, path: Path, columns: dict[str, str]) -> None:
-        """Read the schema, see which columns are there."""
+        """Open the file or folder and read its schema.
+
+        Args:
+            path: A .parquet or .csv file, or a folder of .parquet files.
+            columns: The user's column names by ours, where they differ.
+
+        """
         self.path, self.root = path, path if path.is_dir() else path.parent
         self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-        try:
-            self.dataset = _dataset(self.files, columns.get("id", "id"))
-            self.columns = self._columns(path, columns)
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: a column's name is no UTF-8") from None
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: {first_line(error)}") from None
-        found = [c for c in ("image", "path", "text", "vector") if c in self.columns]
-        if len(found) != 1:
+        with arrow_errors_as_input_errors(path):
+            try:
+                self.dataset = _open_dataset(self.files, columns.get("id", "id"))
+                self.columns = self._find_columns(path, columns)
+            except UnicodeDecodeError:
+                raise InputError(f"{path}: a column's name is not UTF-8") from None
+        contents = [c for c in (*CONTENTS, "vector") if c in self.columns]
+        if len(contents) != 1:
             raise InputError(
-                f"{path} has {' and '.join(found) or 'none'} of the columns image, path, text,"
+                f"{path} has {' and '.join(contents) or 'none'} of the columns image, path, text,"
                 f" vector; exactly one is needed (name yours in data.columns)"
             )
-        self.content: str = found[0]
+        self.content: str = contents[0]
         column = self.columns[self.content]
-        kind = self.dataset.schema.field(column).type
-        if self.content == "image" and _holds(kind, "path"):
+        column_type = self.dataset.schema.field(column).type
+        if self.content == "image" and _can_hold(column_type, "path"):
             self.content, self.columns["path"] = "path", column
-        if not _holds(kind, self.content):
-            raise InputError(f"{path}: column {column!r} is {kind}, not {HOLDS[self.content]}")
+        if not _can_hold(column_type, self.content):
+            raise InputError(
+                f"{path}: column {column!r} is {column_type}, not {CONTENT_NOUNS[self.content]}"
+            )
+        # Set by `metadata` when the rows are not sorted by id.
         self.order: np.ndarray | None = None
 
     @property
-    def numbered(self) -> bool:
+    def lacks_ids(self) -> bool:
         """Whether there is no column of ids."""
         return "id" not in self.columns
 
-    def _columns(self, path: Path, named: dict[str, str]) -> dict[str, str]:
-        have = self.dataset.schema.names
-        for ours, theirs in named.items():
-            if theirs not in have:
+    def _find_columns(self, path: Path, columns: dict[str, str]) -> dict[str, str]:
+        """The user's column names by ours, of the columns that exist."""
+        names = self.dataset.schema.names
+        for ours, theirs in columns.items():
+            if theirs not in names:
                 raise InputError(f"{path} has no column {theirs!r} (data.columns.{ours})")
-        known = ("id", "label", "split", "group", *CONTENTS, "vector")
-        columns = {c: named.get(c, c) for c in known if named.get(c, c) in have}
-        if "label" not in columns:
+        ours_to_theirs = {c: columns.get(c, c) for c in (*METADATA, *CONTENTS, "vector")}
+        present = {ours: theirs for ours, theirs in ours_to_theirs.items() if theirs in names}
+        if "label" not in present:
             raise InputError(
-                f"{path} has no column 'label'; it has {', '.join(have)}"
+                f"{path} has no column 'label'; it has {', '.join(names)}"
                 " (name yours: data.columns.label)"
             )
-        return columns
+        return present
 
     def fingerprint(self) -> object:
-        """The files' hashes; for image paths also each picture's size and times."""
+        """The hashes of the files; for image paths also the size and times of each picture."""
         files: list[object] = [file_sha256(file) for file in self.files]
         if self.content == "path":
             for block in self.blocks(65_536):
                 files += [stamp(path) for path in block]
         return ["table", files, self.columns]
 
-    def where(self, row: int) -> str:
+    def row_name(self, row: int) -> str:
         """The file and the row in it."""
-        return self._named(row if self.order is None else int(self.order[row]))
+        return self._file_row_name(row if self.order is None else int(self.order[row]))
 
-    def _named(self, row: int) -> str:
-        """As `where`, of a row as it lies in the files."""
+    def _file_row_name(self, row: int) -> str:
+        """The file and the row in it, for a row counted in the order of the files."""
         for file, rows in zip(self.files, self._lengths, strict=True):
             if row < rows:
                 return f"{file}: row {row}"
@@ -97,13 +114,14 @@ class TableSource:
 
     @cached_property
     def _lengths(self) -> list[int]:
+        """The number of rows of each file."""
         return [fragment.count_rows() for fragment in self.dataset.get_fragments()]
 
     def metadata(self) -> pa.Table:
-        """The named columns, in order of id."""
-        wanted = [c for c in ("id", "label", "split", "group") if c in self.columns]
-        table = self._read([self.columns[c] for c in wanted]).rename_columns(wanted)
-        if "id" in wanted and pa.types.is_integer(table["id"].type) and not table["id"].null_count:
+        """The columns `label` and, if present, `id`, `split` and `group`, in order of id."""
+        names = [name for name in METADATA if name in self.columns]
+        table = self._read([self.columns[name] for name in names]).rename_columns(names)
+        if "id" in names and pa.types.is_integer(table["id"].type) and not table["id"].null_count:
             ids = table["id"].to_numpy()
             if (ids[1:] < ids[:-1]).any():
                 self.order = np.argsort(ids, kind="stable")
@@ -111,41 +129,39 @@ class TableSource:
         return table
 
     def blocks(self, rows: int) -> Iterator[Sequence[Any] | Float32]:
-        """The content column, in order of id."""
+        """The content column in order of id, `rows` at a time."""
         column = self.columns[self.content]
         if self.order is not None:
-            yield from self.taken(self.order, rows)
+            yield from self.ordered_blocks(self.order, rows)
             return
-        yield from self._read_blocks(_regrouped(self._batches(column, rows), rows), self._named)
+        yield from self._convert(_regroup(self._batches(column, rows), rows), self._file_row_name)
 
-    def taken(self, order: Int64, rows: int) -> Iterator[Sequence[Any] | Float32]:
-        """The content column in `order`, read whole."""
-        table = self._taken(self.columns[self.content], order)
-        tables = (table.slice(i, rows) for i in range(0, len(table), rows))
-        yield from self._read_blocks(tables, lambda row: self._named(int(order[row])))
+    def ordered_blocks(self, order: Int64, rows: int) -> Iterator[Sequence[Any] | Float32]:
+        """The content column in the given order, `rows` at a time; the column is read whole."""
+        values = self._read_in_order(self.columns[self.content], order)
+        slices = (values.slice(start, rows) for start in range(0, len(values), rows))
+        yield from self._convert(slices, lambda row: self._file_row_name(int(order[row])))
 
-    def _read_blocks(
-        self, tables: Iterator[pa.ChunkedArray], named: Callable[[int], str]
+    def _convert(
+        self, arrays: Iterator[pa.ChunkedArray], row_name: Callable[[int], str]
     ) -> Iterator[Sequence[Any] | Float32]:
         start = 0
-        for values in tables:
-            yield self._contents(values, start, named)
+        for values in arrays:
+            yield self._contents(values, start, row_name)
             start += len(values)
 
     def _batches(self, column: str, rows: int) -> Iterator[pa.Array]:
         count = 0
-        try:
+        with arrow_errors_as_input_errors(self.path):
             for batch in self.dataset.to_batches([column], batch_size=rows, batch_readahead=1):
                 count += len(batch)
                 yield batch.column(0)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{self.path}: {first_line(error)}") from None
         self._check_count(count, [column])
 
-    def _taken(self, column: str, order: Int64) -> pa.ChunkedArray:
+    def _read_in_order(self, column: str, order: Int64) -> pa.ChunkedArray:
         values = self._read([column])[column]
         if values.nbytes > SORT_LIMIT:
-            if self.numbered:
+            if self.lacks_ids:
                 raise InputError(
                     f"{self.path}: rows moved, and without ids they are too large to bring in order"
                     " in memory; add new rows at the end, or a column of ids"
@@ -157,68 +173,74 @@ class TableSource:
         return values.take(order)
 
     def _contents(
-        self, values: pa.ChunkedArray, start: int, named: Callable[[int], str]
+        self, values: pa.ChunkedArray, start: int, row_name: Callable[[int], str]
     ) -> Sequence[Any] | Float32:
+        """Convert a block of the content column, whose first row is `start`."""
         if pa.types.is_struct(values.type):  # the layout of Hugging Face datasets
             values = pc.struct_field(values, "bytes")
         if values.null_count:
             row = start + pc.index(pc.is_null(values), True).as_py()
-            raise InputError(f"{named(row)}: {self.content} is missing")
+            raise InputError(f"{row_name(row)}: {self.content} is missing")
         if self.content == "vector":
-            return vector_rows(values, lambda row: named(start + row))
+            return vector_rows(values, lambda row: row_name(start + row))
         try:
             contents = values.to_pylist()
         except UnicodeDecodeError:
-            row = start + _no_text(values)
-            raise InputError(f"{named(row)}: {self.content} is no UTF-8") from None
+            row = start + _first_invalid_text(values)
+            raise InputError(f"{row_name(row)}: {self.content} is not UTF-8") from None
         return [self.root / c for c in contents] if self.content == "path" else contents
 
     def _read(self, columns: list[str]) -> pa.Table:
-        try:
+        with arrow_errors_as_input_errors(self.path):
             table = self.dataset.to_table(columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{self.path}: {first_line(error)}") from None
         self._check_count(len(table), columns)
         return table
 
-    def _check_count(self, found: int, columns: list[str]) -> None:
-        """Refuse damaged Parquet: where a page's header says less, Arrow reads less in silence."""
-        if self.files[0].suffix != ".csv" and found != (rows := sum(self._lengths)):
+    def _check_count(self, rows_read: int, columns: list[str]) -> None:
+        """Refuse damaged Parquet.
+
+        If a damaged page header states fewer rows, Arrow silently reads fewer rows.
+        """
+        if self.files[0].suffix == ".csv":
+            return
+        if rows_read != (rows := sum(self._lengths)):
             raise InputError(
-                f"{self.path}: {', '.join(columns)} gives {found} of {rows} rows: it is damaged"
+                f"{self.path}: {', '.join(columns)} gives {rows_read} of {rows} rows: it is damaged"
             )
 
 
-def _dataset(files: list[Path], id_column: str) -> ds.Dataset:
+def _open_dataset(files: list[Path], id_column: str) -> ds.Dataset:
     if files[0].suffix != ".csv":
         return ds.dataset(files, format="parquet", partitioning=None)
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
     names = pyarrow.csv.open_csv(files[0], parse_options=parse).schema.names
     # Labels stay text ("007"); an empty field is a missing one, the text NA is not.
-    texts = {n: pa.string() for n in names if n != id_column}
+    types = {name: pa.string() for name in names if name != id_column}
     options = pyarrow.csv.ConvertOptions(
-        column_types=texts, strings_can_be_null=True, null_values=[""]
+        column_types=types, strings_can_be_null=True, null_values=[""]
     )
     return ds.dataset(files, format=ds.CsvFileFormat(parse, convert_options=options))
 
 
-def _holds(kind: pa.DataType, content: str) -> bool:
-    """Whether a column of type `kind` can be `content` (see HOLDS)."""
-    of = pa.types
-    if of.is_dictionary(kind):
-        return _holds(kind.value_type, content)
+def _can_hold(column_type: pa.DataType, content: str) -> bool:
+    """Whether a column of this type can hold `content` (see CONTENT_NOUNS)."""
+    t = pa.types
+    checks: tuple[Callable[[pa.DataType], bool], ...]
+    if t.is_dictionary(column_type):
+        return _can_hold(column_type.value_type, content)
     if content in ("path", "text"):
-        return bool(of.is_string(kind) or of.is_large_string(kind) or of.is_string_view(kind))
-    if content == "vector":
-        lists = of.is_list(kind) or of.is_large_list(kind) or of.is_fixed_size_list(kind)
-        return bool(lists and (of.is_integer(kind.value_type) or of.is_floating(kind.value_type)))
-    if of.is_struct(kind):  # the layout of Hugging Face datasets
-        return bool(kind.get_field_index("bytes") >= 0)
-    return bool(of.is_binary(kind) or of.is_large_binary(kind) or of.is_binary_view(kind))
+        checks = (t.is_string, t.is_large_string, t.is_string_view)
+    elif content == "vector":
+        checks = (is_vector_type,)
+    elif t.is_struct(column_type):  # the layout of Hugging Face datasets
+        return bool(column_type.get_field_index("bytes") >= 0)
+    else:
+        checks = (t.is_binary, t.is_large_binary, t.is_binary_view)
+    return any(check(column_type) for check in checks)
 
 
-def _no_text(values: pa.ChunkedArray) -> int:
-    """The first row whose bytes are no UTF-8; one is."""
+def _first_invalid_text(values: pa.ChunkedArray) -> int:
+    """The first row whose bytes are not UTF-8; there must be one."""
     for row, value in enumerate(values):
         try:
             value.as_py()
@@ -227,17 +249,17 @@ def _no_text(values: pa.ChunkedArray) -> int:
     raise IndexError(values)
 
 
-def _regrouped(arrays: Iterator[pa.Array], rows: int) -> Iterator[pa.ChunkedArray]:
-    """`arrays` joined and cut again to `rows` each (Parquet hands out shorter batches)."""
-    held: list[pa.Array] = []
+def _regroup(arrays: Iterator[pa.Array], rows: int) -> Iterator[pa.ChunkedArray]:
+    """Yield the values of `arrays` in blocks of `rows` (Arrow's batches end at row groups)."""
+    pending: list[pa.Array] = []
     count = 0
     for array in arrays:
-        held.append(array)
+        pending.append(array)
         count += len(array)
         while count >= rows:
-            whole = pa.chunked_array(held)
-            yield whole.slice(0, rows)
-            held = whole.slice(rows).chunks
+            values = pa.chunked_array(pending)
+            yield values.slice(0, rows)
+            pending = values.slice(rows).chunks
             count -= rows
     if count:
-        yield pa.chunked_array(held)
+        yield pa.chunked_array(pending)

@@ -1,10 +1,10 @@
-"""A store in an S3-compatible object store, without any rename.
+"""A store in an S3-compatible object store.
 
-An object is there whole or not at all, and a put that returned is safe, so what a folder needs
-temp -> fsync -> rename for is one put. A number is claimed by If-None-Match: *, the lock by
-If-Match (data.store.lease). Puts may end without an answer: then what lies there is read back and
-compared, and never removed. Files are read through a folder of this machine, where each arrives
-under its hash after it was checked, because FAISS, memory maps and Parquet want files.
+A put is atomic and durable once it returned, so one put does what a folder needs temp -> fsync ->
+rename for. A version number is claimed by a put with If-None-Match: *, the lock by If-Match
+(`lease`). A put may end without an answer. The object is then read back and compared, and never
+removed. FAISS, memory maps and Parquet need files, so objects are downloaded to a cache folder on
+this machine, where each is stored under its hash after it has been verified.
 """
 
 import base64
@@ -22,63 +22,66 @@ from urllib.parse import urlsplit
 from remine.data.errors import InputError, StoreError, UnansweredError
 from remine.data.store import disk
 from remine.data.store.folder import FOLDERS, clear
-from remine.data.store.lease import Lease, ReaderLease, holder, living
+from remine.data.store.lease import Lease, ReaderLease, lock_holder, versions_in_use
 from remine.data.store.place import Entry
 from remine.data.store.records import FileRef, file_sha256
 
 TRIES = 4
+"""Attempts at a request whose outcome is unknown."""
 BLOCK = 1 << 20
-ONE_PUT = 1 << 30
-"""Bytes up to which a file is one request, whose hash the server checks; longer ones are parts."""
+"""Bytes read from the network at a time."""
+SINGLE_PUT_BYTES = 1 << 30
+"""Up to this size a file is one request, whose hash the server checks; above it, several parts."""
 CACHE_BYTES = 50_000_000_000
-USED = 3_600.0
-"""Seconds since its last use that a cached file is never removed: somebody may be opening it."""
+"""Default size of the cache on this machine; the variable REMINE_CACHE_BYTES overrides it."""
+RECENT_SECONDS = 3_600.0
+"""A cached file used within this time is never removed, because a process may be opening it."""
 
 
-class TakenError(Exception):
-    """A conditional put found something else there."""
+class ConditionFailedError(Exception):
+    """The condition of a put did not hold."""
 
 
 class Bucket:
-    """A place (data.store.place.Place) that is a prefix of a bucket."""
+    """A place under a prefix of a bucket; implements `remine.data.store.place.Place`."""
 
     def __init__(self, url: str) -> None:
-        """Connects when it is first asked."""
+        """Parse the URL; the connection is made at the first request."""
         parts = urlsplit(url)
         self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
         if not self.bucket or not self.prefix or parts.query or parts.fragment:
             raise InputError(f"{url}: name a bucket and a prefix, s3://bucket/prefix")
         self.address = f"s3://{self.bucket}/{self.prefix}"
-        self._there: set[str] = set()
+        self._present: set[str] = set()  # objects known to exist in the bucket
         self._lease: Lease | None = None
 
     @functools.cached_property
     def local(self) -> Path:
-        """The folder on this machine, made at its first use."""
+        """The cache folder on this machine, made when it is first used."""
         folder = cache_folder() / hashlib.sha256(self.address.encode()).hexdigest()[:16]
         for name in FOLDERS:
             disk.mkdir(folder / name)
         disk.write(folder / "ADDRESS", f"{self.address}\n".encode())
         return folder
 
-    def made(self) -> bool:
-        """Whether a store was made here."""
+    def has_store(self) -> bool:
+        """Whether there is a store."""
         return self.exists("FORMAT")
 
     def check(self) -> None:
-        """Refuse a prefix where no store can be made."""
-        with self._asking():
-            found = self._client.list_objects_v2(
+        """Raise InputError if there are other objects under the prefix."""
+        with self._translate_errors():
+            listing = self._client.list_objects_v2(
                 Bucket=self.bucket, Prefix=f"{self.prefix}/", MaxKeys=1
             )
-        if found.get("KeyCount"):
+        if listing.get("KeyCount"):
             raise InputError(f"{self.address} holds other objects: name a prefix of its own")
 
     def make(self, marker: bytes) -> None:
-        """Make an empty store; refuses a server that does not keep to conditions."""
+        """Make an empty store; InputError if the server ignores conditions on puts."""
         self.put("probe", marker)
         for condition in ({"IfNoneMatch": "*"}, {"IfMatch": '"0"'}):
-            with suppress(TakenError):
+            with suppress(ConditionFailedError):
                 self.put("probe", marker, **condition)
                 raise InputError(
                     f"{self.address}: this server ignores {next(iter(condition))} on puts, so two"
@@ -88,38 +91,38 @@ class Bucket:
         self.create("FORMAT", marker)
 
     def read(self, name: str) -> bytes:
-        """An object's bytes; FileNotFoundError where there is none."""
+        """The bytes of an object; FileNotFoundError if it does not exist."""
         return self.get(name)[0]
 
     def get(self, name: str) -> tuple[bytes, str]:
-        """An object's bytes and its ETag, which another content would not have."""
-        with self._asking(name):
-            found = self._client.get_object(Bucket=self.bucket, Key=self._key(name))
-            return found["Body"].read(), found["ETag"]
+        """The bytes of an object and its ETag, which changes with the content."""
+        with self._translate_errors(name):
+            response = self._client.get_object(Bucket=self.bucket, Key=self._key(name))
+            return response["Body"].read(), response["ETag"]
 
     def entries(self, folder: str) -> dict[str, Entry]:
-        """The objects of one folder by their names in it."""
+        """The objects of a folder by their names in it."""
         start = self._key(f"{folder}/")
-        found: dict[str, Entry] = {}
-        with self._asking():
+        entries: dict[str, Entry] = {}
+        with self._translate_errors():
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=start, Delimiter="/"):
-                for one in page.get("Contents", ()):
-                    entry = Entry(bytes=one["Size"], time=one["LastModified"].timestamp())
-                    found[one["Key"].removeprefix(start)] = entry
-        return found
+                for item in page.get("Contents", ()):
+                    entry = Entry(bytes=item["Size"], time=item["LastModified"].timestamp())
+                    entries[item["Key"].removeprefix(start)] = entry
+        return entries
 
     def exists(self, name: str) -> bool:
-        """Whether an object lies there."""
-        with suppress(FileNotFoundError), self._asking(name):
+        """Whether the object exists."""
+        with suppress(FileNotFoundError), self._translate_errors(name):
             self._client.head_object(Bucket=self.bucket, Key=self._key(name))
             return True
         return False
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a small object there, over what was there."""
+        """Put a small object, replacing any earlier one."""
         for _ in self._attempts(name):
-            with suppress(UnansweredError, TakenError):
+            with suppress(UnansweredError, ConditionFailedError):
                 self.put(name, content)
                 return
             with suppress(FileNotFoundError):
@@ -127,31 +130,46 @@ class Bucket:
                     return
 
     def create(self, name: str, content: bytes) -> bytes:
-        """Put a small object where none is; what lies there now: `content`, or what was first."""
+        """Put a small object unless it exists; returns the content of the object afterwards."""
         for _ in self._attempts(name):
-            with suppress(UnansweredError, TakenError):
+            with suppress(UnansweredError, ConditionFailedError):
                 self.put(name, content, IfNoneMatch="*")
                 return content
             with suppress(FileNotFoundError):
-                return self.read(name)  # ours, if only the answer was lost
+                return self.read(name)  # our own content if only the answer was lost
         raise AssertionError
 
     def put(self, name: str, content: bytes, **condition: str) -> str:
-        """One put; its ETag. TakenError where the condition fails, UnansweredError: unknown."""
-        with self._asking(name):
-            key = self._key(name)
-            put = self._client.put_object
-            found = put(Bucket=self.bucket, Key=key, Body=content, **condition)
-        return str(found["ETag"])
+        """Put an object with at most one request; returns its ETag.
 
-    def keep(self, temp: Path, ref: FileRef) -> None:
-        """Upload the finished file `temp` to where `ref` says; it stays on this machine too."""
+        Args:
+            name: The name of the object.
+            content: Its bytes.
+            condition: `IfNoneMatch="*"` or `IfMatch=etag`.
+
+        Raises:
+            ConditionFailedError: The condition does not hold.
+            UnansweredError: The server gave no answer, so the outcome is unknown.
+
+        """
+        with self._translate_errors(name):
+            response = self._client.put_object(
+                Bucket=self.bucket, Key=self._key(name), Body=content, **condition
+            )
+        return str(response["ETag"])
+
+    def add_object(self, temp: Path, ref: FileRef) -> None:
+        """Upload the finished file `temp` to the path of `ref`, and move it into the cache."""
         disk.chmod(temp, 0o444)
         key = self._key(ref.object)
         for _ in self._attempts(ref.object):
-            # Doing it again changes nothing: the key says what the bytes are.
-            with suppress(UnansweredError), self._asking(ref.object), temp.open("rb") as file:
-                if ref.bytes > ONE_PUT:
+            # Repeating the request is harmless, because the key is the hash of the bytes.
+            with (
+                suppress(UnansweredError),
+                self._translate_errors(ref.object),
+                temp.open("rb") as file,
+            ):
+                if ref.bytes > SINGLE_PUT_BYTES:
                     self._client.upload_file(str(temp), self.bucket, key)
                 else:
                     sha256 = base64.b64encode(bytes.fromhex(ref.sha256)).decode()
@@ -159,24 +177,25 @@ class Bucket:
                         Bucket=self.bucket, Key=key, Body=file, ChecksumSHA256=sha256
                     )
                 break
-        self._there.add(ref.object)
+        self._present.add(ref.object)
         disk.rename(temp, self.local / ref.object)
 
     def fetch(self, ref: FileRef) -> Path:
-        """Where the file can be read on this machine; StoreError where it is missing."""
+        """The path of the file on this machine; StoreError if it is missing in the bucket."""
         path = self.local / ref.object
         try:
-            first = ref.object not in self._there
-            if first:
-                # What other machines lack is missing, whatever lies here.
-                with self._asking(ref.object):
+            is_first_use = ref.object not in self._present
+            if is_first_use:
+                # A file in the cache is not enough: other machines need the object, too.
+                with self._translate_errors(ref.object):
                     self._client.head_object(Bucket=self.bucket, Key=self._key(ref.object))
-            sound = path.is_file() and not path.is_symlink()
-            if not sound or (first and file_sha256(path) != ref.sha256):
+            is_cached = path.is_file() and not path.is_symlink()
+            if not is_cached or (is_first_use and file_sha256(path) != ref.sha256):
                 self._download(ref, path)
-            self._there.add(ref.object)
+            self._present.add(ref.object)
         except FileNotFoundError:
             raise StoreError(f"{self.address}/{ref.object} ({ref.name}) is missing") from None
+        # `evict` goes by the access time, which many systems do not update by themselves.
         with suppress(OSError):
             if path.stat().st_atime < time.time() - 60:
                 status = path.stat()
@@ -184,35 +203,35 @@ class Bucket:
         return path
 
     def sha256(self, ref: FileRef) -> str:
-        """The hash of what the object store holds; FileNotFoundError where it is missing."""
-        whole = hashlib.sha256()
+        """The hash of the bytes in the bucket; FileNotFoundError if the object does not exist."""
+        sha256 = hashlib.sha256()
         for block in self._blocks(ref.object):
-            whole.update(block)
-        return whole.hexdigest()
+            sha256.update(block)
+        return sha256.hexdigest()
 
     def touch(self, name: str) -> None:
-        """Object stores note no use: what counts is when it was written."""
+        """Do nothing: object stores keep no time of last use, only the time of writing."""
 
     def move(self, name: str, target: str) -> None:
-        """Rename a small object; both names may be there if it is cut short, never neither."""
+        """Rename a small object. If interrupted, both names may exist, but never neither."""
         self.create(target, self.read(name))
         self.remove(name)
 
     def remove(self, *names: str) -> None:
-        """Remove objects; they may be gone."""
-        for start in range(0, len(names), 1000):
+        """Remove objects; they need not exist."""
+        for start in range(0, len(names), 1000):  # the most keys that one request may have
             keys = [{"Key": self._key(name)} for name in names[start : start + 1000]]
-            with self._asking():
-                found = self._client.delete_objects(
+            with self._translate_errors():
+                response = self._client.delete_objects(
                     Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True}
                 )
-            if errors := found.get("Errors"):
+            if errors := response.get("Errors"):
                 raise StoreError(f"s3://{self.bucket}/{errors[0]['Key']}: {errors[0]['Message']}")
-        self._there -= set(names)
+        self._present -= set(names)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store for writing by a lease; refuses at once while another one holds it."""
+        """Hold the write lock; StoreBusyError if another process holds it."""
         with Lease(self) as lease:
             disk.mkdir(self.local / "tmp")
             clear(self.local / "tmp")
@@ -222,22 +241,25 @@ class Bucket:
             finally:
                 self._lease = None
 
-    def holder(self) -> str | None:
-        """Who holds the lease, while it is good by this machine's clock."""
-        return holder(self)
+    def lock_holder(self) -> str | None:
+        """The process that holds the lock, or None if it has expired by this machine's clock."""
+        return lock_holder(self)
 
     def check_lock(self) -> None:
-        """LostLockError where the lease was lost meanwhile."""
+        """Raise LostLockError if this process has lost the lock that it took."""
         if self._lease:
             self._lease.check()
 
-    def hold(self, number: int) -> Callable[[], None]:
-        """Tell that version `number` is being read; until the function is called, or a while."""
+    def register_reader(self, number: int) -> Callable[[], None]:
+        """Register a reader of a version; returns a function that ends the registration.
+
+        After a kill the registration ends when it is no longer renewed.
+        """
         return ReaderLease(self, number).release
 
-    def held(self) -> set[int]:
-        """The versions whose readers were heard of lately."""
-        return living(self)
+    def versions_in_use(self) -> set[int]:
+        """The versions whose readers renewed their registration recently."""
+        return versions_in_use(self)
 
     # ---------------------------------------------------------------------------------------
 
@@ -249,7 +271,7 @@ class Bucket:
         return f"{self.prefix}/{name}"
 
     def _blocks(self, name: str) -> Iterator[bytes]:
-        with self._asking(name):
+        with self._translate_errors(name):
             body = self._client.get_object(Bucket=self.bucket, Key=self._key(name))["Body"]
             yield from body.iter_chunks(BLOCK)
 
@@ -271,17 +293,18 @@ class Bucket:
         evict(path.parent, int(os.environ.get("REMINE_CACHE_BYTES", CACHE_BYTES)))
 
     def _attempts(self, name: str) -> Iterator[int]:
+        """Yield for each attempt, with growing pauses; StoreError after the last."""
         for number in range(TRIES):
             yield number
             time.sleep(0.1 * 2**number)
         raise StoreError(f"{self.address}/{name}: no answer that says whether it was written")
 
     @contextmanager
-    def _asking(self, name: str = "") -> Iterator[None]:
-        """Answers as exceptions that say what to do."""
+    def _translate_errors(self, name: str = "") -> Iterator[None]:
+        """Raise errors of boto3 as the exceptions that the methods of `Place` promise."""
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-        where = f"{self.address}/{name}" if name else self.address
+        address = f"{self.address}/{name}" if name else self.address
         try:
             yield
         except NoCredentialsError:
@@ -295,19 +318,19 @@ class Bucket:
             if code == "NoSuchBucket":
                 raise InputError(f"{self.address}: no bucket {self.bucket!r}; make it") from None
             if status == 404:
-                raise FileNotFoundError(where) from None
+                raise FileNotFoundError(address) from None
             if status in (409, 412):
-                raise TakenError(where) from None
+                raise ConditionFailedError(address) from None
             if status >= 500:
-                raise UnansweredError(f"{where}: {error}") from None
-            raise StoreError(f"{where}: {error}") from None
+                raise UnansweredError(f"{address}: {error}") from None
+            raise StoreError(f"{address}: {error}") from None
         except BotoCoreError as error:
-            raise UnansweredError(f"{where}: {error}") from None
+            raise UnansweredError(f"{address}: {error}") from None
 
 
 @functools.cache
 def client(endpoint: str | None) -> Any:
-    """The one client of this process; threads may share it."""
+    """The client of this process for an endpoint; threads may share it."""
     try:
         import boto3
         from botocore.config import Config
@@ -320,24 +343,24 @@ def client(endpoint: str | None) -> Any:
 
 
 def cache_folder() -> Path:
-    """Where files of object stores are kept on this machine: REMINE_CACHE, or XDG's cache."""
-    if named := os.environ.get("REMINE_CACHE"):
-        return Path(named).absolute()
+    """The folder for cached objects on this machine: REMINE_CACHE, or XDG's cache folder."""
+    if folder := os.environ.get("REMINE_CACHE"):
+        return Path(folder).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "remine"
 
 
 def evict(folder: Path, limit: int) -> None:
-    """Remove the files that were not used for longest, down to `limit` bytes in all.
+    """Remove the least recently used files of the cache until it has at most `limit` bytes.
 
-    Whoever has one open goes on reading it; whoever asks again fetches it again.
+    A process that has such a file open can still read it; the next `fetch` downloads it again.
     """
     with os.scandir(folder) as entries:
         files = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
-        found = sorted((e.stat().st_atime, e.stat().st_size, e.path) for e in files)
-    size = sum(bytes_ for _, bytes_, _ in found)
-    for used, bytes_, path in found:
-        if size <= limit or used > time.time() - USED:
+        by_age = sorted((e.stat().st_atime, e.stat().st_size, e.path) for e in files)
+    total = sum(size for _, size, _ in by_age)
+    for last_use, size, path in by_age:
+        if total <= limit or last_use > time.time() - RECENT_SECONDS:
             return
         with suppress(FileNotFoundError):
             Path(path).unlink()
-        size -= bytes_
+        total -= size

@@ -1,7 +1,7 @@
-"""The changes to a disk that a local store is made of, one function each.
+"""The file system calls by which a store in a folder changes files, one function each.
 
-Nothing else in data/ changes a store's files, so tests can count the changes, end the process at
-each of them, and replay them on a model of a disk that loses what was not synced.
+Almost nothing else in `data/store` changes a file, so that tests can count the changes, end the
+process at each of them, and replay them on a model of a disk that loses what was not synced.
 """
 
 import os
@@ -12,12 +12,12 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a whole new file; not yet safe from a power cut."""
+    """Write a whole new file; it survives a power cut only after `sync`."""
     path.write_bytes(content)
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add lines to a file; a line that a kill or a full disk cut short is ended first."""
+    """Append lines to a file, after a line break if a kill or full disk cut off the last line."""
     with path.open("a+b") as file:
         if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
             content = b"\n" + content
@@ -25,7 +25,7 @@ def append(path: Path, content: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Force a file's bytes, or a folder's entries, to the disk."""
+    """Flush the bytes of a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -34,34 +34,34 @@ def sync(path: Path) -> None:
 
 
 def rename(path: Path, target: Path) -> None:
-    """Move a file over `target`, in one step for those who look."""
+    """Move a file over `target`, atomically for readers."""
     path.replace(target)
 
 
 def link(path: Path, target: Path) -> None:
-    """Give a file a second name; fails where the name is taken."""
+    """Give a file a second name; FileExistsError if the name is in use."""
     os.link(path, target)
 
 
 def unlink(path: Path) -> None:
-    """Remove a name; it may be gone."""
+    """Remove a file; it need not exist."""
     with suppress(FileNotFoundError):
         path.unlink()
 
 
 def chmod(path: Path, mode: int) -> None:
-    """Set a file's permissions."""
+    """Set the permissions of a file."""
     path.chmod(mode)
 
 
 def mkdir(path: Path) -> None:
-    """Make a folder and those above it."""
+    """Make a folder and its ancestors; it may exist."""
     path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def temporary(folder: Path, suffix: str = "") -> Iterator[Path]:
-    """A path in `folder` to write to; what still lies there at the end goes."""
+    """A path in `folder` to write to; a file that is still there at the end is removed."""
     path = folder / f"{secrets.token_hex(8)}{suffix}"
     try:
         yield path

@@ -1,9 +1,9 @@
 """A store in a folder of a local or network disk.
 
-A file appears by temp -> fsync -> rename -> fsync of its folder: a reader sees all of it or none,
-after a power cut too. A number is claimed by link(), which fails where the name is taken. An error
-of rename() or link() says nothing certain (a network disk may have done it and lost the answer):
-what lies there is read back and compared, and never removed.
+A file is written by temp -> fsync -> rename -> fsync of its folder, so that a reader sees all of it
+or nothing, even after a power cut. A version number is claimed by link(), which fails if the name
+exists. An error from rename() or link() is inconclusive, because a network disk may have carried
+out the call and lost the answer. The file is then read back and compared, and never removed.
 """
 
 import fcntl
@@ -17,34 +17,34 @@ from pathlib import Path
 from remine.data.errors import InputError, StoreBusyError, StoreError
 from remine.data.store import disk
 from remine.data.store.place import Entry
-from remine.data.store.read_leases import held, hold
+from remine.data.store.read_leases import register_reader, versions_in_use
 from remine.data.store.records import FileRef, file_sha256
 
 FOLDERS = ("objects", "receipts", "versions", "views", "work", "tmp")
 
 
 class Folder:
-    """A place (data.store.place.Place) that is a folder."""
+    """A place in a folder; implements `remine.data.store.place.Place`."""
 
     def __init__(self, root: Path) -> None:
-        """Nothing is touched yet."""
+        """Nothing is read or written yet."""
         self.address = self.local = root.absolute()
 
-    def made(self) -> bool:
-        """Whether a store was made here."""
+    def has_store(self) -> bool:
+        """Whether there is a store."""
         return (self.local / "FORMAT").exists()
 
     def make(self, marker: bytes) -> None:
-        """Make an empty store; refuses where something else lies."""
+        """Make an empty store; InputError if the folder holds other files."""
         self.check()
-        # Folders without FORMAT are what a kill leaves between the two steps below.
+        # FORMAT comes last: folders without it are what a kill between the two steps leaves.
         for name in FOLDERS:
             disk.mkdir(self.local / name)
         disk.sync(self.local.parent)
         self.write("FORMAT", marker)
 
     def check(self) -> None:
-        """Refuse a place where no store can be made."""
+        """Raise InputError if the path is a file or a folder with other files."""
         root = self.local
         if root.exists() and not root.is_dir():
             raise InputError(f"{root} is a file: name an empty or a new folder")
@@ -52,26 +52,26 @@ class Folder:
             raise InputError(f"{root} holds other files: name an empty or a new folder")
 
     def read(self, name: str) -> bytes:
-        """A file's bytes; FileNotFoundError where there is none."""
+        """The bytes of a file; FileNotFoundError if it does not exist."""
         return (self.local / name).read_bytes()
 
     def entries(self, folder: str) -> dict[str, Entry]:
-        """The files of one folder by their names in it; none where there is no such folder."""
-        found: dict[str, Entry] = {}
+        """The files of a folder by their names in it; empty if the folder does not exist."""
+        files: dict[str, Entry] = {}
         with suppress(FileNotFoundError), os.scandir(self.local / folder) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISREG(status.st_mode):
-                        found[entry.name] = Entry(bytes=status.st_size, time=status.st_mtime)
-        return found
+                        files[entry.name] = Entry(bytes=status.st_size, time=status.st_mtime)
+        return files
 
     def exists(self, name: str) -> bool:
-        """Whether a file lies there."""
+        """Whether the file exists."""
         return (self.local / name).exists()
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a small file there, over what was there."""
+        """Write a small file, replacing any earlier one."""
         target = self.local / name
         with disk.temporary(self.local / "tmp") as temp:
             disk.write(temp, content)
@@ -79,12 +79,12 @@ class Folder:
             try:
                 disk.rename(temp, target)
             except OSError:
-                if not _reads(target, content):
+                if not _has_content(target, content):
                     raise
             disk.sync(target.parent)
 
     def create(self, name: str, content: bytes) -> bytes:
-        """Put a small file where none is; what lies there now: `content`, or what was first."""
+        """Write a small file unless it exists; returns the content of the file afterwards."""
         target = self.local / name
         with disk.temporary(self.local / "tmp") as temp:
             disk.write(temp, content)
@@ -94,15 +94,15 @@ class Folder:
             except OSError:
                 if not target.exists():
                     raise
-            there = target.read_bytes()
+            content_now = target.read_bytes()
             disk.sync(target.parent)
-        return there
+        return content_now
 
-    def keep(self, temp: Path, ref: FileRef) -> None:
-        """Move the finished file `temp` to where `ref` says, over what was there."""
+    def add_object(self, temp: Path, ref: FileRef) -> None:
+        """Move the finished file `temp` to the path of `ref`, replacing any earlier one."""
         disk.chmod(temp, 0o444)
         disk.sync(temp)
-        # Replacing an object changes nothing but its inode, and mends a damaged one.
+        # The path is the hash, so replacing an object changes only its inode, or repairs it.
         target = self.local / ref.object
         try:
             disk.rename(temp, target)
@@ -112,24 +112,24 @@ class Folder:
         disk.sync(target.parent)
 
     def fetch(self, ref: FileRef) -> Path:
-        """Where the file lies; StoreError where it is missing."""
+        """The path of the file; StoreError if it is missing or is not a regular file."""
         path = self.local / ref.object
         try:
             status = path.lstat()
         except FileNotFoundError:
             raise StoreError(f"{path} ({ref.name}) is missing") from None
         if not stat.S_ISREG(status.st_mode):
-            # What a link names may change behind the hash; a pipe would never end.
-            raise StoreError(f"{path} ({ref.name}) is corrupt: it is no plain file")
+            # The target of a link may change after it was hashed; reading a pipe would never end.
+            raise StoreError(f"{path} ({ref.name}) is corrupt: it is not a regular file")
         return path
 
     def touch(self, name: str) -> None:
-        """Note that a file was used, where this process may."""
+        """Set the time of last use to now, if this process has permission."""
         with suppress(OSError):
             os.utime(self.local / name)
 
     def move(self, name: str, target: str) -> None:
-        """Rename a small file; both names may be there if it is cut short, never neither."""
+        """Rename a small file. If interrupted, both names may exist, but never neither."""
         disk.mkdir((self.local / target).parent)
         with suppress(FileExistsError):
             disk.link(self.local / name, self.local / target)
@@ -137,12 +137,12 @@ class Folder:
         self.remove(name)
 
     def sha256(self, ref: FileRef) -> str:
-        """The hash of what lies there now; FileNotFoundError where nothing does."""
+        """The hash of the bytes stored now; FileNotFoundError if the file does not exist."""
         path = self.local / ref.object
-        return file_sha256(path) if stat.S_ISREG(path.lstat().st_mode) else "no plain file"
+        return file_sha256(path) if stat.S_ISREG(path.lstat().st_mode) else "not a regular file"
 
     def remove(self, *names: str) -> None:
-        """Remove files; they may be gone."""
+        """Remove files; they need not exist."""
         for name in names:
             disk.unlink(self.local / name)
         for folder in {(self.local / name).parent for name in names}:
@@ -150,7 +150,7 @@ class Folder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for writing; refuses at once when another process holds it."""
+        """Hold the write lock; StoreBusyError at once if another process holds it."""
         with (self.local / "lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,46 +160,46 @@ class Folder:
                 raise StoreBusyError(
                     f"{self.address} is in use by {holder}: one cycle at a time"
                 ) from None
-            with suppress(OSError):  # on a full disk it stays empty: `remine gc` must get in
+            with suppress(OSError):  # on a full disk: `remine gc` must still get the lock
                 file.truncate(0)
                 os.write(file.fileno(), f"process {os.getpid()}\n".encode())
             clear(self.local / "tmp")
             yield
             file.truncate(0)
 
-    def holder(self) -> str | None:
-        """Who holds the folder for writing, as Linux tells it; the lock is not touched."""
+    def lock_holder(self) -> str | None:
+        """The process that holds the write lock, or None; does not take the lock."""
         path = self.local / "lock"
         try:
-            inode, said = str(path.stat().st_ino), path.read_text(errors="replace").strip()
+            inode, name = str(path.stat().st_ino), path.read_text(errors="replace").strip()
             locks = Path("/proc/locks").read_text()
         except OSError:
             return None
-        # The sixth word is the device and the inode of what is locked; an arrow marks who waits.
-        held = (line.split() for line in locks.splitlines() if " FLOCK " in line)
-        if any(part[5].rsplit(":", 1)[-1] == inode for part in held if "->" not in part):
-            return said or "another process"
+        # The sixth word is the device and inode of the locked file; "->" marks a waiting process.
+        flocks = (line.split() for line in locks.splitlines() if " FLOCK " in line)
+        if any(words[5].rsplit(":", 1)[-1] == inode for words in flocks if "->" not in words):
+            return name or "another process"
         return None
 
     def check_lock(self) -> None:
-        """Nothing takes flock away from a living process."""
+        """Do nothing: a living process cannot lose a flock."""
 
-    def hold(self, number: int) -> Callable[[], None]:
-        """Tell that version `number` is being read; until the function is called, or a kill."""
-        return hold(self.local / "readers", number)
+    def register_reader(self, number: int) -> Callable[[], None]:
+        """Register this process as a reader of a version; returns a function that ends it."""
+        return register_reader(self.local / "readers", number)
 
-    def held(self) -> set[int]:
-        """The versions that are being read by a process that lives."""
-        return held(self.local / "readers")
+    def versions_in_use(self) -> set[int]:
+        """The versions with a registered reader that is alive."""
+        return versions_in_use(self.local / "readers")
 
 
 def clear(folder: Path) -> None:
-    """Remove all that lies in a folder; links are removed, not followed."""
-    for left in folder.iterdir():
-        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    """Empty a folder; links are removed, not followed."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def _reads(path: Path, content: bytes) -> bool:
+def _has_content(path: Path, content: bytes) -> bool:
     with suppress(OSError):
         return path.read_bytes() == content
     return False

@@ -1,16 +1,17 @@
-"""What a store need not keep, and its removal, which may be killed at any point.
+"""Garbage collection: removes old versions and unreferenced files; safe to kill at any point.
 
-Kept: the last versions, the pinned one, those that a process reads, and from the last finished
-version on all that the next cycle, or the rest of a killed one, starts from. A version goes in
-this order, each step on the disk before the next begins:
+The last versions, the pinned one and those that a process reads are retained, and everything from
+the last finished version on, from which the next cycle starts or a killed one resumes. A version
+is removed in this order, each step on the disk before the next begins:
 
-    1  its manifest moves to retired/: no reader finds it any more
-    2  who registered as its reader, or pinned it, meanwhile: it moves back
-    3  receipts of work whose files go, then the files that nothing kept names, then its view
-    4  the manifest in retired/
+    1  its manifest moves to retired/, so that no reader finds it any more
+    2  if a reader registered or a user pinned it before that, it moves back
+    3  receipts of work whose files are removed, then files that no retained version or receipt
+       refers to, then its view
+    4  the manifest in retired/ is deleted
 
-Killed anywhere, every version in versions/ is whole; the next collection finds what was begun in
-retired/ and ends it.
+After a kill at any point every version in versions/ is complete. The next collection finds the
+manifests in retired/ and continues.
 """
 
 import shutil
@@ -20,13 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remine.data.errors import InputError, StoreError
-from remine.data.store.pins import pinned
-from remine.data.store.records import Artifact, Version, unsealed
+from remine.data.store.pins import pinned_version
+from remine.data.store.records import Artifact, Version, unseal
 from remine.data.store.store import Store
 
 DAY = 86_400.0
 GRACE = 3_600.0
-"""Seconds that a file which nothing names is left alone: a worker may be about to name it."""
+"""Seconds for which an unreferenced file is retained: a worker may be about to refer to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,19 @@ class Keeping:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What goes. kept: why each version stays. objects: bytes by name in objects/."""
+class CollectionPlan:
+    """What a collection removes.
 
-    kept: dict[int, str]
+    Attributes:
+        reasons: Why each version is retained, by number.
+        versions: The numbers of the versions to remove.
+        receipts: Names of files in receipts/.
+        objects: Bytes of files in objects/, by name.
+        folders: Views and scratch folders.
+
+    """
+
+    reasons: dict[int, str]
     versions: list[int] = field(default_factory=list)
     receipts: list[str] = field(default_factory=list)
     objects: dict[str, int] = field(default_factory=dict)
@@ -59,32 +69,32 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """Of the objects that go."""
+        """The size of all objects to remove."""
         return sum(self.objects.values())
 
 
-def plan(store: Store, keeping: Keeping) -> Plan:
-    """What a collection would remove now; nothing is touched."""
+def plan_collection(store: Store, keeping: Keeping) -> CollectionPlan:
+    """Plan a collection without removing anything."""
     versions = {version.number: version for version in store.versions()}
-    kept = why_kept(store, versions, keeping)
-    going = [version for number, version in versions.items() if number not in kept]
-    going += [version for version in _retired(store) if version.number not in versions]
-    return _plan(store, {n: versions[n] for n in kept}, kept, going, keeping)
+    reasons = retention_reasons(store, versions, keeping)
+    old_versions = [version for number, version in versions.items() if number not in reasons]
+    old_versions += _retired_only(store, versions)
+    return _plan(store, {n: versions[n] for n in reasons}, reasons, old_versions, keeping)
 
 
-def collect(store: Store, keeping: Keeping) -> Plan:
-    """Remove what need not be kept; what went. No cycle can run meanwhile."""
+def collect(store: Store, keeping: Keeping) -> CollectionPlan:
+    """Remove what need not be retained, under the write lock; returns what was removed."""
     with store.lock():
-        first = plan(store, keeping)
+        first = plan_collection(store, keeping)
         for number in first.versions:
             if number in store.numbers():
                 store.place.move(_manifest(number), _manifest(number, "retired"))
-        _bring_back(store)
-        # Looked at again as it is now: a reader may have come between.
+        _restore_used_versions(store)
+        # Plan again, because a version may have been restored for a reader.
         versions = {version.number: version for version in store.versions()}
-        going = [version for version in _retired(store) if version.number not in versions]
-        kept = {number: first.kept.get(number, "read") for number in versions}
-        final = _plan(store, versions, kept, going, keeping)
+        old_versions = _retired_only(store, versions)
+        reasons = {number: first.reasons.get(number, "read") for number in versions}
+        final = _plan(store, versions, reasons, old_versions, keeping)
         _remove(store, final)
         if versions:
             store.place.write("CURRENT", f"{max(versions)}\n".encode())
@@ -92,28 +102,32 @@ def collect(store: Store, keeping: Keeping) -> Plan:
     return final
 
 
-def why_kept(store: Store, versions: dict[int, Version], keeping: Keeping) -> dict[int, str]:
-    """The numbers of the versions that stay, ascending, each with the reason."""
+def retention_reasons(
+    store: Store, versions: dict[int, Version], keeping: Keeping
+) -> dict[int, str]:
+    """The reason why each version is retained, by number, ascending; others can be removed."""
     numbers = sorted(versions)
-    finished = max((n for n in numbers if versions[n].finished), default=0)
-    # Versions of no rounds follow the items only; what drifted is measured from the last trained.
-    trained = max((n for n in numbers if versions[n].finished and versions[n].rounds), default=0)
-    held, pin = store.place.held(), pinned(store)
+    last_finished = max((n for n in numbers if versions[n].finished), default=0)
+    # A cycle of no rounds only embeds new items. Drift is measured from the last trained version.
+    last_trained = max(
+        (n for n in numbers if versions[n].finished and versions[n].rounds), default=0
+    )
+    numbers_in_use, pin = store.place.versions_in_use(), pinned_version(store)
     if pin and pin not in versions:
-        raise StoreError(f"version {pin} is pinned and not there: `remine index use --newest`")
+        raise StoreError(f"version {pin} is pinned but does not exist: `remine index use --newest`")
     reasons: dict[int, str] = {}
     for number in numbers:
         if number == pin:
             reasons[number] = "pinned"
-        elif number in held:
+        elif number in numbers_in_use:
             reasons[number] = "read"
         elif number in numbers[-keeping.keep :]:
             reasons[number] = f"one of the last {keeping.keep}"
-        elif number == finished:
+        elif number == last_finished:
             reasons[number] = "the last finished cycle's end"
-        elif number == trained:
+        elif number == last_trained:
             reasons[number] = "the last trained cycle's end"
-        elif number > finished:
+        elif number > last_finished:
             reasons[number] = "the cycle is not finished"
     return reasons
 
@@ -121,40 +135,43 @@ def why_kept(store: Store, versions: dict[int, Version], keeping: Keeping) -> di
 def _plan(
     store: Store,
     versions: dict[int, Version],
-    kept: dict[int, str],
-    going: list[Version],
+    reasons: dict[int, str],
+    old_versions: list[Version],
     keeping: Keeping,
-) -> Plan:
-    named = {name for version in versions.values() for name in version.files}
-    gone = {name for version in going for name in version.files} - named
+) -> CollectionPlan:
+    """Plan the removal of `old_versions`, and of files that none of `versions` refers to."""
+    references = {name for version in versions.values() for name in version.files}
+    dispensable_files = {name for version in old_versions for name in version.files} - references
     newest = versions[max(versions)] if versions else None
-    under_way = newest is not None and not newest.finished
-    oldest = 0.0 if under_way else time.time() - keeping.days * DAY
-    shown, folders = _views(store, {version.number for version in going}, oldest)
-    named |= shown
+    in_cycle = newest is not None and not newest.finished
+    # During a cycle no result is too old: the rest of the cycle may need it.
+    oldest = 0.0 if in_cycle else time.time() - keeping.days * DAY
+    linked_objects, folders = _views(store, {version.number for version in old_versions}, oldest)
+    references |= linked_objects
     receipts = []
     for name, entry in store.place.entries("receipts").items():
         files = {file.object for file in _receipt(store, name).files}
-        if files & gone or (files - named and entry.time < oldest):
+        if files & dispensable_files or (files - references and entry.time < oldest):
             receipts.append(name)
         else:
-            named |= files
+            references |= files
     objects = {}
-    young = time.time() - GRACE
+    grace_start = time.time() - GRACE
     for name, entry in store.place.entries("objects").items():
-        where = f"objects/{name}"
-        if where not in named and (where in gone or entry.time < young):
+        path = f"objects/{name}"
+        if path not in references and (path in dispensable_files or entry.time < grace_start):
             objects[name] = entry.bytes
-    return Plan(
-        kept=kept,
-        versions=sorted(version.number for version in going),
+    return CollectionPlan(
+        reasons=reasons,
+        versions=sorted(version.number for version in old_versions),
         receipts=sorted(receipts),
         objects=objects,
-        folders=folders + _unused(store.root / "work", oldest),
+        folders=folders + _unused_folders(store.root / "work", oldest),
     )
 
 
-def _remove(store: Store, plan: Plan) -> None:
+def _remove(store: Store, plan: CollectionPlan) -> None:
+    """Remove everything in the plan: receipts before their files, so that none is left broken."""
     place = store.place
     place.check_lock()
     place.remove(*(f"receipts/{name}" for name in plan.receipts))
@@ -165,54 +182,59 @@ def _remove(store: Store, plan: Plan) -> None:
     place.remove(*(f"retired/{name}" for name in place.entries("retired")))
 
 
-def _bring_back(store: Store) -> None:
-    """Versions on their way out that somebody reads or pinned are versions again."""
-    wanted = {*store.place.held(), pinned(store)}
-    for version in _retired(store):
-        if version.number in wanted and version.number not in store.numbers():
+def _restore_used_versions(store: Store) -> None:
+    """Move the manifests of retired versions back that are read or pinned."""
+    numbers_in_use = {*store.place.versions_in_use(), pinned_version(store)}
+    for version in _retired_versions(store):
+        if version.number in numbers_in_use and version.number not in store.numbers():
             store.place.move(_manifest(version.number, "retired"), _manifest(version.number))
 
 
-def _retired(store: Store) -> list[Version]:
-    """The versions in retired/. A damaged one names nothing: its files go as files of no one."""
-    found = []
+def _retired_only(store: Store, versions: dict[int, Version]) -> list[Version]:
+    """The versions in retired/ that are not, after a kill during a move, also in versions/."""
+    return [version for version in _retired_versions(store) if version.number not in versions]
+
+
+def _retired_versions(store: Store) -> list[Version]:
+    """The versions in retired/ without damaged ones, whose files go as unreferenced files."""
+    versions = []
     for name in store.place.entries("retired"):
         with suppress(StoreError, FileNotFoundError):
-            body = unsealed(store.place.read(f"retired/{name}"), name)
-            found.append(Version.from_json(body))
-    return found
+            body = unseal(store.place.read(f"retired/{name}"), name)
+            versions.append(Version.from_json(body))
+    return versions
 
 
 def _receipt(store: Store, name: str) -> Artifact:
-    """A receipt, or an empty one in place of a damaged one, which `recall` does not use either."""
+    """A receipt; an empty one if it is damaged, because `Store.recall` ignores such a receipt."""
     with suppress(StoreError, FileNotFoundError):
         return store.receipt(name.removesuffix(".json"))
     return Artifact(kind="damaged", files=())
 
 
-def _views(store: Store, going: set[int], oldest: float) -> tuple[set[str], list[Path]]:
-    """Objects that views for people show, and the views that go.
+def _views(store: Store, old_versions: set[int], oldest: float) -> tuple[set[str], list[Path]]:
+    """The objects that retained views link to, and the views to remove.
 
-    A version's view goes with it. A comparison is no version: its view goes when it is old and
-    `latest` shows another.
+    The view of a version is removed with the version. The view of a comparison, which has no
+    version, is removed when it is older than `oldest` and `latest` does not link to it.
     """
     latest = (store.root / "latest").resolve()
-    shown: set[str] = set()
+    linked_objects: set[str] = set()
     folders = []
     for view in sorted((store.root / "views").iterdir()):
         if view.name.isdigit():
-            if int(view.name) in going:
+            if int(view.name) in old_versions:
                 folders.append(view)
         elif view == latest or view.resolve() == latest or view.stat().st_mtime >= oldest:
             links = [path for path in view.rglob("*") if path.is_symlink()]
-            shown |= {f"objects/{Path(link.readlink()).name}" for link in links}
+            linked_objects |= {f"objects/{Path(link.readlink()).name}" for link in links}
         else:
             folders.append(view)
-    return shown, folders
+    return linked_objects, folders
 
 
-def _unused(folder: Path, oldest: float) -> list[Path]:
-    """The folders that nothing was written to since `oldest`."""
+def _unused_folders(folder: Path, oldest: float) -> list[Path]:
+    """The folders that nothing was written to since `oldest` (seconds since 1970)."""
     return sorted(path for path in folder.iterdir() if path.stat().st_mtime < oldest)
 
 

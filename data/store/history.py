@@ -1,73 +1,81 @@
-"""The versions of a store as a table of plain values."""
+"""One summary of plain values per version of a store."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from remine.data.store.pins import pinned
+from remine.data.store.pins import pinned_version
 from remine.data.store.store import Store
 
 METRIC = "recall@1"
+"""The metric that the history shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One version. bytes: of its files; new: of those that the version before it has not.
+class VersionSummary:
+    """One version.
 
-    metric: of the newest metrics in it, None where it has none. when: of its publication.
+    Attributes:
+        number, cycle, round, rounds: As in `remine.data.store.records.Version`.
+        published_at: The time of publication; None if it is not known.
+        metric: The value of METRIC, 0 to 1; None before the first evaluation.
+        bytes: The size of its files.
+        new: The size of those that the version before it does not have.
+        notes: Whether it is the newest, pinned, served or read, separated by commas.
+
     """
 
     number: int
     cycle: int
     round: int
     rounds: int
-    when: datetime | None
+    published_at: datetime | None
     metric: float | None
     bytes: int
     new: int
     notes: str
 
 
-def history(store: Store) -> list[Row]:
-    """A row a version, newest first."""
-    when = _published(store)
-    pin, numbers = pinned(store), store.numbers()
+def history(store: Store) -> list[VersionSummary]:
+    """Summarize all versions, newest first."""
+    times = _publication_times(store)
+    pin, numbers = pinned_version(store), store.numbers()
     newest = numbers[-1] if numbers else 0
-    held = store.place.held()
-    rows: list[Row] = []
-    known: set[str] = set()
+    numbers_in_use = store.place.versions_in_use()
+    summaries: list[VersionSummary] = []
+    previous_files: set[str] = set()
     for number in numbers:
         version = store.version(number)
         files = version.files
-        measured = version.artifacts.get(f"metrics/round={version.round}")
+        metrics = version.artifacts.get(f"metrics/round={version.round}")
         notes = {
             "newest": number == newest,
             "pinned": number == pin,
             "served": number == (pin or newest),
-            "read": number in held,
+            "read": number in numbers_in_use,
         }
-        rows.append(
-            Row(
+        summaries.append(
+            VersionSummary(
                 number=number,
                 cycle=version.cycle,
                 round=version.round,
                 rounds=version.rounds,
-                when=when.get(number),
-                metric=measured.card.get(METRIC) if measured else None,
+                published_at=times.get(number),
+                metric=metrics.card.get(METRIC) if metrics else None,
                 bytes=sum(file.bytes for file in files.values()),
-                new=sum(file.bytes for name, file in files.items() if name not in known),
-                notes=", ".join(note for note, true in notes.items() if true),
+                new=sum(file.bytes for name, file in files.items() if name not in previous_files),
+                notes=", ".join(note for note, applies in notes.items() if applies),
             )
         )
-        known = set(files)
-    return rows[::-1]
+        previous_files = set(files)
+    return summaries[::-1]
 
 
-def _published(store: Store) -> dict[int, datetime]:
-    """When each version was published: from the log, else the manifest's own time."""
+def _publication_times(store: Store) -> dict[int, datetime]:
+    """The time of publication by version: from the log, else the time of the manifest file."""
     entries = store.place.entries("versions")
-    found = {int(n[:8]): e.time for n, e in entries.items() if n[:8].isdigit()}
+    times = {int(n[:8]): e.time for n, e in entries.items() if n[:8].isdigit()}
     for event in store.events():
         number, seconds = event.get("version"), event.get("time")
-        if event.get("event") == "publish" and number in found and isinstance(seconds, int | float):
-            found[number] = seconds
-    return {number: datetime.fromtimestamp(time, UTC) for number, time in found.items()}
+        if event.get("event") == "publish" and number in times and isinstance(seconds, int | float):
+            times[number] = seconds
+    return {number: datetime.fromtimestamp(time, UTC) for number, time in times.items()}

@@ -1,10 +1,10 @@
-"""One writer of an object store at a time, and who reads which version, without flock.
+"""The write lock and the registered readers of an object store, which has no flock.
 
-The lock is an object that names its holder and is renewed while it is held. It changes hands by
-conditional puts only: made where there is none (If-None-Match), taken over by replacing exactly
-what was seen (If-Match). It is taken over when its time is past by the taker's clock and, since
-clocks differ and jump, when it also did not change while the taker watched for longer than a
-living holder lets pass between renewals.
+The lock is an object that names its holder and is renewed while it is held. It changes hands only
+by conditional puts: it is created if it does not exist (If-None-Match), and taken over by replacing
+exactly the object that was read (If-Match). A process takes the lock over only if it has expired by
+the clock of this process and, because clocks differ and jump, was also not renewed while this
+process waited for longer than the interval between renewals.
 """
 
 import json
@@ -21,42 +21,43 @@ from remine.data.errors import LostLockError, StoreBusyError, StoreError
 from remine.data.store.place import Entry
 
 SECONDS = 60.0
-"""How long a lease is good for; it is renewed three times in that time."""
+"""How long the lock is valid after a renewal; it is renewed three times in that time."""
 READER_SECONDS = 900.0
+"""The same for the registration of a reader."""
 NAME = "lock"
 
 
 class Puts(Protocol):
-    """What a lease needs of a place."""
+    """The methods of a place that a lease needs; `get` and `put` are not part of `Place`."""
 
     address: str
 
     def create(self, name: str, content: bytes) -> bytes:
-        """As data.store.place.Place."""
+        """See `remine.data.store.place.Place`."""
 
     def get(self, name: str) -> tuple[bytes, str]:
-        """An object's bytes and ETag."""
+        """The bytes and the ETag of an object."""
 
     def put(self, name: str, content: bytes, **condition: str) -> str:
-        """One put under a condition; its ETag."""
+        """Put an object under a condition; returns its ETag."""
 
     def write(self, name: str, content: bytes) -> None:
-        """As data.store.place.Place."""
+        """See `remine.data.store.place.Place`."""
 
     def remove(self, *names: str) -> None:
-        """As data.store.place.Place."""
+        """See `remine.data.store.place.Place`."""
 
     def entries(self, folder: str) -> dict[str, Entry]:
-        """As data.store.place.Place."""
+        """See `remine.data.store.place.Place`."""
 
 
 class Lease:
-    """The lock of a bucket, held from `with` to its end."""
+    """The write lock of a bucket, as a context manager."""
 
     def __init__(self, place: Puts) -> None:
-        """Takes nothing yet."""
+        """The lock is taken on entering the context."""
         self.place, self.token = place, secrets.token_hex(8)
-        self.etag, self.good_until, self.lost = "", 0.0, False
+        self.etag, self.good_until, self.is_lost = "", 0.0, False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
@@ -65,7 +66,7 @@ class Lease:
         if self.place.create(NAME, content) != content:
             self._take_over()
         else:
-            self.etag = _seen(self.place)[1]
+            self.etag = _read_lock(self.place)[1]
             self.good_until = before + SECONDS
         self._thread.start()
         return self
@@ -73,28 +74,28 @@ class Lease:
     def __exit__(self, *_error: object) -> None:
         self._stop.set()
         self._thread.join()
-        with suppress(Exception):  # it runs out by itself
+        with suppress(Exception):  # otherwise it expires
             self.place.put(NAME, self._body(0), IfMatch=self.etag)
 
     def check(self) -> None:
-        """LostLockError where somebody else may hold the lock by now."""
-        if self.lost or time.monotonic() > self.good_until:
+        """Raise LostLockError if another process may hold the lock by now."""
+        if self.is_lost or time.monotonic() > self.good_until:
             raise LostLockError(
                 f"{self.place.address} was taken over by another run while this one could not"
                 " renew its lock"
             )
 
     def _take_over(self) -> None:
-        holder, etag = _seen(self.place)
+        holder, etag = _read_lock(self.place)
         if holder["until"] > time.time():
             self._refuse(holder)
         if holder["until"] > 0:
-            # A living holder renews within a third of that, and then If-Match fails below.
+            # A living holder renews every SECONDS / 3, which makes the If-Match below fail.
             time.sleep(SECONDS / 2)
         before, content = time.monotonic(), self._body(SECONDS)
-        with suppress(Exception):  # whatever came of it is read back
+        with suppress(Exception):  # the outcome is read back below
             self.place.put(NAME, content, IfMatch=etag)
-        holder, self.etag = _seen(self.place)
+        holder, self.etag = _read_lock(self.place)
         if holder["token"] != self.token:
             self._refuse(holder)
         self.good_until = before + SECONDS
@@ -107,12 +108,12 @@ class Lease:
     def _renew(self) -> None:
         while not self._stop.wait(SECONDS / 3):
             before = time.monotonic()
-            with suppress(Exception):  # tried again before the lease runs out; check() knows
+            with suppress(Exception):  # tried again before the lock expires; check() notices
                 with suppress(Exception):
                     self.place.put(NAME, self._body(SECONDS), IfMatch=self.etag)
-                holder, etag = _seen(self.place)
+                holder, etag = _read_lock(self.place)
                 if holder["token"] != self.token:
-                    self.lost = True
+                    self.is_lost = True
                     return
                 if etag != self.etag:
                     self.etag, self.good_until = etag, before + SECONDS
@@ -123,35 +124,35 @@ class Lease:
         return json.dumps({"holder": holder, "token": self.token, "until": until}).encode()
 
 
-def holder(place: Puts) -> str | None:
-    """Who holds the lock, while its time is not past by this machine's clock."""
+def lock_holder(place: Puts) -> str | None:
+    """The process that holds the lock, or None if it has expired by this machine's clock."""
     try:
-        seen = _seen(place)[0]
+        lock = _read_lock(place)[0]
     except FileNotFoundError:
         return None
-    return str(seen["holder"]) if seen["until"] > time.time() else None
+    return str(lock["holder"]) if lock["until"] > time.time() else None
 
 
-def _seen(place: Puts) -> tuple[dict[str, Any], str]:
-    """Who took the lock last, and the ETag of that."""
+def _read_lock(place: Puts) -> tuple[dict[str, Any], str]:
+    """The fields of the lock (holder, token, until) and its ETag."""
     content, etag = place.get(NAME)
     try:
-        lock: dict[str, Any] = json.loads(content)
-        known = {
-            "holder": str(lock["holder"]),
-            "token": str(lock["token"]),
-            "until": float(lock["until"]),
+        fields: dict[str, Any] = json.loads(content)
+        lock = {
+            "holder": str(fields["holder"]),
+            "token": str(fields["token"]),
+            "until": float(fields["until"]),
         }
     except (ValueError, KeyError, TypeError):
-        raise StoreError(f"{place.address}/{NAME} is no lock; remove it") from None
-    return known, etag
+        raise StoreError(f"{place.address}/{NAME} is not a lock; remove it") from None
+    return lock, etag
 
 
 class ReaderLease:
-    """That a version is read: an object, written again and again until it is released."""
+    """The registration of a reader: an object that is rewritten until it is released."""
 
     def __init__(self, place: Puts, number: int) -> None:
-        """Register; where nothing may be written, nothing is held."""
+        """Register a reader; without permission to write, nothing is registered."""
         self.place, self.name = place, f"readers/{number:08d}-{secrets.token_hex(8)}"
         self._stop = threading.Event()
         self.release: Callable[[], None] = lambda: None
@@ -171,11 +172,15 @@ class ReaderLease:
             self.place.remove(self.name)
 
 
-def living(place: Puts) -> set[int]:
-    """The versions whose readers wrote lately; by this machine's clock, so minutes off is fine."""
-    found: set[int] = set()
+def versions_in_use(place: Puts) -> set[int]:
+    """The versions whose readers renewed their registration within READER_SECONDS.
+
+    The times are the server's and are compared with this machine's clock. READER_SECONDS is three
+    renewals, so clocks that differ by a few minutes do no harm.
+    """
+    numbers: set[int] = set()
     for name, entry in place.entries("readers").items():
         number = name.partition("-")[0]
         if number.isdigit() and entry.time > time.time() - READER_SECONDS:
-            found.add(int(number))
-    return found
+            numbers.add(int(number))
+    return numbers

@@ -1,6 +1,6 @@
-"""Which version is served: the newest one, unless a person pinned another.
+"""Which version is served: the newest, unless a user pinned another.
 
-The pin is one small file beside CURRENT; what is published never changes.
+The pin is a small file next to CURRENT; published files never change.
 """
 
 from contextlib import suppress
@@ -10,14 +10,16 @@ from remine.data.store.records import Version, digest
 from remine.data.store.store import Store
 
 NAME = "PIN"
+"""The file that holds the pin."""
 
 
 def pin(store: Store, number: int) -> Version:
-    """Serve version `number` until it is unpinned; returns it."""
+    """Serve version `number` until `unpin`; returns the version."""
     store.version(number)
-    store.place.write(NAME, line(number))
+    store.place.write(NAME, pin_line(number))
     try:
-        return store.version(number)  # a collection reads the pin after it retires a version
+        # `gc` reads the pin after it retired versions, so one of the two notices the other.
+        return store.version(number)
     except InputError:
         unpin(store)
         raise
@@ -28,23 +30,25 @@ def unpin(store: Store) -> None:
     store.place.remove(NAME)
 
 
-def pinned(store: Store) -> int:
-    """The pinned version's number, 0 where none is pinned."""
+def pinned_version(store: Store) -> int:
+    """The number of the pinned version, 0 if none is pinned."""
     with suppress(FileNotFoundError):
         content = store.place.read(NAME)
         text = content.decode(errors="replace").partition(" ")[0]
-        if not (text.isascii() and text.isdigit() and len(text) < 19) or content != line(int(text)):
+        if not (text.isascii() and text.isdigit() and len(text) < 19) or content != pin_line(
+            int(text)
+        ):
             raise StoreError(f"{store.address}/{NAME} names no version; remove it")
         return int(text)
     return 0
 
 
-def line(number: int) -> bytes:
-    """What the file holds: the number, and enough of its hash to tell a damaged one."""
+def pin_line(number: int) -> bytes:
+    """The content of the file: the number, and part of its hash to detect damage."""
     return f"{number} {digest(number)[:16]}\n".encode()
 
 
-def served(store: Store) -> Version | None:
-    """The pinned version, or the newest one; None before anything is published."""
-    number = pinned(store)
+def served_version(store: Store) -> Version | None:
+    """The pinned version, else the newest one; None before the first is published."""
+    number = pinned_version(store)
     return store.version(number) if number else store.current()

@@ -1,8 +1,9 @@
-"""Who reads which version: a file a reader, locked (flock, shared) for as long as it reads.
+"""Registration of readers in a folder: one file per reader, locked with flock while it reads.
 
-The kernel drops the lock with the process, however it ends, so nothing that is held by no one
-stays held. A reader registers first and then looks whether its version is still there; who retires
-versions moves the manifest away first and then looks who registered. One of the two sees the other.
+The kernel releases the lock when the process ends, however it ends, so no registration outlives
+its reader. A reader first registers and then checks that its version still exists. Garbage
+collection first moves the manifest away and then checks for readers. So at least one of the two
+notices the other.
 """
 
 import fcntl
@@ -13,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def hold(folder: Path, number: int) -> Callable[[], None]:
-    """Register a reader of version `number`; the function that is returned ends it.
+def register_reader(folder: Path, number: int) -> Callable[[], None]:
+    """Register a reader of version `number`; returns a function that ends the registration.
 
-    Where the folder cannot be written to, nothing is held: who may only read must trust that the
-    versions that it reads are kept.
+    If the folder is not writable, nothing is registered: a process with read permission only
+    depends on the versions being retained long enough.
     """
     try:
         folder.mkdir(exist_ok=True)
@@ -25,9 +26,10 @@ def hold(folder: Path, number: int) -> Callable[[], None]:
             path = folder / f"{number:08d}-{secrets.token_hex(8)}"
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             fcntl.flock(handle, fcntl.LOCK_SH)
+            # Between the two calls `versions_in_use` may have removed the file as a dead reader's.
             if os.fstat(handle).st_nlink:
                 break
-            os.close(handle)  # taken for a dead reader's between the two calls
+            os.close(handle)
     except OSError:
         return lambda: None
 
@@ -39,22 +41,22 @@ def hold(folder: Path, number: int) -> Callable[[], None]:
     return release
 
 
-def held(folder: Path) -> set[int]:
-    """The versions with a living reader; what dead ones left is removed."""
-    found: set[int] = set()
+def versions_in_use(folder: Path) -> set[int]:
+    """The versions with a living reader; files of dead readers are removed."""
+    numbers: set[int] = set()
     for path in folder.iterdir() if folder.is_dir() else ():
         number = path.name.partition("-")[0]
         if not number.isdigit():
             continue
         with suppress(FileNotFoundError):
-            # Over NFS an exclusive lock asks for a file that is open for writing.
+            # Over NFS an exclusive lock needs a file that is open for writing.
             handle = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 with suppress(PermissionError):
                     path.unlink()
             except BlockingIOError:
-                found.add(int(number))
+                numbers.add(int(number))
             finally:
                 os.close(handle)
-    return found
+    return numbers

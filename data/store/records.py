@@ -1,7 +1,7 @@
-"""What a store holds, as plain records: files, artifacts of files, versions of artifacts.
+"""The records of a store: files, artifacts (groups of files) and versions (groups of artifacts).
 
-They are read from files that anybody may have written: a record that names a path outside the
-store, or that is not of this shape, is refused when it is made.
+Records are read from files that anybody may have written, so every record is checked when it is
+constructed: one that names a path outside the store or has another shape raises StoreError.
 """
 
 import hashlib
@@ -14,12 +14,14 @@ from typing import Any, Self
 from remine.data.errors import StoreError
 
 LONGEST_PART = 100
+"""Bytes of one component of a path; file systems allow 255, and names of ours are put around it."""
 LONGEST_NAME = 500
+"""Characters of a whole name."""
 HEX = frozenset("0123456789abcdef")
 
 
 def canonical(value: object) -> bytes:
-    """The one JSON text of `value`: sorted keys, no spaces, no NaN."""
+    """Canonical JSON of `value`: sorted keys, no spaces; NaN raises ValueError."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
 
@@ -30,26 +32,32 @@ def digest(value: object) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of the bytes of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_name(name: object, what: str) -> None:
-    """Refuse a name that is no plain relative path: it may lead out of its folder, or nowhere."""
+def check_name(name: object, noun: str) -> None:
+    """Raise StoreError unless `name` is a plain relative path that stays in its folder.
+
+    Args:
+        name: The value to check.
+        noun: What the name is of, for the message.
+
+    """
     text = name if isinstance(name, str) else ""
     parts = PurePosixPath(text)
     if parts.is_absolute() or ".." in parts.parts or not parts.name:
-        raise StoreError(f"{what} {_short(name)} leaves its artifact's folder")
+        raise StoreError(f"{noun} {_short(name)} leaves its artifact's folder")
     if not text.isprintable() or "\\" in text:
-        raise StoreError(f"{what} {_short(name)} holds a character that no file name needs")
+        raise StoreError(f"{noun} {_short(name)} holds a character that no file name needs")
     if len(text) > LONGEST_NAME or max(len(part.encode()) for part in parts.parts) > LONGEST_PART:
-        raise StoreError(f"{what} {_short(name)} is too long")
+        raise StoreError(f"{noun} {_short(name)} is too long")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileRef:
-    """One stored file: its name in the artifact, what it holds, how long it is."""
+    """One stored file: its name in the artifact, SHA-256 in hex, length in bytes, and rows."""
 
     name: str
     sha256: str
@@ -67,13 +75,13 @@ class FileRef:
 
     @property
     def object(self) -> str:
-        """Where the bytes lie, relative to the store's root."""
+        """The path of the file, relative to the root of the store."""
         return f"objects/{self.sha256}{PurePosixPath(self.name).suffix}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """Files that belong together, and a card of plain JSON that says what they are."""
+    """Files that belong together, and a card of plain JSON that describes them."""
 
     kind: str
     files: tuple[FileRef, ...]
@@ -86,22 +94,22 @@ class Artifact:
 
     @property
     def digest(self) -> str:
-        """The hash of everything in it; what other artifacts name as their input."""
+        """The hash of the whole record, by which other artifacts refer to it as their input."""
         return digest(asdict(self))
 
     @property
     def rows(self) -> int:
-        """Rows of all files together."""
+        """The total number of rows of all files."""
         return sum(file.rows for file in self.files)
 
     @property
     def bytes(self) -> int:
-        """Bytes of all files together."""
+        """The total size of all files in bytes."""
         return sum(file.bytes for file in self.files)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The artifact that `asdict` wrote."""
+        """Parse an artifact from the JSON that `asdict` gives."""
         try:
             files = tuple(FileRef(**file) for file in value["files"])
             return cls(kind=value["kind"], files=files, card=value["card"])
@@ -111,11 +119,19 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """One published state: which checkpoint, embeddings, index, triplets... belong together.
+    """One published state: the checkpoint, embeddings, index, triplets... that belong together.
 
-    number counts from 1. parent is the digest of the version before. round counts from 0 (before
-    any training) to rounds, so round == rounds ends the cycle. No times and no host names: the
-    same input gives the same bytes.
+    It holds no times and no host names, so that the same input gives the same bytes.
+
+    Attributes:
+        number: Counts from 1.
+        parent: The digest of the version before; None for the first.
+        cycle: Counts from 1.
+        round: Counts from 0 (before any training) to `rounds`, which ends the cycle.
+        rounds: Rounds of training in the cycle.
+        config: The settings of the cycle, as JSON.
+        artifacts: The artifacts by name, such as `embeddings` or `triplets/round=0`.
+
     """
 
     number: int
@@ -129,13 +145,13 @@ class Version:
     def __post_init__(self) -> None:
         counts = (self.number, self.cycle, self.round, self.rounds)
         if not all(type(count) is int and count >= 0 for count in counts) or self.number < 1:
-            raise StoreError(f"a version of number {_short(self.number)} is none")
+            raise StoreError(f"{_short(self.number)} is not the number of a version")
         for name in self.artifacts:
             check_name(name, "artifact")
 
     @property
     def digest(self) -> str:
-        """The hash of the whole version."""
+        """The hash of the whole record."""
         return digest(asdict(self))
 
     @property
@@ -145,12 +161,12 @@ class Version:
 
     @property
     def files(self) -> dict[str, FileRef]:
-        """Every file of it, by where it lies; what two artifacts share is there once."""
+        """All files by path in the store; a file that two artifacts share occurs once."""
         return {file.object: file for part in self.artifacts.values() for file in part.files}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The version that `asdict` wrote."""
+        """Parse a version from the JSON that `asdict` gives."""
         try:
             artifacts = {k: Artifact.from_json(v) for k, v in value["artifacts"].items()}
             return cls(**{**value, "artifacts": artifacts})
@@ -158,23 +174,33 @@ class Version:
             raise StoreError(f"a version is not of this store's shape: {error}") from None
 
 
-def sealed(body: Mapping[str, Any]) -> bytes:
-    """`body` as JSON beside its own digest."""
+def seal(body: Mapping[str, Any]) -> bytes:
+    """JSON text of `body` together with its digest."""
     return json.dumps({"sha256": digest(body), "body": body}, indent=1, sort_keys=True).encode()
 
 
-def unsealed(content: bytes, where: object) -> dict[str, Any]:
-    """The body of a text that `sealed` wrote; refuses any other byte."""
+def unseal(content: bytes, address: object) -> dict[str, Any]:
+    """The body of a text that `seal` wrote.
+
+    Args:
+        content: The text.
+        address: Where it was read from, for the message.
+
+    Raises:
+        StoreError: The text is not byte for byte what `seal` gives for its body.
+
+    """
     try:
         body: dict[str, Any] = json.loads(content)["body"]
-        sound = content == sealed(body)
+        is_intact = content == seal(body)
     except (ValueError, KeyError, TypeError, RecursionError):
-        sound = False
-    if not sound:
-        raise StoreError(f"{where} is corrupt: its body does not match its digest")
+        is_intact = False
+    if not is_intact:
+        raise StoreError(f"{address} is corrupt: its body does not match its digest")
     return body
 
 
 def _short(value: object) -> str:
+    """The repr of a value, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

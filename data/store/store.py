@@ -1,15 +1,15 @@
-"""The artifact store: immutable files under their content hash, published together or not at all.
+"""The artifact store: immutable files under their content hash, published together as versions.
 
-    objects/<sha256>.<ext>    every file, read-only, named by what it holds
-    receipts/<key>.json       what a finished stage or shard left; the key hashes all that went in
-    versions/00000042.json    one published state of everything; claimed once, never changed
-    CURRENT, PIN              the newest version's number, a hint; the pinned one's (`pins`)
-    retired/, readers/        versions whose files are going (`gc`); who reads which version
-    views/, latest            the current version as a tree of links, for people only
-    work/, tmp/, log.jsonl    what is under way, and when things happened
+    objects/<sha256>.<ext>    every file, read-only, named by its content
+    receipts/<key>.json       the artifact of a finished stage or shard; the key hashes its inputs
+    versions/00000042.json    the manifest of a published version, written once, never changed
+    CURRENT, PIN              the number of the newest version (a hint) and the pinned one (`pins`)
+    retired/, readers/        versions that are being removed (`gc`), and registered readers
+    views/, latest            versions as trees of links with plain names (`views`)
+    work/, tmp/, log.jsonl    unfinished work, and the log of events with their times
 
-Where all this lies is a place's business (`place`): a folder, or an object store. Each JSON
-file carries its own digest; each object is hashed before its first use in a process.
+A place (`place`) reads and writes the files in a folder or an object store. Each JSON file contains
+its own digest, and each object is hashed before its first use in a process.
 """
 
 import json
@@ -26,13 +26,13 @@ from remine.data.errors import InputError, StoreError, UnansweredError
 from remine.data.store import disk
 from remine.data.store.folder import Folder
 from remine.data.store.place import Address, Place
-from remine.data.store.records import Artifact, FileRef, Version, file_sha256, sealed, unsealed
+from remine.data.store.records import Artifact, FileRef, Version, file_sha256, seal, unseal
 
 FORMAT = "remine-store/1"
 
 
 def place_of(address: Address) -> Place:
-    """The place that an address names."""
+    """The place at an address; see `place` for how to add another kind."""
     if isinstance(address, str) and "://" in address:
         if not address.startswith("s3://"):
             raise InputError(f"{address}: a store is a folder or s3://bucket/prefix")
@@ -42,45 +42,53 @@ def place_of(address: Address) -> Place:
     return Folder(Path(address))
 
 
-def made(address: Address) -> bool:
+def store_exists(address: Address) -> bool:
     """Whether there is a store at `address`."""
-    return place_of(address).made()
+    return place_of(address).has_store()
 
 
 class Store:
-    """One store. Many may read; `lock` lets one write versions at a time."""
+    """A store. Any number of processes may read it; `lock` lets one at a time write versions."""
 
     def __init__(self, address: Address, *, create: bool = False) -> None:
-        """Open the store at `address`; with `create`, make it when it is not there."""
+        """Open the store at `address`, or make it if it does not exist and `create` is true.
+
+        Raises:
+            InputError: There is no store, or none can be made there.
+            StoreError: The store has another format.
+
+        """
         self.place = place_of(address)
         self.address, self.root = self.place.address, self.place.local
         self._verified: set[tuple[str, int, int, int]] = set()
-        if create and not self.place.made():
+        if create and not self.place.has_store():
             self.place.make(f"{FORMAT}\n".encode())
         try:
-            have = self.place.read("FORMAT").decode(errors="replace").strip()
+            stored_format = self.place.read("FORMAT").decode(errors="replace").strip()
         except FileNotFoundError:
             raise InputError(f"no store at {address}: `remine run` makes one") from None
-        if have != FORMAT:
-            raise StoreError(f"{self.address}/FORMAT says {have!r}; this remine reads {FORMAT!r}")
+        if stored_format != FORMAT:
+            raise StoreError(
+                f"{self.address}/FORMAT says {stored_format!r}; this remine reads {FORMAT!r}"
+            )
 
     @property
     def remote(self) -> bool:
-        """Whether other machines share it, which do not see what lies in `root`."""
+        """Whether the store is not in a folder, so that other machines do not see `root`."""
         return self.root != self.address
 
     # Files ---------------------------------------------------------------------------------
 
     def temporary(self, suffix: str = "") -> AbstractContextManager[Path]:
-        """A path to write to, on the store's disk; what still lies there at the end goes."""
+        """A path to write to, on the disk of the store; a file left there is removed."""
         return disk.temporary(self.root / "tmp", suffix)
 
     def put(self, temp: Path, *, name: str, rows: int = 0) -> FileRef:
-        """Move the finished file `temp` under its content hash."""
+        """Move the finished file `temp` into the store under its content hash."""
         ref = FileRef(name=name, sha256=file_sha256(temp), bytes=temp.stat().st_size, rows=rows)
-        self.place.keep(temp, ref)
-        with suppress(FileNotFoundError):  # a cache may have let it go
-            self._verified.add(_seen(ref, (self.root / ref.object).stat()))
+        self.place.add_object(temp, ref)
+        with suppress(FileNotFoundError):  # the cache may have evicted it
+            self._verified.add(_identity(ref, (self.root / ref.object).stat()))
         return ref
 
     def put_bytes(self, content: bytes, *, name: str, rows: int = 0) -> FileRef:
@@ -90,78 +98,99 @@ class Store:
             return self.put(temp, name=name, rows=rows)
 
     def path(self, ref: FileRef) -> Path:
-        """Where `ref` lies on this machine, after its bytes were checked against its hash."""
+        """The path of a file on this machine.
+
+        At its first use in a process, and whenever it changed since, it is verified.
+
+        Raises:
+            StoreError: The file is missing or does not match its hash.
+
+        """
         path = self.place.fetch(ref)
         status = path.stat()
-        seen = _seen(ref, status)
-        if seen not in self._verified:
+        identity = _identity(ref, status)
+        if identity not in self._verified:
             if status.st_size != ref.bytes or file_sha256(path) != ref.sha256:
                 raise StoreError(f"{path} ({ref.name}) is corrupt: its bytes do not match its hash")
-            self._verified.add(seen)
+            self._verified.add(identity)
         return path
 
     def paths(self, artifact: Artifact) -> list[Path]:
-        """Where the files of `artifact` lie, each checked."""
+        """The paths of the files of an artifact, each verified."""
         return [self.path(file) for file in artifact.files]
 
     # Receipts ------------------------------------------------------------------------------
 
     def remember(self, key: str, artifact: Artifact) -> Artifact:
-        """Note that the work `key` is done and left `artifact`."""
-        self.place.write(f"receipts/{key}.json", sealed(asdict(artifact)))
+        """Write the receipt that the work `key` is finished and gave `artifact`; returns it."""
+        self.place.write(f"receipts/{key}.json", seal(asdict(artifact)))
         return artifact
 
-    def done(self, key: str) -> bool:
-        """Whether a receipt for `key` lies there (its output is not looked at)."""
+    def has_receipt(self, key: str) -> bool:
+        """Whether the work `key` has a receipt; its files are not verified."""
         return self.place.exists(f"receipts/{key}.json")
 
     def receipt(self, key: str) -> Artifact:
-        """What the work `key` left; FileNotFoundError where it is not done."""
+        """The artifact of the work `key`; FileNotFoundError if it is not finished."""
         name = f"receipts/{key}.json"
-        body = unsealed(self.place.read(name), f"{self.address}/{name}")
+        body = unseal(self.place.read(name), f"{self.address}/{name}")
         return Artifact.from_json(body)
 
     def recall(self, key: str) -> Artifact | None:
-        """What the work `key` left, if it is done and every file of it is still sound."""
+        """The artifact of the work `key`, or None if it is not finished or a file is damaged."""
         try:
             artifact = self.receipt(key)
             self.paths(artifact)
         except UnansweredError:
             raise
         except (FileNotFoundError, StoreError):
-            return None  # not done, or damaged: the work is done again and mends it
+            return None  # the caller repeats the work, which also replaces a damaged file
         self.place.touch(f"receipts/{key}.json")
         return artifact
 
     # Versions ------------------------------------------------------------------------------
 
     def numbers(self) -> list[int]:
-        """The numbers of all published versions, ascending; old ones may be gone."""
+        """The numbers of all published versions, ascending; `gc` may have removed old ones."""
         names = self.place.entries("versions")
         stems = [name.removesuffix(".json") for name in names if name.endswith(".json")]
         return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit())
 
     def current(self) -> Version | None:
-        """The newest published version."""
+        """The newest published version, or None."""
         numbers = self.numbers()
         return self.version(numbers[-1]) if numbers else None
 
     def version(self, number: int) -> Version:
-        """The published version `number`."""
+        """Read the published version `number`.
+
+        Raises:
+            InputError: It does not exist.
+            StoreError: Its manifest is damaged.
+
+        """
         name = f"versions/{number:08d}.json"
         try:
             content = self.place.read(name)
         except FileNotFoundError:
             raise InputError(f"no version {number} in {self.address}") from None
-        version = Version.from_json(unsealed(content, f"{self.address}/{name}"))
+        version = Version.from_json(unseal(content, f"{self.address}/{name}"))
         if version.number != number:
             raise StoreError(f"{self.address}/{name} is corrupt: it is version {version.number}")
         return version
 
     def publish(self, version: Version) -> None:
-        """Make `version` the current one; its number must be the next free one."""
+        """Publish `version`, whose number must follow that of the newest version.
+
+        Publishing the same version again has no effect.
+
+        Raises:
+            StoreError: Another run published a different version of this number.
+            LostLockError: Another process has taken over the write lock.
+
+        """
         self.place.check_lock()
-        body, name = sealed(asdict(version)), f"versions/{version.number:08d}.json"
+        body, name = seal(asdict(version)), f"versions/{version.number:08d}.json"
         numbers = self.numbers()
         if version.number not in numbers and version.number != max(numbers, default=0) + 1:
             raise StoreError(f"version {version.number} does not follow the newest one")
@@ -174,10 +203,19 @@ class Store:
         for number in reversed(self.numbers()):
             yield self.version(number)
 
-    def hold(self, version: Version) -> Callable[[], None]:
-        """Keep `version` from going while it is read; the function that is returned ends it."""
-        release = self.place.hold(version.number)
+    def register_reader(self, version: Version) -> Callable[[], None]:
+        """Protect `version` from garbage collection while it is read.
+
+        Returns:
+            A function that ends the protection.
+
+        Raises:
+            InputError: The version has been removed.
+
+        """
+        release = self.place.register_reader(version.number)
         try:
+            # It may have been removed before the registration, which then protects nothing.
             self.version(version.number)
         except InputError:
             release()
@@ -187,38 +225,38 @@ class Store:
     # Work ----------------------------------------------------------------------------------
 
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the store for writing; refuses at once when another process holds it."""
+        """Hold the write lock; StoreBusyError if another process holds it."""
         return self.place.lock()
 
-    def holder(self) -> str | None:
-        """Who holds the store for writing now, for people; never takes the lock."""
-        return self.place.holder()
+    def lock_holder(self) -> str | None:
+        """The process that holds the write lock, as text for people, or None."""
+        return self.place.lock_holder()
 
     def scratch(self, key: str) -> Path:
-        """A folder for what the work `key` wants to find again if it is killed."""
+        """A folder for files that the work `key` needs to resume after a kill."""
         path = self.root / "work" / key
         path.mkdir(exist_ok=True)
         return path
 
     def clear_scratch(self, key: str) -> None:
-        """Forget the scratch of finished work."""
+        """Remove the scratch folder of finished work."""
         shutil.rmtree(self.root / "work" / key, ignore_errors=True)
 
     def log(self, event: str, **fields: object) -> None:
-        """Append a line of JSON with the time to log.jsonl."""
+        """Append an event with the current time to log.jsonl."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields})
         disk.append(self.root / "log.jsonl", f"{line}\n".encode())
 
     def events(self) -> list[dict[str, Any]]:
-        """The log, oldest first; lines that a kill cut short are left out."""
-        found: list[dict[str, Any]] = []
+        """The events of the log, oldest first; lines that a kill cut off are skipped."""
+        lines: list[Any] = []
         path = self.root / "log.jsonl"
         for line in path.read_bytes().splitlines() if path.exists() else ():
             with suppress(ValueError):
-                found.append(json.loads(line))
-        return [event for event in found if isinstance(event, dict)]
+                lines.append(json.loads(line))
+        return [event for event in lines if isinstance(event, dict)]
 
 
-def _seen(ref: FileRef, status: os.stat_result) -> tuple[str, int, int, int]:
-    """What tells a file that was looked at from one that came since."""
+def _identity(ref: FileRef, status: os.stat_result) -> tuple[str, int, int, int]:
+    """Values that change if the file is replaced or written to after it was verified."""
     return ref.object, status.st_size, status.st_mtime_ns, status.st_ino

@@ -1,10 +1,10 @@
-"""A version as a tree of links under plain names, for people, pandas and DuckDB.
+"""A version as a tree of links with plain names, for people, pandas and DuckDB.
 
     latest -> views/00000004
     views/00000004/triplets/round=0/part-00000.parquet -> ../../../../objects/<sha256>.parquet
 
-Links only, and only on this machine, also where the store is elsewhere. What of ours reads them
-checks them (`checked`), and they can be made again from the version at any time.
+Views exist only on this machine, even for a store in a bucket. They can be made again from the
+version at any time. Our own code reads a file of a view only through `verified_path`.
 """
 
 import os
@@ -23,24 +23,24 @@ def page_of(store: Store, version: Version) -> Path:
 
 
 def lay_out(store: Store, version: Version) -> Path:
-    """Make the view of `version` and point `latest` at it; returns its folder."""
-    return _latest(store, view(store, version))
+    """Make the view of `version` and link `latest` to it; returns its folder."""
+    return _link_latest(store, view(store, version))
 
 
 def view(store: Store, version: Version) -> Path:
-    """The folder of `version`'s view, made if it is not there."""
+    """The folder of the view of `version`, which is made if it does not exist."""
     files = [(Path(name), file) for name, part in version.artifacts.items() for file in part.files]
-    return _folder(store, f"{version.number:08d}", files)
+    return _make_view(store, f"{version.number:08d}", files)
 
 
 def lay_out_artifact(store: Store, artifact: Artifact) -> Path:
-    """A view of one artifact alone, named by its kind and digest, and `latest` pointing at it."""
+    """Make a view of one artifact, named by its kind and digest, and link `latest` to it."""
     files = [(Path(), file) for file in artifact.files]
-    return _latest(store, _folder(store, f"{artifact.kind}-{artifact.digest[:12]}", files))
+    return _link_latest(store, _make_view(store, f"{artifact.kind}-{artifact.digest[:12]}", files))
 
 
-def checked(path: Path) -> Path:
-    """`path`, a file of a view, after its bytes were checked against the hash that it links to."""
+def verified_path(path: Path) -> Path:
+    """`path`, a file of a view, after its bytes were compared with the hash that it links to."""
     if path.is_symlink():
         target = path.readlink()
         if not path.is_file() or file_sha256(path) != target.stem:
@@ -48,21 +48,21 @@ def checked(path: Path) -> Path:
     return path
 
 
-def _folder(store: Store, name: str, files: Sequence[tuple[Path, FileRef]]) -> Path:
+def _make_view(store: Store, name: str, files: Sequence[tuple[Path, FileRef]]) -> Path:
     folder = store.root / "views" / name
     if not folder.exists():
         building = store.root / "tmp" / secrets.token_hex(8)
         building.mkdir()
-        for below, file in files:
-            link = building / below / file.name
+        for subfolder, file in files:
+            link = building / subfolder / file.name
             link.parent.mkdir(parents=True, exist_ok=True)
-            # As deep below the root in tmp/x as it will be in views/x.
+            # tmp/x is as deep below the root as views/x, so the relative target stays right.
             link.symlink_to(os.path.relpath(store.root / file.object, link.parent))
         building.rename(folder)
     return folder
 
 
-def _latest(store: Store, folder: Path) -> Path:
+def _link_latest(store: Store, folder: Path) -> Path:
     link = store.root / "tmp" / secrets.token_hex(8)
     link.symlink_to(folder.relative_to(store.root))
     link.replace(store.root / "latest")

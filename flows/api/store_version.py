@@ -15,7 +15,7 @@ from remine.data.errors import InputError
 from remine.data.items.catalogue import Catalogue, read_catalogue
 from remine.data.items.inputs import vector_transform
 from remine.data.store.history import history
-from remine.data.store.pins import served
+from remine.data.store.pins import served_version
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int64, unit
@@ -60,7 +60,7 @@ class StoreVersion:
         """Open a version; see `open_store`."""
         self.store, self.version = store, version
         self._encoder_folder = encoder_folder
-        self._hold = store.hold(version)
+        self._hold = store.register_reader(version)
 
     def __repr__(self) -> str:
         v = self.version
@@ -125,10 +125,9 @@ class StoreVersion:
         if kind == "id":
             return snapshot.item_queries(np.atleast_1d(np.asarray(value, np.int64)))
         if kind == "vector":
-            vectors = np.atleast_2d(np.asarray(value))
-            return snapshot.vector_queries(
-                unit(vector_transform(vectors, lambda row: f"vector {row}"))
-            )
+            vectors: Any = np.atleast_2d(np.asarray(value))
+            checked = vector_transform(vectors, lambda row: f"vector {row}")
+            return snapshot.vector_queries(unit(checked))
         several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
         contents = list(value) if several else [value]
         if kind == "text":
@@ -213,7 +212,7 @@ def open_store(
 
     """
     opened = Store(store if isinstance(store, str) and "://" in store else Path(store))
-    record = opened.version(version) if version else served(opened)
+    record = opened.version(version) if version else served_version(opened)
     if record is None:
         raise InputError(f"{opened.address} has no published version yet")
     return StoreVersion(opened, record, Path(encoder_folder))

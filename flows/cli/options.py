@@ -66,14 +66,14 @@ def opened(root: str | None, config: Path | None, number: int) -> tuple[Store, V
 
 def opened_served(root: str | None, config: Path | None, number: int) -> tuple[Store, Version]:
     """The store of --store or --config, and the version of that number, or the served for 0."""
-    from remine.data.store.pins import served
+    from remine.data.store.pins import served_version
 
     store = store_of(root, config)
-    return store, _held(store, store.version(number) if number else served(store))
+    return store, _held(store, store.version(number) if number else served_version(store))
 
 
 def _held(store: Store, version: Version | None) -> Version:
     if version is None:
         raise InputError(f"{store.address} has no published version yet")
-    weakref.finalize(store, store.hold(version))  # until the command or the process ends
+    weakref.finalize(store, store.register_reader(version))  # until the command or the process ends
     return version

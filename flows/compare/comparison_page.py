@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from remine.data.store.views import checked
+from remine.data.store.views import verified_path
 from remine.flows.compare import comparison_plots as plots
 from remine.flows.compare.verdict import (
     Interval,
@@ -62,8 +62,8 @@ class Comparison:
 
 def read_comparison(folder: Path) -> Comparison:
     """The tables in `folder`."""
-    frames = {name: pd.read_parquet(checked(folder / f"{name}.parquet")) for name in TABLES}
-    settings = json.loads(checked(folder / "arms.json").read_text())
+    frames = {name: pd.read_parquet(verified_path(folder / f"{name}.parquet")) for name in TABLES}
+    settings = json.loads(verified_path(folder / "arms.json").read_text())
     return Comparison(**frames, settings=settings)
 
 

@@ -207,7 +207,7 @@ class Contestant:
         given: all that the stage's own key depends on, so that both are recalled or neither.
         """
         key = digest(["seconds", cost, given, torch.get_num_threads()])
-        started = self.run.store.done(f"{key}-started")
+        started = self.run.store.has_receipt(f"{key}-started")
         paid = self.run.store.recall(key) if started else None
         if not started:
             self.run.store.remember(f"{key}-started", Artifact(kind="started", files=()))

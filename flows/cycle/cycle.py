@@ -13,7 +13,7 @@ from typing import Any
 
 from remine.data.errors import InputError, StoreBusyError
 from remine.data.store.records import Artifact, Version, digest
-from remine.data.store.store import Store, made
+from remine.data.store.store import Store, store_exists
 from remine.data.store.views import lay_out, page_of, view
 from remine.flows.config.settings import Config
 from remine.flows.cycle.failures import failures_noted
@@ -101,7 +101,7 @@ def _enter(stack: ExitStack, config: Config) -> bool:
     """Note failures in the store's log and lock the store, if there is one; whether there is."""
     stack.enter_context(failures_noted(config))
     config.check_cycle()
-    if not made(config.store):
+    if not store_exists(config.store):
         return False
     stack.enter_context(Store(config.store).lock())
     return True
@@ -134,10 +134,10 @@ def _prepare(
 
 def _is_used_by_others(config: Config) -> bool:
     """Whether somebody works, or has worked, on a store that did not exist when this run began."""
-    if not made(config.store):
+    if not store_exists(config.store):
         return False
     store = Store(config.store)
-    return bool(store.holder() or store.numbers())
+    return bool(store.lock_holder() or store.numbers())
 
 
 def _log_stage(store: Store, console: Console, stage: str, bar: Bar, seconds: float) -> None:

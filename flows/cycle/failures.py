@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from remine.data.errors import StoreBusyError, machine_line
-from remine.data.store.store import Store, made
+from remine.data.store.store import Store, store_exists
 from remine.flows.config.settings import Config
 
 LONGEST = 1000
@@ -20,7 +20,7 @@ def failures_noted(config: Config) -> Iterator[None]:
         raise
     except Exception as error:
         with suppress(Exception):  # a full disk takes no line more, and the error is what counts
-            if made(config.store):
+            if store_exists(config.store):
                 Store(config.store).log("failed", why=_line(error))
         raise
 

@@ -8,12 +8,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from remine.data.items.catalogue import catalogue
-from remine.data.items.changes import Change, Earlier, compare, content_hashes, source_key
-from remine.data.items.growth import by_content, recoded
+from remine.data.items.catalogue import build_catalogue
+from remine.data.items.changes import (
+    Change,
+    EarlierItems,
+    compare_items,
+    content_hashes,
+    source_key,
+)
+from remine.data.items.growth import match_by_content, recode_labels
 from remine.data.sources.source import Source, open_source
 from remine.data.store.records import Artifact, Version, digest
-from remine.data.store.store import Store, made
+from remine.data.store.store import Store, store_exists
 from remine.data.store.views import page_of
 from remine.flows.config.settings import Config
 from remine.flows.cycle.stopped_rounds import stop_of
@@ -47,7 +53,7 @@ class Decision:
 
 def decide(config: Config) -> Decision:
     """What a run with these settings does; noted in the store's log where there is one."""
-    if not made(config.store):
+    if not store_exists(config.store):
         return Decision(what=CYCLE, why="there is no store yet")
     store = Store(config.store)
     decision = decision_of(config, store, store.current(), remember=True)
@@ -67,7 +73,7 @@ def decision_of(
     others = _other_tables(newest.config, config)
     if set(others) - {"index"}:
         return Decision(what=CYCLE, why=f"other settings of {', '.join(others)}", change=change)
-    if change and not change.none:
+    if change and not change.is_empty:
         return _moved(config, store, newest, change)
     if others:
         return Decision(what=INDEX, why="other settings of index", change=change)
@@ -88,7 +94,7 @@ def _unfinished(config: Config, store: Store, newest: Version, change: Change | 
         return Decision(what=CYCLE, why=f"cycle {newest.cycle} is finished but for its page")
     stop = stop_of(store, newest)
     same = stop is not None and stop["settings"] == digest(config.to_json())
-    if stop and same and (change is None or change.none):
+    if stop and same and (change is None or change.is_empty):
         why = f"cycle {newest.cycle} was stopped at {stop['why']}: change the settings"
         return Decision(what=NOTHING, why=why, change=change)
     why = f"cycle {newest.cycle} is not finished: round {newest.round} of {newest.rounds}"
@@ -136,23 +142,23 @@ def change_since(
     source = open_source(config.data, config.base)
     items = version.artifacts["items"]
     key = source_key(source.fingerprint(), config.data, items)  # before contents are looked at
-    if store.done(key):
+    if store.has_receipt(key):
         return None
     change = _change(config, source, store, version)
-    if remember and change.none:
+    if remember and change.is_empty:
         store.remember(key, items)
     return change
 
 
 def _change(config: Config, source: Source, store: Store, version: Version) -> Change:
     items, inputs = version.artifacts["items"], version.artifacts["inputs"]
-    earlier = Earlier.read(store, items, inputs)
+    earlier = EarlierItems.read(store, items, inputs)
     source.metadata()  # which brings the rows in the order of ids
     hashes = content_hashes(source)
-    if source.numbered:
-        source, hashes = by_content(source, hashes, earlier)
-    found = recoded(catalogue(source, config.data), earlier.found.labels)
-    return compare(found, hashes, earlier).change
+    if source.lacks_ids:
+        source, hashes = match_by_content(source, hashes, earlier)
+    found = recode_labels(build_catalogue(source, config.data), earlier.catalogue.labels)
+    return compare_items(found, hashes, earlier).change
 
 
 def _share_since_training(config: Config, store: Store, newest: Version, change: Change) -> float:

@@ -11,9 +11,9 @@ from typing import Any
 
 from remine.data.errors import InputError
 from remine.data.items.changes import Change
-from remine.data.store.pins import pinned, served
+from remine.data.store.pins import pinned_version, served_version
 from remine.data.store.records import Version
-from remine.data.store.store import Store, made
+from remine.data.store.store import Store, store_exists
 from remine.flows.config.settings import Config
 from remine.flows.cycle.failures import last_failure, last_well
 from remine.flows.cycle.refresh import CYCLE, INDEX, Decision, decision_of
@@ -26,11 +26,11 @@ METRICS = ("recall@1", "map@r", "spread")
 def status(config: Config, now: float | None = None) -> dict[str, Any]:
     """Everything that `remine status` tells, as plain JSON. now: seconds since 1970."""
     root = str(config.store)
-    if not made(config.store):
+    if not store_exists(config.store):
         return {"store": root, "served": None, "next": {"what": CYCLE, "why": "no store yet"}}
     store = Store(config.store)
     newest, events = store.current(), store.events()
-    told: dict[str, Any] = {"store": root, "served": None, "lock": store.holder()}
+    told: dict[str, Any] = {"store": root, "served": None, "lock": store.lock_holder()}
     now = now or time.time()
     if failure := last_failure(events):
         told["failed"] = {"why": failure["why"], "age_seconds": _age(now, failure["time"])}
@@ -50,7 +50,7 @@ def status(config: Config, now: float | None = None) -> dict[str, Any]:
 
 
 def _served(store: Store, events: list[dict[str, Any]], now: float) -> dict[str, Any]:
-    version = served(store)
+    version = served_version(store)
     assert version is not None
     metrics = version.artifacts.get(f"metrics/round={version.round}")
     published = [
@@ -60,7 +60,7 @@ def _served(store: Store, events: list[dict[str, Any]], now: float) -> dict[str,
     ]
     return {
         "version": version.number,
-        "pinned": bool(pinned(store)),
+        "pinned": bool(pinned_version(store)),
         "cycle": version.cycle,
         "round": version.round,
         "rounds": version.rounds,

@@ -69,7 +69,7 @@ def _watch(store: "Store", keys: Sequence[str], progress: Progress) -> Iterator[
 
     def count(keys: Iterable[str]) -> int:
         # What is there stays there; an object store asks a request for each.
-        found.update(key for key in keys if key not in found and store.done(key))
+        found.update(key for key in keys if key not in found and store.has_receipt(key))
         return len(found)
 
     def watch() -> None:

@@ -29,7 +29,7 @@ from prefect.types import DateTime
 
 from remine.data.errors import StoreBusyError
 from remine.data.store.place import Address
-from remine.data.store.store import Store, made
+from remine.data.store.store import Store, store_exists
 from remine.flows.config.settings import load_config
 
 STARTUP_TIME = timedelta(minutes=5)
@@ -47,7 +47,7 @@ def mark_crashed_runs(deployment_id: UUID, store: Address) -> int:
 
     Before the store exists there is no lock to ask: a first run may be checking its data.
     """
-    if not made(store):
+    if not store_exists(store):
         return 0
     try:
         with Store(store).lock():

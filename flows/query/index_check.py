@@ -6,7 +6,7 @@ from rich.table import Table
 
 from remine.data import schemas
 from remine.data.errors import StoreError
-from remine.data.store.pins import pinned, served
+from remine.data.store.pins import pinned_version, served_version
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.flows.query.snapshot import Snapshot, index_card
@@ -22,14 +22,14 @@ ROUNDING = {"Flat": 1e-9, "SQfp16": 1e-4, "SQ8": 0.01}
 def print_versions(store: Store) -> None:
     """Print one line per version, newest first."""
     table = Table("version", "cycle", "round", "index", "items", "recall@10", "MB", "model", "")
-    current, serving = store.current(), served(store)
+    current, serving = store.current(), served_version(store)
     for version in store.versions():
         index = version.artifacts["index"]
         notes = []
         if current and version.number == current.number:
             notes.append("newest")
         if serving and version.number == serving.number:
-            notes.append("pinned, served" if pinned(store) else "served")
+            notes.append("pinned, served" if pinned_version(store) else "served")
         table.add_row(
             str(version.number),
             str(version.cycle),

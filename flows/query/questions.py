@@ -160,6 +160,6 @@ def _read_table(path: Path) -> pa.Table:
 
 def _load_array(option: str, path: Path) -> np.ndarray:
     try:
-        return load_npy(path, mapped=False)
+        return load_npy(path, memory_map=False)
     except InputError as error:
         raise InputError(f"{option} {error}") from None

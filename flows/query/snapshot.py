@@ -17,7 +17,7 @@ import torch
 from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue, read_catalogue
 from remine.data.items.inputs import ImageTransform, Inputs, Transform
-from remine.data.items.lookup import PICTURES, Contents, Texts
+from remine.data.items.lookup import PICTURES, ContentCodes, Texts
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int32, Int64
@@ -119,7 +119,7 @@ class Snapshot:
         """
         self.store, self.version, self.base = store, version, base
         # Garbage collection keeps the version's files until this object is gone.
-        weakref.finalize(self, store.hold(version))
+        weakref.finalize(self, store.register_reader(version))
         index = version.artifacts["index"]
         if index.card["checkpoint"] != version.artifacts["checkpoint"].digest:
             raise StoreError(f"version {version.number}: the index is of another checkpoint")
@@ -158,9 +158,9 @@ class Snapshot:
         return Texts(self.store, self.items)
 
     @cached_property
-    def contents(self) -> Contents:
+    def contents(self) -> ContentCodes:
         """Codes that are equal for items with equal content."""
-        return Contents(self.store, self.items)
+        return ContentCodes(self.store, self.items)
 
     # Queries -------------------------------------------------------------------------------
 
@@ -303,7 +303,9 @@ class Snapshot:
         """(q,) content code of each query, -1 for a content that no item has."""
         if queries.rows is not None:
             return self.contents.codes[queries.rows]
-        return None if queries.raw_contents is None else self.contents.of(queries.raw_contents)
+        return (
+            None if queries.raw_contents is None else self.contents.codes_of(queries.raw_contents)
+        )
 
     def _is_first_of_content(self, rows: Int64, query_contents: Int32 | None) -> Mask:
         """(q, k) bool, whether neither a nearer item nor the query has the same content."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.lookup import PICTURES
-from remine.data.store.pins import served
+from remine.data.store.pins import served_version
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.flows.query.snapshot import SearchOptions, Snapshot
@@ -91,7 +91,7 @@ class Holder:
         """
         self.store, self.counters, self.base = store, counters, base
         self.cache = ResultCache()
-        record = served(store)
+        record = served_version(store)
         if record is None:
             raise InputError(f"{store.root} has no published version yet")
         self.current = ServedVersion(store, record, self.cache, base)
@@ -108,7 +108,7 @@ class Holder:
             Whether the version was replaced.
         """
         try:
-            record = served(self.store)
+            record = served_version(self.store)
             if record is None or record.digest == self.current.record.digest:
                 self.fault = "" if record else self.fault
                 return False
@@ -118,7 +118,7 @@ class Holder:
         except (InputError, StoreError, OSError) as error:
             self._note_fault(error)
             with suppress(InputError, StoreError, OSError):
-                faulty_record = served(self.store)
+                faulty_record = served_version(self.store)
                 self._faulty_digest = faulty_record.digest if faulty_record else ""
             return False
         # One assignment: a request sees either version, never a mix.

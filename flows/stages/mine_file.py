@@ -15,7 +15,7 @@ from remine.data.errors import InputError
 from remine.data.sources.vectors import read_id_pairs, read_vectors, vector_shape
 from remine.data.store.disk import sync
 from remine.data.store.records import file_sha256
-from remine.data.store.store import Store, made
+from remine.data.store.store import Store, store_exists
 from remine.data.types import Int64, Triplets
 from remine.flows.config.settings import Config
 from remine.flows.jobs.console import Console
@@ -91,9 +91,9 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
 
 def read_problem(files: Files, config: Config) -> Problem:
     """The problem that the files pose, checked."""
-    gallery = read_vectors(files.embeddings, files.labels, labelled=files.queries is None)
+    gallery = read_vectors(files.embeddings, files.labels, needs_labels=files.queries is None)
     if files.queries and files.positives:
-        queries = read_vectors(files.queries, labelled=False)
+        queries = read_vectors(files.queries, needs_labels=False)
         positives = read_id_pairs(files.positives, ("query", "positive"))
         if queries.vectors.shape[1] != gallery.vectors.shape[1]:
             raise InputError(
@@ -124,7 +124,7 @@ def sizes_of(config: Config, embeddings: Path | None) -> tuple[int, int]:
     """How many training items there are, and their dimensions: of a file, or of the store."""
     if embeddings:
         return vector_shape(embeddings)
-    version = Store(config.store).current() if made(config.store) else None
+    version = Store(config.store).current() if store_exists(config.store) else None
     if version is None:
         raise InputError(
             f"{config.store} has no published version yet: give --embeddings, or --items and"

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from remine.data.errors import InputError, StoreError
-from remine.data.items.catalogue import Catalogue, Staged, catalogue, stage
-from remine.data.items.changes import Earlier, compare, content_hashes, source_key
-from remine.data.items.growth import Grown, Numbered, by_content, recoded
+from remine.data.items.catalogue import Catalogue, build_catalogue
+from remine.data.items.changes import EarlierItems, compare_items, content_hashes, source_key
+from remine.data.items.growth import ItemsUpdate, NumberedSource, match_by_content, recode_labels
 from remine.data.items.inputs import ImageTransform, Transform, vector_transform
+from remine.data.items.shards import StagedItems, stage_items
 from remine.data.items.staging import clear_beside, staging_folder
 from remine.data.sources.source import Source, open_source
 from remine.data.store.records import Artifact, digest
@@ -48,7 +49,7 @@ def prepare(config: "Config", console: "Console") -> tuple[Store, Artifact, Arti
     laying = Laying(config=config, source=source, recipe=_recipe(config))
     print_ = source.fingerprint()
     place = place_of(config.store)
-    if not place.made():
+    if not place.has_store():
         place.check()
         items, inputs = laying.run(None, None, console)
         store = Store(config.store)
@@ -117,34 +118,38 @@ class Laying:
             return earlier.items, earlier.inputs
         return items, inputs
 
-    def _look(self, earlier: Earlier | None, console: "Console") -> "Looked":
+    def _look(self, earlier: EarlierItems | None, console: "Console") -> "Looked":
         """Who is in the source, and what of it is as it was."""
         source: Source = self.source
         if not earlier:
-            found = catalogue(source, self.config.data)
+            found = build_catalogue(source, self.config.data)
             return Looked(source=source, catalogue=found, grown=None)
         source.metadata()  # which brings the rows in the order of ids
         hashes = content_hashes(source)
-        if source.numbered:
-            source, hashes = by_content(source, hashes, earlier)
-        found = recoded(catalogue(source, self.config.data), earlier.found.labels)
-        compared = compare(found, hashes, earlier)
+        if source.lacks_ids:
+            source, hashes = match_by_content(source, hashes, earlier)
+        found = recode_labels(build_catalogue(source, self.config.data), earlier.catalogue.labels)
+        compared = compare_items(found, hashes, earlier)
         console.say(compared.change.line())
-        grown = Grown(source=source, found=found, hashes=hashes, compared=compared, earlier=earlier)
+        grown = ItemsUpdate(
+            source=source, catalogue=found, hashes=hashes, comparison=compared, earlier=earlier
+        )
         return Looked(source=source, catalogue=found, grown=grown)
 
-    def _staged(self, store: Store | None, found: "Looked", folder: Path, bar: "Bar") -> Staged:
+    def _staged(
+        self, store: Store | None, found: "Looked", folder: Path, bar: "Bar"
+    ) -> StagedItems:
         """The shards in `folder`; inputs of before are taken where they are of this recipe."""
         rows, grown = self.config.data.unit_rows, found.grown
-        if store and grown and grown.compared.content.any() and self._fits(grown.earlier):
+        if store and grown and grown.comparison.same_content.any() and self._fits(grown.earlier):
             shape = grown.earlier.inputs.card["shape"]
             transform = _transform(self.source, self.config, shape)
             bar.partial = True
             return grown.stage(store, transform, folder, rows, bar.update)
         transform = _transform(self.source, self.config)
-        return stage(found.source, found.catalogue, transform, folder, rows, bar.update)
+        return stage_items(found.source, found.catalogue, transform, folder, rows, bar.update)
 
-    def _fits(self, earlier: Earlier) -> bool:
+    def _fits(self, earlier: EarlierItems) -> bool:
         of_before = earlier.inputs.card.get("recipe"), earlier.items.card["content"]
         return of_before == (self.recipe, self.source.content)
 
@@ -155,34 +160,34 @@ class Looked:
 
     source: Source
     catalogue: Catalogue
-    grown: Grown | None
+    grown: ItemsUpdate | None
 
-    def note(self, earlier: Earlier | None) -> dict[str, Any]:
+    def note(self, earlier: EarlierItems | None) -> dict[str, Any]:
         """For the card of the items."""
         note: dict[str, Any] = {}
         if self.grown and earlier:
-            change = self.grown.compared.change.to_json()
+            change = self.grown.comparison.change.to_json()
             note["change"] = {**change, "base": earlier.items.digest}
-        if isinstance(self.source, Numbered):
+        if isinstance(self.source, NumberedSource):
             note["next_id"] = max(
                 earlier.next_id if earlier else 0, int(self.catalogue.ids[-1]) + 1
             )
         return note
 
 
-def _alike(items: Artifact, inputs: Artifact, earlier: Earlier) -> bool:
+def _alike(items: Artifact, inputs: Artifact, earlier: EarlierItems) -> bool:
     """Whether nothing is other than before."""
     files = items.files == earlier.items.files and inputs.files == earlier.inputs.files
     return files and inputs.card["recipe"] == earlier.inputs.card.get("recipe")
 
 
-def _earlier(store: Store, base: Prepared, source: Source) -> Earlier | None:
+def _earlier(store: Store, base: Prepared, source: Source) -> EarlierItems | None:
     """What was there before; None where it is damaged and can be laid down again."""
     try:
         store.paths(base[1])
-        return Earlier.read(store, *base)
+        return EarlierItems.read(store, *base)
     except StoreError:
-        if source.numbered and "change" in base[0].card:
+        if source.lacks_ids and "change" in base[0].card:
             raise  # only they know which item has which id
         return None
 

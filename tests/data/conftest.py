@@ -16,8 +16,9 @@ from PIL import Image
 from remine.data import schemas
 from remine.data.config import DataConfig
 from remine.data.errors import InputError
-from remine.data.items.catalogue import Catalogue, catalogue, read_catalogue, stage
+from remine.data.items.catalogue import Catalogue, build_catalogue, read_catalogue
 from remine.data.items.inputs import ImageTransform, Inputs, Transform, vector_transform
+from remine.data.items.shards import stage_items
 from remine.data.items.staging import staging_folder
 from remine.data.sources.source import open_source
 from remine.data.store.records import Artifact, Version
@@ -59,7 +60,7 @@ class Laid:
         return schemas.read(shards, schema="items/1")
 
 
-def first_bytes(texts, _where) -> np.ndarray:
+def first_bytes(texts, _row_name) -> np.ndarray:
     """Texts as 8 bytes each; data/ leaves the real transform to the encoder."""
     return np.array([list(text.encode()[:8].ljust(8)) for text in texts], np.uint8)
 
@@ -84,11 +85,11 @@ def lay_down(tmp_path) -> Callable[..., Laid]:
         config = DataConfig(source=str(source), unit_rows=SHARD, **settings)
         opened = open_source(config, tmp_path)
         opened.fingerprint()
-        found = catalogue(opened, config)
+        found = build_catalogue(opened, config)
         root = tmp_path / "store"
         with staging_folder(root) as folder:
             transform = transform_of(opened.content, config)
-            staged = stage(opened, found, transform, folder, SHARD)
+            staged = stage_items(opened, found, transform, folder, SHARD)
             store = Store(root, create=True)
             items, inputs = staged.commit(store)
         return Laid(store=store, items=items, inputs=inputs)

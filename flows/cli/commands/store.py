@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from remine.data.errors import InputError
-from remine.data.store.store import Store, made
+from remine.data.store.store import Store, store_exists
 from remine.flows.cli.options import ConfigOption, SetOption, StoreOption, store_of
 
 Keep = Annotated[int | None, typer.Option(help="Versions to keep; default: gc.keep.")]
@@ -26,7 +26,7 @@ def history(*, config: ConfigOption = None, store: StoreOption = None) -> None:
 
     table = Table("version", "cycle", "round", "published", "recall@1", "MB", "new MB", "")
     for row in rows_of(store_of(store, config)):
-        when = row.when.astimezone().strftime("%Y-%m-%d %H:%M") if row.when else ""
+        when = row.published_at.astimezone().strftime("%Y-%m-%d %H:%M") if row.published_at else ""
         metric = "" if row.metric is None else f"{row.metric:.4f}"
         sizes = (f"{row.bytes / 1e6:,.1f}", f"{row.new / 1e6:,.1f}")
         place = f"{row.round} of {row.rounds}"
@@ -48,13 +48,13 @@ def verify(
     opened = _compared(store_of(store, config), compare=compare)
     with Console().stage("verify", "bytes") as bar:
         found = verified(opened, bar.update, number)
-    for line in found.damaged:
+    for line in found.faults:
         typer.echo(f"damaged: {line}")
     for line in found.notes:
         typer.echo(f"note: {line}")
     counts = f"{len(found.versions)} versions, {found.receipts} receipts, {found.files} files"
-    typer.echo(f"{counts}, {found.bytes:,} bytes: {len(found.damaged) or 'none'} damaged")
-    if found.damaged:
+    typer.echo(f"{counts}, {found.bytes:,} bytes: {len(found.faults) or 'none'} damaged")
+    if found.faults:
         raise typer.Exit(1)
 
 
@@ -69,7 +69,7 @@ def gc(
     store: StoreOption = None,
 ) -> None:
     """Remove old versions: not the last N, what is pinned, is read, or the next cycle needs."""
-    from remine.data.store.gc import Keeping, collect, plan
+    from remine.data.store.gc import Keeping, collect, plan_collection
     from remine.flows.config.settings import find_config, load_config
 
     given = load_config(find_config(config), overrides or ()).gc
@@ -77,8 +77,8 @@ def gc(
         keep=given.keep if keep is None else keep, days=given.days if days is None else days
     )
     opened = _compared(store_of(store, config), compare=compare)
-    found = collect(opened, keeping) if yes else plan(opened, keeping)
-    for number, why in found.kept.items():
+    found = collect(opened, keeping) if yes else plan_collection(opened, keeping)
+    for number, why in found.reasons.items():
         typer.echo(f"version {number} stays: {why}")
     done = "went" if yes else "would go"
     for number in found.versions:
@@ -91,6 +91,6 @@ def _compared(store: Store, *, compare: bool) -> Store:
     if not compare:
         return store
     address = f"{store.address}-compare"
-    if not made(address):
+    if not store_exists(address):
         raise InputError(f"no store at {address}: `remine compare` makes one")
     return Store(address)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from remine.data.store.pins import pinned
+from remine.data.store.pins import pinned_version
 from remine.flows.serving.context import ERROR_RESPONSES, RequestVersion, context, json_response
 from remine.flows.serving.counters import CONTENT_TYPE
 from remine.flows.serving.models import CurvePoint, Health, IndexAnswer, VersionRow, VersionsAnswer
@@ -55,7 +55,7 @@ def versions(request: Request, version: RequestVersion) -> Response:
         if len(rows) == MAX_VERSIONS:
             break
     return json_response(
-        VersionsAnswer(served=version.record.number, pinned=pinned(store), versions=rows)
+        VersionsAnswer(served=version.record.number, pinned=pinned_version(store), versions=rows)
     )
 
 

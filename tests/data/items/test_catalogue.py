@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from remine.data.config import DataConfig
 from remine.data.errors import InputError, StoreBusyError
-from remine.data.items.catalogue import catalogue, stage
+from remine.data.items.catalogue import build_catalogue
+from remine.data.items.shards import stage_items
 from remine.data.items.staging import clear_beside, staging_folder
 from remine.data.sources.source import open_source
 from remine.data.store.store import Store
@@ -35,14 +36,14 @@ class Metadata:
     def metadata(self) -> pa.Table:
         return pa.table(self.columns)
 
-    def where(self, row: int) -> str:
+    def row_name(self, row: int) -> str:
         return f"row {row}"
 
 
 def split_of(labels, **shares: float) -> dict[str, str]:
     """Each label's split, after all of its items were found in one."""
     try:
-        found = catalogue(Metadata(label=labels), DataConfig(**shares))
+        found = build_catalogue(Metadata(label=labels), DataConfig(**shares))
     except InputError:  # too few classes fell to one split
         assume(condition=False)
     pairs = {
@@ -56,8 +57,8 @@ def test_val_may_be_taken_from_named_training_classes():
     labels = [f"c{i % 200}" for i in range(600)]
     named = ["test" if i % 200 < 50 else "train" for i in range(600)]
     source = Metadata(label=labels, split=named)
-    plain = catalogue(source, DataConfig())
-    found = catalogue(source, DataConfig(val_from_train=0.2))
+    plain = build_catalogue(source, DataConfig())
+    found = build_catalogue(source, DataConfig(val_from_train=0.2))
     val = found.splits == SPLITS.index(VAL)
     assert (plain.splits[~val] == found.splits[~val]).all()
     assert (plain.splits[val] == SPLITS.index(TRAIN)).all()
@@ -76,7 +77,7 @@ def test_val_may_be_taken_from_named_training_classes():
 def test_val_is_taken_from_training_classes_only_where_it_is_missing(columns, message):
     source = Metadata(label=["a", "b", "c", "d"] * 2, **columns)
     with pytest.raises(InputError, match=message):
-        catalogue(source, DataConfig(val_from_train=0.5))
+        build_catalogue(source, DataConfig(val_from_train=0.5))
 
 
 names = st.sets(st.integers(0, 10**6).map("class {}".format), min_size=6, max_size=40)
@@ -129,7 +130,7 @@ def test_few_classes_always_leave_one_to_test():
 def test_named_splits_are_taken_as_they_are():
     labels = ["a", "b", "a", "b", "c", "d", "d"]
     splits = [TRAIN, TRAIN, TRAIN, TEST, VAL, TEST, TEST]
-    found = catalogue(Metadata(label=labels, split=splits), DataConfig())
+    found = build_catalogue(Metadata(label=labels, split=splits), DataConfig())
     assert [SPLITS[code] for code in found.splits] == splits
     assert found.counts() == {
         TRAIN: {"items": 3, "classes": 2},
@@ -142,7 +143,7 @@ def test_named_splits_are_taken_as_they_are():
 def test_labels_are_coded_in_order_of_their_names():
     labels = [" b", "a", "b ", "10", "9", "a", "9"]
     splits = [TRAIN, TRAIN, TRAIN, TEST, TEST, TRAIN, TEST]
-    found = catalogue(Metadata(label=labels, split=splits), DataConfig())
+    found = build_catalogue(Metadata(label=labels, split=splits), DataConfig())
     assert found.labels == ["10", "9", "a", "b"]
     assert found.label_codes.tolist() == [3, 2, 3, 0, 1, 2, 1]
     assert found.ids.tolist() == list(range(7))
@@ -151,7 +152,7 @@ def test_labels_are_coded_in_order_of_their_names():
 def test_number_labels_become_text():
     labels = pa.array([7, 7, 8, 8, 9, 9])
     splits = pa.array([TRAIN, TRAIN, TRAIN, TRAIN, TEST, TEST]).dictionary_encode()
-    found = catalogue(Metadata(label=labels, split=splits, group=labels), DataConfig())
+    found = build_catalogue(Metadata(label=labels, split=splits, group=labels), DataConfig())
     assert found.labels == ["7", "8", "9"]
     assert found.groups.to_pylist() == ["7", "7", "8", "8", "9", "9"]
 
@@ -211,10 +212,10 @@ def test_progress_counts_rows(table, tmp_path, labels):
     config = DataConfig(source=str(table(text=labels)))
     source = open_source(config, tmp_path)
     seen = []
-    stage(
+    stage_items(
         source,
-        catalogue(source, config),
-        lambda block, _where: np.zeros((len(block), 1)),
+        build_catalogue(source, config),
+        lambda block, _row_name: np.zeros((len(block), 1)),
         tmp_path,
         10,
         lambda done, total: seen.append((done, total)),

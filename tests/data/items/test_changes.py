@@ -13,10 +13,18 @@ from hypothesis import strategies as st
 
 from remine.data.config import DataConfig
 from remine.data.errors import InputError
-from remine.data.items.catalogue import Catalogue, catalogue, content_hash
-from remine.data.items.changes import Earlier, compare, content_hashes, numbers, rows_of, shards_of
-from remine.data.items.growth import Grown, by_content, recoded, regrouped
+from remine.data.items.catalogue import Catalogue, build_catalogue
+from remine.data.items.changes import (
+    EarlierItems,
+    assign_ids,
+    compare_items,
+    content_hashes,
+    rows_of,
+    shard_ranges,
+)
+from remine.data.items.growth import ItemsUpdate, match_by_content, recode_labels, regroup
 from remine.data.items.inputs import ImageTransform, vector_transform
+from remine.data.items.shards import content_hash
 from remine.data.items.staging import staging_folder
 from remine.data.sources.source import open_source
 from remine.data.store.records import Artifact
@@ -35,12 +43,12 @@ def catalogue_of(ids: list[int], labels: list[str], splits: list[int], groups: A
     )
 
 
-def earlier_of(found: Catalogue, hashes: list[str]) -> Earlier:
+def earlier_of(found: Catalogue, hashes: list[str]) -> EarlierItems:
     none = Artifact(kind="items", files=())
-    return Earlier(
+    return EarlierItems(
         items=none,
         inputs=none,
-        found=found,
+        catalogue=found,
         hashes=np.array(hashes, "S32"),
         lasts=found.ids[-1:],
         next_id=int(found.ids[-1]) + 1,
@@ -67,14 +75,16 @@ def both(items: dict[int, tuple[str, str, int, str | None]]) -> tuple[Catalogue,
 def test_counts_by_a_plain_loop(old, new):
     before, was = both(old)
     after, now = both(new)
-    found = compare(recoded(after, before.labels), np.array(now, "S32"), earlier_of(before, was))
+    found = compare_items(
+        recode_labels(after, before.labels), np.array(now, "S32"), earlier_of(before, was)
+    )
     assert found.change.new == sum(i not in old for i in new)
     assert found.change.deleted == sum(i not in new for i in old)
     assert found.change.changed == sum(i in old and old[i] != new[i] for i in new)
     assert found.change.same == sum(i in old and old[i] == new[i] for i in new)
     ids = sorted(new)
-    assert found.content.tolist() == [i in old and old[i][0] == new[i][0] for i in ids]
-    assert not (found.whole & ~found.content).any()
+    assert found.same_content.tolist() == [i in old and old[i][0] == new[i][0] for i in ids]
+    assert not (found.same_row & ~found.same_content).any()
 
 
 @given(old=st.lists(st.sampled_from("abc"), min_size=1), new=st.lists(st.sampled_from("bcde")))
@@ -82,7 +92,7 @@ def test_new_labels_move_no_code_and_unused_ones_go(old, new):
     used = [*new, old[0]]
     known = sorted(set(old))
     found = catalogue_of(list(range(len(used))), used, [0] * len(used), [None] * len(used))
-    again = recoded(found, known)
+    again = recode_labels(found, known)
     assert [again.labels[c] for c in again.label_codes] == used
     assert set(again.labels) == set(used)
     kept = [label for label in known if label in used]
@@ -97,7 +107,7 @@ def test_numbers_are_kept_by_content_and_never_given_twice(old, new):
     ids = [3 * i for i in range(len(old))]
     found = catalogue_of(ids, [label for _, label in old], [0] * len(old), [None] * len(old))
     earlier = earlier_of(found, [content for content, _ in old])
-    given = numbers(
+    given = assign_ids(
         [label for _, label in new], np.array([content for content, _ in new], "S32"), earlier
     ).tolist()
     assert len(set(given)) == len(new)
@@ -121,7 +131,7 @@ def test_numbers_are_kept_by_content_and_never_given_twice(old, new):
     size=st.integers(2, 40),
 )
 def test_shards_cover_all_rows_and_stay_small(ids, lasts, size):
-    found = shards_of(np.array(sorted(ids)), np.array(sorted(lasts)), size)
+    found = shard_ranges(np.array(sorted(ids)), np.array(sorted(lasts)), size)
     assert [row for start, stop in found for row in range(start, stop)] == list(range(len(ids)))
     assert all(0 < stop - start <= 2 * size for start, stop in found)
 
@@ -133,19 +143,19 @@ def test_full_shards_do_not_move_when_items_come_behind(n, size, more):
     lasts = np.array([stop - 1 for _, stop in cut])
     tiny = len(cut) > 1 and size + cut[-1][1] - cut[-1][0] <= size // 2
     assert not tiny
-    assert shards_of(ids[:n], lasts, size) == cut
+    assert shard_ranges(ids[:n], lasts, size) == cut
     full = [part for part in cut if part[1] - part[0] == size]
-    assert shards_of(ids, lasts, size)[: len(full)] == full
+    assert shard_ranges(ids, lasts, size)[: len(full)] == full
 
 
 @given(st.lists(st.integers(1, 9)), st.integers(1, 9))
 def test_regrouped_is_the_same_rows(sizes, block):
     whole = list(range(sum(sizes)))
     blocks = [whole[i : i + block] for i in range(0, len(whole), block)]
-    found = list(regrouped(iter(blocks), sizes))
+    found = list(regroup(iter(blocks), sizes))
     assert [len(part) for part in found] == sizes
     assert [row for part in found for row in part] == whole
-    arrays = regrouped(iter([np.array(part) for part in blocks]), sizes)
+    arrays = regroup(iter([np.array(part) for part in blocks]), sizes)
     assert [row for part in arrays for row in part.tolist()] == whole
 
 
@@ -160,14 +170,16 @@ def grow(laid: Any, source: Path, base: Path) -> tuple[Any, Any]:
     """The next version of `laid`, of what `source` holds now."""
     config = DataConfig(source=str(source), unit_rows=SIZE)
     opened: Any = open_source(config, base)
-    earlier = Earlier.read(laid.store, laid.items, laid.inputs)
+    earlier = EarlierItems.read(laid.store, laid.items, laid.inputs)
     opened.metadata()
     hashes = content_hashes(opened)
-    if opened.numbered:
-        opened, hashes = by_content(opened, hashes, earlier)
-    found = recoded(catalogue(opened, config), earlier.found.labels)
-    compared = compare(found, hashes, earlier)
-    grown = Grown(source=opened, found=found, hashes=hashes, compared=compared, earlier=earlier)
+    if opened.lacks_ids:
+        opened, hashes = match_by_content(opened, hashes, earlier)
+    found = recode_labels(build_catalogue(opened, config), earlier.catalogue.labels)
+    compared = compare_items(found, hashes, earlier)
+    grown = ItemsUpdate(
+        source=opened, catalogue=found, hashes=hashes, comparison=compared, earlier=earlier
+    )
     transform = vector_transform if opened.content == "vector" else ImageTransform(8, 1)
     with staging_folder(base / "store") as folder:
         staged = grown.stage(laid.store, transform, folder, SIZE, lambda *_: None)
@@ -204,7 +216,7 @@ def test_labels_that_are_no_text_are_refused_on_a_grown_source(tmp_path, table, 
 
 @pytest.mark.parametrize("name", [".", "/dev/null"])
 def test_only_files_are_read_for_their_hash(name):
-    with pytest.raises(OSError, match="is no file"):
+    with pytest.raises(OSError, match="is not a file"):
         content_hash(Path(name))  # /dev/zero has no end
 
 

@@ -110,8 +110,8 @@ def test_same_bytes_again_and_in_another_process(small, few_faces):
     code = (
         "import sys, hashlib, matplotlib\n"
         "matplotlib.get_data_path = lambda: sys.argv[1]\n"
-        "from data.config import GlyphConfig\n"
-        "from data.glyphs import GlyphSource\n"
+        "from remine.data.config import GlyphConfig\n"
+        "from remine.data.sources.glyphs import GlyphSource\n"
         "config = GlyphConfig(\n"
         "    size=24, min_typefaces=3, characters=10, variants=2, jitter=0.5, seed=3\n"
         ")\n"

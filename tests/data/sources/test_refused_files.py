@@ -26,7 +26,7 @@ def test_column_whose_name_is_no_utf8(refused, table, labels):
     content = path.read_bytes()
     assert b"zzqq" in content
     path.write_bytes(content.replace(b"zzqq", b"\xa0\xa1zq"))
-    assert refused(path) == f"{path}: a column's name is no UTF-8"
+    assert refused(path) == f"{path}: a column's name is not UTF-8"
 
 
 def test_named_column_that_is_not_there(refused, table, labels):
@@ -84,7 +84,7 @@ def test_who_is_who_in_bytes_that_are_no_text(refused, table, labels, column):
 @pytest.mark.parametrize("column", ["path", "text"])
 def test_contents_in_bytes_that_are_no_text(refused, table, column):
     path = table(**{column: bytes_as_text(5)})
-    assert refused(path) == f"{path}: row 5: {column} is no UTF-8"
+    assert refused(path) == f"{path}: row 5: {column} is not UTF-8"
 
 
 @pytest.mark.parametrize("name", [b"\xff/0.png", b"a/\xff.png"])
@@ -94,7 +94,7 @@ def test_picture_whose_name_is_no_utf8(refused, tmp_path, picture, name):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(picture())
     shown = name.decode(errors="backslashreplace")
-    assert refused("pics") == f"{tmp_path}/pics/{shown}: its name is no UTF-8; rename it"
+    assert refused("pics") == f"{tmp_path}/pics/{shown}: its name is not UTF-8; rename it"
 
 
 def test_complex_labels(refused, tmp_path):

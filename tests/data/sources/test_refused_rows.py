@@ -152,7 +152,7 @@ VECTORS = [[1.0, 2.0]] * N
         ([1e-30, 0.0], "the vector is all zeros: it has no direction"),
         (
             [1e30, 0.0],
-            "the vector is longer than 1e18, whose square is none in float32: scale it",
+            "the vector is longer than 1e18, whose square overflows float32: scale it",
         ),
         (None, "vector is missing"),
         ([1.0], "the vector has 1 numbers, the first has 2"),

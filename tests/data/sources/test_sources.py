@@ -179,9 +179,9 @@ def test_folder_of_parquet_files(lay_down, tmp_path, table, labels):
     laid = lay_down("set")
     assert laid.table["text"].to_pylist() == [f"text {row}" for row in range(N)]
     assert laid.labels == labels
-    where = open_source(DataConfig(source="set"), tmp_path).where
-    assert where(9) == f"{tmp_path}/set/a.parquet: row 9"
-    assert where(10) == f"{tmp_path}/set/b.parquet: row 0"
+    row_name = open_source(DataConfig(source="set"), tmp_path).row_name
+    assert row_name(9) == f"{tmp_path}/set/a.parquet: row 9"
+    assert row_name(10) == f"{tmp_path}/set/b.parquet: row 0"
 
 
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
@@ -223,7 +223,7 @@ def test_unsorted_ids_are_sorted(lay_down, tmp_path, table, labels, names):
     opened = open_source(DataConfig(source=source), tmp_path)
     opened.metadata()
     for row in range(N):
-        name, place = opened.where(row).split(": row ")
+        name, place = opened.row_name(row).split(": row ")
         part = parts[names.index(str(Path(name).relative_to(tmp_path)))]
         assert part[int(place)] == row
 
@@ -238,6 +238,6 @@ def test_blocks_are_as_long_as_asked_for(table, tmp_path):
 
 
 def test_too_large_to_sort(table, labels, refused, monkeypatch):
-    monkeypatch.setattr(table, "SORT_LIMIT", 10)
+    monkeypatch.setattr("remine.data.sources.table.SORT_LIMIT", 10)
     message = refused(table(id=range(N, 0, -1), text=labels))
     assert "items.parquet is not sorted by id" in message

@@ -8,13 +8,13 @@ import pytest
 
 from remine.data.errors import InputError, StoreError, UnansweredError
 from remine.data.store import bucket, lease
-from remine.data.store.bucket import Bucket, TakenError, evict
-from remine.data.store.gc import Keeping, collect, plan
+from remine.data.store.bucket import Bucket, ConditionFailedError, evict
+from remine.data.store.gc import Keeping, collect, plan_collection
 from remine.data.store.history import history
 from remine.data.store.integrity import verify
-from remine.data.store.pins import pin, served, unpin
+from remine.data.store.pins import pin, served_version, unpin
 from remine.data.store.records import FileRef
-from remine.data.store.store import Store, made
+from remine.data.store.store import Store, store_exists
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def remote(store: Store, name: str, content: bytes | None = None) -> bytes | Non
 
 
 def faults(store: Store) -> list[str]:
-    return verify(store, lambda _done, _all: None).damaged
+    return verify(store, lambda _done, _all: None).faults
 
 
 # Files and versions ---------------------------------------------------------------------------
@@ -61,7 +61,7 @@ def test_an_address_that_names_no_prefix_is_refused(url):
 
 
 def test_what_is_not_there_is_said(s3):
-    assert not made(s3)
+    assert not store_exists(s3)
     with pytest.raises(InputError, match=f"no store at {s3}"):
         Store(s3)
     with pytest.raises(InputError, match="no bucket 'nowhere'; make it"):
@@ -86,7 +86,7 @@ def test_another_machine_reads_what_was_published(store, versions, elsewhere):
     published = versions(store, 3)
     other = elsewhere()
     assert list(other.versions()) == published[::-1]
-    assert other.current() == served(other) == published[-1]
+    assert other.current() == served_version(other) == published[-1]
     for version in published:
         for artifact in version.artifacts.values():
             assert [p.read_bytes() for p in other.paths(artifact)] == [
@@ -96,15 +96,15 @@ def test_another_machine_reads_what_was_published(store, versions, elsewhere):
     assert remote(store, "CURRENT") == b"3\n"
     assert not faults(other)
     assert [row.number for row in history(other)] == [3, 2, 1]
-    assert history(other)[0].when is not None
+    assert history(other)[0].published_at is not None
 
 
 def test_a_pin_is_seen_by_all(store, versions, elsewhere):
     versions(store, 3)
     pin(store, 2)
-    assert served(elsewhere()).number == 2
+    assert served_version(elsewhere()).number == 2
     unpin(store)
-    assert served(elsewhere()).number == 3
+    assert served_version(elsewhere()).number == 3
 
 
 def test_a_folder_and_a_bucket_hold_the_same_bytes(store, versions, tmp_path):
@@ -133,7 +133,7 @@ def test_a_server_that_ignores_conditions_is_refused(s3, s3_server, monkeypatch,
     monkeypatch.setattr(bucket, "client", lambda _endpoint: Careless())
     with pytest.raises(InputError, match=f"this server ignores {ignored} on puts"):
         Store(s3, create=True)
-    assert not made(s3)
+    assert not store_exists(s3)
 
 
 # Damage ---------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_a_lost_answer_changes_nothing(store, make_version, answers, what, work)
         assert store.current() == version
     else:
         pin(store, 1)
-        assert served(store) == version
+        assert served_version(store) == version
     assert not answers
     assert not faults(store)
 
@@ -272,7 +272,7 @@ def test_of_two_publishers_one_wins_and_the_same_version_twice_is_fine(store, ma
     Store(store.address).publish(mine)
     with pytest.raises(StoreError, match="was published by another run"):
         Store(store.address).publish(replace(mine, config={"seed": 2}))
-    with pytest.raises(TakenError):
+    with pytest.raises(ConditionFailedError):
         store.place.put("versions/00000001.json", b"x", IfNoneMatch="*")
 
 
@@ -282,11 +282,11 @@ def test_of_two_publishers_one_wins_and_the_same_version_twice_is_fine(store, ma
 def test_collection_keeps_what_is_pinned_and_read(store, versions, elsewhere):
     made_ = versions(store, 7)
     pin(store, 2)
-    release = elsewhere().hold(made_[2])
-    told = plan(store, Keeping(keep=1))
+    release = elsewhere().register_reader(made_[2])
+    told = plan_collection(store, Keeping(keep=1))
     went = collect(store, Keeping(keep=1))
     assert told.versions == went.versions == [1, 4, 5]
-    assert sorted(went.kept) == [2, 3, 6, 7]
+    assert sorted(went.reasons) == [2, 3, 6, 7]
     assert store.numbers() == [2, 3, 6, 7]
     assert not faults(store)
     assert not store.place.entries("retired")
@@ -302,19 +302,19 @@ def test_collection_keeps_what_is_pinned_and_read(store, versions, elsewhere):
 
 def test_a_killed_reader_holds_only_for_a_while(store, versions, monkeypatch):
     made_ = versions(store, 4)
-    store.hold(made_[0])
-    assert store.place.held() == {1}
+    store.register_reader(made_[0])
+    assert store.place.versions_in_use() == {1}
     monkeypatch.setattr(lease, "READER_SECONDS", -1.0)
-    assert store.place.held() == set()
+    assert store.place.versions_in_use() == set()
 
 
 def test_a_reader_goes_on_renewing(store, versions, monkeypatch):
     monkeypatch.setattr(lease, "READER_SECONDS", 3.0)
-    release = store.hold(versions(store, 1)[0])
+    release = store.register_reader(versions(store, 1)[0])
     time.sleep(3.5)
-    assert store.place.held() == {1}
+    assert store.place.versions_in_use() == {1}
     release()
-    assert store.place.held() == set()
+    assert store.place.versions_in_use() == set()
 
 
 def test_a_file_that_was_never_there_is_missing(store):

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from remine.data.errors import InputError, StoreBusyError, StoreError
-from remine.data.store.gc import Keeping, collect, plan
+from remine.data.store.gc import Keeping, collect, plan_collection
 from remine.data.store.history import history
 from remine.data.store.integrity import verify
-from remine.data.store.pins import pin, pinned, served
+from remine.data.store.pins import pin, pinned_version, served_version
 from remine.data.store.records import Artifact
 from remine.data.store.store import Store
 from remine.data.store.views import lay_out, lay_out_artifact
@@ -20,9 +20,9 @@ from remine.data.store.views import lay_out, lay_out_artifact
 READ = """
 import sys
 from pathlib import Path
-from data.store import Store
+from remine.data.store.store import Store
 store = Store(Path(sys.argv[1]))
-release = store.hold(store.version(int(sys.argv[2])))
+release = store.register_reader(store.version(int(sys.argv[2])))
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -36,7 +36,7 @@ def store(tmp_path):
 def sound(store: Store) -> list[int]:
     """The numbers of the versions, each of which is whole."""
     found = verify(Store(store.address), lambda _done, _all: None)
-    assert not found.damaged
+    assert not found.faults
     return found.versions
 
 
@@ -49,7 +49,7 @@ def test_the_last_versions_stay_and_only_what_others_have_alone_goes(store, vers
     for version in made:
         lay_out(store, version)
     before = objects(store)
-    told = plan(store, Keeping(keep=2))
+    told = plan_collection(store, Keeping(keep=2))
     assert objects(store) == before
     assert sound(store) == [1, 2, 3, 4, 5, 6]
     went = collect(store, Keeping(keep=2))
@@ -110,7 +110,7 @@ def test_the_last_trained_stays_under_versions_that_only_follow_the_items(
     for number in (5, 6, 7):
         store.publish(replace(make_version(store, number), cycle=number, round=0, rounds=0))
     went = collect(store, Keeping(keep=1))
-    assert went.kept == {4: "the last trained cycle's end", 7: "one of the last 1"}
+    assert went.reasons == {4: "the last trained cycle's end", 7: "one of the last 1"}
     assert sound(store) == [4, 7]
 
 
@@ -128,7 +128,7 @@ def test_the_pinned_version_stays_and_is_served(store, versions):
     pin(store, 2)
     assert collect(store, Keeping(keep=1)).versions == [1, 3, 4, 5]
     assert sound(store) == [2, 6]
-    assert served(Store(store.root)).number == 2
+    assert served_version(Store(store.root)).number == 2
     assert store.current().number == 6
 
 
@@ -137,7 +137,7 @@ def test_a_pin_on_a_version_that_is_gone_is_refused_by_name(store, versions):
     collect(store, Keeping(keep=1))
     with pytest.raises(InputError, match="no version 1 in"):
         pin(store, 1)
-    assert pinned(store) == 0
+    assert pinned_version(store) == 0
 
 
 @pytest.mark.parametrize("end", ["kill", "release"])
@@ -150,7 +150,7 @@ def test_what_a_process_reads_stays_until_it_ends(store, versions, end):
         text=True,
     ) as reader:
         assert reader.stdout.readline() == "held\n"
-        assert plan(store, Keeping(keep=1)).kept[1] == "read"
+        assert plan_collection(store, Keeping(keep=1)).reasons[1] == "read"
         assert collect(store, Keeping(keep=1)).versions == [2, 3, 4, 5]
         assert sound(store) == [1, 6]
         assert history(store)[-1].notes == "read"
@@ -169,7 +169,7 @@ def test_a_reader_or_a_pin_that_comes_while_versions_retire_brings_them_back(
 
     def meanwhile(name: str, target: str) -> None:
         if name == "versions/00000001.json" and not releases:
-            releases.append(Store(store.root).hold(store.version(1)))
+            releases.append(Store(store.root).register_reader(store.version(1)))
         if name == "versions/00000003.json":
             pin(Store(store.root), 3)
         move(name, target)
@@ -184,7 +184,7 @@ def test_a_reader_that_comes_too_late_is_told(store, versions):
     made = versions(store, 4)
     collect(store, Keeping(keep=1))
     with pytest.raises(InputError, match="no version 1 in"):
-        store.hold(made[0])
+        store.register_reader(made[0])
     assert not list((store.root / "readers").iterdir())
 
 
@@ -207,7 +207,7 @@ def test_files_that_nothing_names_go_when_they_are_old(store, versions):
     versions(store, 2)
     old, young = (store.path(store.put_bytes(c, name="x")) for c in (b"old", b"young"))
     os.utime(old, (0, 0))
-    assert set(plan(store, Keeping()).objects) == {old.name}
+    assert set(plan_collection(store, Keeping()).objects) == {old.name}
     collect(store, Keeping())
     assert not old.exists()
     assert young.exists()
@@ -235,7 +235,7 @@ def test_work_of_no_version_goes_by_its_last_use(store):
     assert (page / "arm.json").read_bytes() == b"shown"
     assert [p.name for p in (store.root / "views").iterdir()] == [page.name]
     assert store.recall("used")
-    assert store.done("started")
+    assert store.has_receipt("started")
     assert not list((store.root / "work").iterdir())
 
 
@@ -258,5 +258,5 @@ def test_a_pin_that_comes_too_late_is_taken_back(store, versions, monkeypatch):
     monkeypatch.setattr(store.place, "write", meanwhile)
     with pytest.raises(InputError, match="no version 1 in"):
         pin(store, 1)
-    assert pinned(store) == 0
-    assert served(store).number == 4
+    assert pinned_version(store) == 0
+    assert served_version(store).number == 4

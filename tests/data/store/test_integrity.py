@@ -7,7 +7,7 @@ import pytest
 from remine.data.errors import InputError
 from remine.data.store import pins
 from remine.data.store.history import history
-from remine.data.store.integrity import Verified, verify
+from remine.data.store.integrity import IntegrityReport, verify
 from remine.data.store.store import Store
 
 
@@ -18,7 +18,7 @@ def store(tmp_path, versions):
     return made
 
 
-def verified(store: Store, number: int = 0) -> Verified:
+def verified(store: Store, number: int = 0) -> IntegrityReport:
     return verify(Store(store.address), lambda _done, _all: None, number)
 
 
@@ -34,7 +34,7 @@ def test_a_sound_store(store):
     assert (found.versions, found.files, found.receipts) == ([1, 2, 3], 4, 4)
     assert found.bytes == len(b"items") + 3 * len(b"index 1")
     assert seen[-1] == (found.bytes, found.bytes)
-    assert not found.damaged
+    assert not found.faults
     assert not found.notes
 
 
@@ -56,16 +56,16 @@ def test_a_damaged_file(store, key, told, how):
     if how == "is a link":
         (store.root / name).symlink_to("/etc/hostname")
         how = "is corrupt"
-    (line,) = verified(store).damaged
+    (line,) = verified(store).faults
     assert f"{store.root}/{name} {how} {told}" in line
 
 
 def test_one_version(store):
     damage(store, store.receipt("index-1").files[0].object)
     damage(store, "receipts/index-2.json")
-    assert len(verified(store).damaged) == 2
-    assert len(verified(store, 1).damaged) == 1
-    assert not verified(store, 2).damaged
+    assert len(verified(store).faults) == 2
+    assert len(verified(store, 1).faults) == 1
+    assert not verified(store, 2).faults
     with pytest.raises(InputError, match="no version 9 in"):
         verified(store, 9)
 
@@ -74,7 +74,7 @@ def test_one_version(store):
 def test_a_damaged_manifest_and_a_damaged_receipt(store, number):
     damage(store, f"versions/{number:08d}.json")
     damage(store, "receipts/items.json")
-    manifest, receipt = verified(store).damaged
+    manifest, receipt = verified(store).faults
     assert f"{number:08d}.json is corrupt" in manifest
     assert f"(version {number}): copy the file back from a backup" in manifest
     assert ("or move it away to go on from the version before" in manifest) == (number == 3)
@@ -85,21 +85,21 @@ def test_a_damaged_manifest_and_a_damaged_receipt(store, number):
 def test_a_manifest_under_another_number(store):
     first = (store.root / "versions/00000001.json").read_bytes()
     (store.root / "versions/00000002.json").write_bytes(first)
-    assert "it is version 1" in verified(store).damaged[0]
+    assert "it is version 1" in verified(store).faults[0]
 
 
 def test_what_harms_nobody_is_told_apart(store):
     (store.root / "tmp/half").touch()
     store.put_bytes(b"of no one", name="x")
     (store.root / "CURRENT").write_text("1\n")
-    (store.root / "PIN").write_bytes(pins.line(9))
+    (store.root / "PIN").write_bytes(pins.pin_line(9))
     found = verified(store)
-    assert not found.damaged
+    assert not found.faults
     assert [note.split(":")[0] for note in found.notes] == [
-        "1 files (9 bytes) belong to nothing",
+        "1 files (9 bytes) are not referenced",
         "1 temporary files; the next run clears them",
-        "CURRENT does not name version 3; the next version mends it",
-        "PIN names version 9, which is not there",
+        "CURRENT does not name version 3; the next version corrects it",
+        "PIN names version 9, which does not exist",
     ]
 
 
@@ -116,5 +116,5 @@ def test_history(store):
     ]
     assert [(r.bytes, r.new) for r in rows] == [(12, 7), (12, 7), (12, 12)]
     assert [r.notes for r in rows] == ["newest, served", "", ""]
-    assert rows[0].when.timestamp() == 1e9
-    assert rows[1].when.timestamp() == store.events()[-1]["time"]
+    assert rows[0].published_at.timestamp() == 1e9
+    assert rows[1].published_at.timestamp() == store.events()[-1]["time"]

@@ -26,8 +26,8 @@ def quick(monkeypatch):
 
 HOLD = """
 import sys
-from data import lease
-from data.store import Store
+from remine.data.store import lease
+from remine.data.store.store import Store
 lease.SECONDS = 2.5
 with Store(sys.argv[1]).lock():
     print("held", flush=True)
@@ -127,18 +127,18 @@ def test_of_two_that_take_over_one_gets_it(store, monkeypatch):
 def test_a_lock_that_is_none_is_named(store):
     store.place.put("lock", b"[]")
     for look in (take, Store.holder):
-        with pytest.raises(StoreError, match="/lock is no lock; remove it"):
+        with pytest.raises(StoreError, match="/lock is not a lock; remove it"):
             look(store)
 
 
 def test_who_holds_the_lock_is_told_and_nothing_is_taken(store):
     other = Store(store.address)
-    assert other.holder() is None  # nobody ever has
+    assert other.lock_holder() is None  # nobody ever has
     with store.lock():
         before, etag = other.place.get("lock")
-        assert other.holder() == f"process {os.getpid()} on {socket.gethostname()}"
+        assert other.lock_holder() == f"process {os.getpid()} on {socket.gethostname()}"
         assert other.place.get("lock") == (before, etag)
-    assert other.holder() is None
+    assert other.lock_holder() is None
     # A killed one, past its time.
     store.place.put("lock", before.replace(b'"until": ', b'"until": 1.0, "until_then": '))
-    assert other.holder() is None
+    assert other.lock_holder() is None

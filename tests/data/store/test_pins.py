@@ -3,7 +3,7 @@
 import pytest
 
 from remine.data.errors import InputError, StoreError
-from remine.data.store.pins import pin, pinned, served, unpin
+from remine.data.store.pins import pin, pinned_version, served_version, unpin
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 
@@ -22,23 +22,23 @@ def store(tmp_path):
 
 
 def test_the_newest_is_served_until_one_is_pinned(store):
-    assert (served(store).number, pinned(store)) == (3, 0)
+    assert (served_version(store).number, pinned_version(store)) == (3, 0)
     assert pin(store, 2).number == 2
-    assert (served(store).number, pinned(store)) == (2, 2)
+    assert (served_version(store).number, pinned_version(store)) == (2, 2)
     assert store.current().number == 3
     unpin(store)
-    assert served(store).number == 3
+    assert served_version(store).number == 3
     unpin(store)
 
 
 def test_nothing_is_served_before_anything_is_published(tmp_path):
-    assert served(Store(tmp_path / "new", create=True)) is None
+    assert served_version(Store(tmp_path / "new", create=True)) is None
 
 
 def test_a_version_that_is_not_there_cannot_be_pinned(store):
     with pytest.raises(InputError, match="no version 4"):
         pin(store, 4)
-    assert served(store).number == 3
+    assert served_version(store).number == 3
 
 
 def test_no_byte_of_a_pin_can_change_unseen(store):
@@ -51,11 +51,11 @@ def test_no_byte_of_a_pin_can_change_unseen(store):
             path.write_bytes(damaged)
             if damaged != content:
                 with pytest.raises(StoreError, match="PIN names no version"):
-                    served(store)
+                    served_version(store)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "0", "²", "2", "2\n"])
 def test_a_damaged_pin_is_named(store, text):
     (store.root / "PIN").write_text(text)
     with pytest.raises(StoreError, match="PIN names no version"):
-        served(store)
+        served_version(store)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from remine.data.errors import InputError, StoreError
 from remine.data.store.integrity import verify
-from remine.data.store.records import Artifact, FileRef, Version, sealed
+from remine.data.store.records import Artifact, FileRef, Version, seal
 from remine.data.store.store import Store
-from remine.data.store.views import checked, view
+from remine.data.store.views import verified_path, view
 
 PARTS = st.sampled_from(["..", ".", "", "a", "a.b", "/", "\0", "\\", "~", "-rf", "x" * 300, "é\n"])
 NAMES = st.one_of(st.text(), st.lists(PARTS).map("/".join), st.lists(PARTS).map(".".join))
@@ -124,8 +124,8 @@ def test_a_manifest_of_anything_is_a_version_or_refused(root, body, field):
         item["files"] = body
     else:
         whole[field] = body
-    (root / "versions/00000001.json").write_bytes(sealed(whole))
-    (root / "receipts/key.json").write_bytes(sealed(item if field == "files" else whole))
+    (root / "versions/00000001.json").write_bytes(seal(whole))
+    (root / "receipts/key.json").write_bytes(seal(item if field == "files" else whole))
     store = Store(root)
     try:
         version = store.version(1)
@@ -157,7 +157,7 @@ def test_an_object_that_is_no_plain_file_is_never_opened(tmp_path, how):
         path.mkdir()
     else:
         os.mkfifo(path)
-    with pytest.raises(StoreError, match=r"\(a\.bin\) is corrupt: it is no plain file"):
+    with pytest.raises(StoreError, match=r"\(a\.bin\) is corrupt: it is not a regular file"):
         Store(store.root).path(ref)
 
 
@@ -167,12 +167,12 @@ def test_a_view_is_checked_before_it_is_read(tmp_path):
     version = version_of({"arms": Artifact(kind="arms", files=(ref,))})
     store.publish(version)
     path = view(store, version) / "arms" / "arms.json"
-    assert checked(path).read_bytes() == b'{"a": 1}'
+    assert verified_path(path).read_bytes() == b'{"a": 1}'
     target = store.path(ref)
     target.chmod(0o644)
     target.write_bytes(b'{"a": 2}')
     with pytest.raises(StoreError, match="is corrupt"):
-        checked(path)
+        verified_path(path)
     target.unlink()
     with pytest.raises(StoreError, match="is corrupt"):
-        checked(path)
+        verified_path(path)

@@ -178,9 +178,9 @@ def test_hash_that_is_none_is_refused(sha256):
 
 def test_what_is_remembered_is_recalled(store):
     assert store.recall("key") is None
-    assert not store.done("key")
+    assert not store.has_receipt("key")
     left = store.remember("key", artifact(store))
-    assert store.done("key")
+    assert store.has_receipt("key")
     assert Store(store.root).recall("key") == left
     assert (left.rows, store.paths(left)) == (3, [store.path(left.files[0])])
     assert store.recall("other") is None

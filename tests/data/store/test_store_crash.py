@@ -27,7 +27,7 @@ from remine.data.store import store as store_module
 from remine.data.store.folder import Folder
 from remine.data.store.gc import Keeping, collect
 from remine.data.store.integrity import verify
-from remine.data.store.pins import pin, served, unpin
+from remine.data.store.pins import pin, served_version, unpin
 from remine.data.store.records import Artifact
 from remine.data.store.store import Store
 
@@ -175,11 +175,11 @@ def look(root: Path, old: Files, mutation: Mutation) -> None:
     """Old or new, whole: as a reader, verify and the next stage see it."""
     store = Store(root)
     found = verify(store, lambda _done, _all: None)
-    assert not found.damaged, found.damaged
+    assert not found.faults, found.faults
     assert set(mutation.versions) & set(mutation.after) <= set(found.versions), "one is lost"
     assert set(found.versions) <= {*mutation.versions, *mutation.after}
     assert int((root / "CURRENT").read_bytes()) in found.versions, "CURRENT runs ahead"
-    assert served(store).number in found.versions
+    assert served_version(store).number in found.versions
     for name in store.place.entries("receipts"):
         assert store.recall(name.removesuffix(".json")), f"{name} names what is not there"
     assert (root / "FORMAT").read_bytes() == old["FORMAT"]
@@ -381,7 +381,7 @@ def files_before_manifests(patch: pytest.MonkeyPatch) -> None:
     real = gc.collect
 
     def collect_(store: Store, keeping: Keeping):
-        gc._remove(store, gc.plan(store, keeping))
+        gc._remove(store, gc.plan_collection(store, keeping))
         return real(store, keeping)
 
     patch.setitem(globals(), "collect", collect_)
@@ -438,7 +438,7 @@ def test_a_publisher_that_renames_is_caught(rivals, monkeypatch):
         race_everywhere(first, second, root)
 
 
-def unsealed_unchecked(content: bytes, where: object) -> dict:
+def unseal_unchecked(content: bytes, where: object) -> dict:
     try:
         return json.loads(content)["body"]
     except (ValueError, KeyError):
@@ -450,7 +450,7 @@ def test_a_store_that_checks_nothing_is_caught(tmp_path, versions, monkeypatch, 
     if what == "objects":
         monkeypatch.setattr(Store, "path", lambda self, ref: self.place.fetch(ref))
     else:
-        monkeypatch.setattr(store_module, "unsealed", unsealed_unchecked)
+        monkeypatch.setattr(store_module, "unseal", unseal_unchecked)
     versions(Store(tmp_path / "store", create=True), 2)
     with pytest.raises(AssertionError, match="is read as sound"):
         damage_everywhere(tmp_path / "store")

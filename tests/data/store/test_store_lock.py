@@ -13,7 +13,7 @@ from remine.data.store.store import Store
 HOLD = """
 import sys
 from pathlib import Path
-from data.store import Store
+from remine.data.store.store import Store
 with Store(Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()

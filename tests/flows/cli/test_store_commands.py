@@ -59,11 +59,11 @@ def test_gc_takes_its_settings_from_the_config_and_from_the_line(call):
 
 def test_a_snapshot_holds_its_version_until_it_goes(store):
     snapshot = Snapshot(store, store.version(1))
-    assert store.place.held() == {1}
-    assert 1 in collect(store, Keeping(keep=1)).kept
+    assert store.place.versions_in_use() == {1}
+    assert 1 in collect(store, Keeping(keep=1)).reasons
     assert len(snapshot.inputs) > 0  # opened only now
     del snapshot
-    assert store.place.held() == set()
+    assert store.place.versions_in_use() == set()
     collect(store, Keeping(keep=1))
     with pytest.raises(InputError, match="no version 1 in"):
         store.version(1)

@@ -69,7 +69,7 @@ def test_a_cycle_its_search_its_server_and_its_keeping(on_s3, call, tmp_path, mo
     assert len(found[0]) == 2
     with TestClient(make_app(Store(config.store))) as client:
         assert client.get("/search", params={"id": 3, "k": 2}).status_code == 200
-        assert store.place.held() == {2}
+        assert store.place.versions_in_use() == {2}
 
     del client
     gc.collect()

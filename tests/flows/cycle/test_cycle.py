@@ -204,8 +204,8 @@ def test_kill_nine_and_again_gives_the_same_bits(config_file, undisturbed, secon
 
 KILLED_WHEN_MADE = """
 import os
-from remine.data.items import catalogue
-catalogue.Staged.commit = lambda *_: os._exit(9)
+from remine.data.items import shards
+shards.StagedItems.commit = lambda *_: os._exit(9)
 """
 
 

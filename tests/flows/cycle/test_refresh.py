@@ -68,7 +68,7 @@ def files_of(config_file: Path) -> dict[Path, int]:
 
 
 def test_nothing_to_do_for_the_same_source_and_settings(config_file, monkeypatch):
-    for name in ("catalogue", "content_hashes", "stage"):
+    for name in ("build_catalogue", "content_hashes", "stage_items"):
         monkeypatch.setattr(prepare, name, lambda *_: pytest.fail("prepared"))
     before = files_of(config_file)
     decision = decide(load_config(config_file))
@@ -249,13 +249,13 @@ def test_status_knows_who_holds_the_lock(config_file):
     store = Store(config_file.parent / "store")
     if not Path("/proc/locks").exists():
         pytest.skip("Linux tells it in /proc/locks")
-    assert store.holder() is None
+    assert store.lock_holder() is None
     with store.lock():
-        held = store.holder()
+        held = store.lock_holder()
         if held is None and " FLOCK " not in Path("/proc/locks").read_text():
             pytest.skip("this kernel lists no locks")
         assert held == f"process {os.getpid()}"
-    assert store.holder() is None
+    assert store.lock_holder() is None
 
 
 @pytest.mark.parametrize(

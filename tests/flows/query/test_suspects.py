@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from remine.data.errors import InputError
-from remine.data.store.pins import served
+from remine.data.store.pins import served_version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS
 from remine.flows.config.settings import load_config
@@ -52,7 +52,11 @@ def planted(glyphs, small_config, tmp_path_factory):
         run_cycle(run, items, inputs)
     store = Store(settings.store)
     ids = table["id"].to_numpy()
-    return Snapshot(store, served(store)), set(ids[wrong].tolist()), {int(ids[clean]), 10**6}
+    return (
+        Snapshot(store, served_version(store)),
+        set(ids[wrong].tolist()),
+        {int(ids[clean]), 10**6},
+    )
 
 
 def report_of(planted):

@@ -53,8 +53,8 @@ WORDS = {
     "pixels": "60000x60000 pixels are too many",
     "a note": "not a readable picture",
     "cut short": "not a readable picture",
-    "a pipe": "is no file",
-    "endless": "is no file",
+    "a pipe": "is not a file",
+    "endless": "is not a file",
 }
 
 

@@ -5,8 +5,8 @@
 Each trial changes one byte or cuts off the end of a file, and then tries three uses:
 `remine search` (gives the same answer or a one-line error), a server that is about to switch to the
 damaged version (keeps its present one), and `remine run` on a store whose cycle was killed (repairs
-the store and ends with the same bits, or gives an error). A damaged index must never reach FAISS, which loads it
-without an error or crashes.
+the store and ends with the same bits, or gives an error).
+A damaged index must never reach FAISS, which loads it without an error or crashes.
 """
 
 import hashlib
@@ -62,9 +62,8 @@ def main() -> None:
     rows = []
     with workshop() as folder:
         baseline = _make_baseline(folder)
-        for kind in sorted(
-            kinds(baseline.finished_place / "store") | kinds(baseline.killed_place / "store")
-        ):
+        roots = [place / "store" for place in (baseline.finished_place, baseline.killed_place)]
+        for kind in sorted(kinds(roots[0]) | kinds(roots[1])):
             counts: Counter[str] = Counter()
             for turn in range(trials):
                 _damage_once(folder, baseline, kind, turn, draw, counts)
@@ -160,13 +159,11 @@ def _damage_once(
 ) -> None:
     label = f"TORTURE_SEED damage of {kind}, number {turn}"
     for use in ("search", "serve", "run"):
-        origin = baseline.killed_place if use == "run" else baseline.finished_place
-        if kind not in kinds(origin / "store"):
-            origin = (
-                baseline.finished_place
-                if origin == baseline.killed_place
-                else baseline.killed_place
-            )
+        places = [baseline.finished_place, baseline.killed_place]
+        if use == "run":
+            places.reverse()
+        # Some kinds of file exist in one of the two only.
+        origin = next(place for place in places if kind in kinds(place / "store"))
         if use != "run" and origin == baseline.killed_place:
             continue
         place = folder / "damaged"
@@ -276,9 +273,8 @@ def _classify(
             raise AssertionError(f"{label}: another answer")
         return "same"
     unpin(Store(place / "store"))
-    expected_state = (
-        baseline.first_state if origin == baseline.killed_place else baseline.next_state
-    )
+    is_resumed = origin == baseline.killed_place
+    expected_state = baseline.first_state if is_resumed else baseline.next_state
     store = Store(place / "store")
     if (current := store.current()) is None or current.digest != expected_state.version:
         raise AssertionError(f"{label}: the run ends with other bits: {outcome.text}")

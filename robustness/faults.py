@@ -4,8 +4,8 @@
 
 Nothing may be published incompletely, and the next run must end with the same bits. A small library
 in front of the C library (shim.c) counts the calls of a cycle on files of its folder (create,
-write, fsync, rename, link, mkdir, also from Arrow, FAISS and numpy) and makes one of them fail: once
-with EIO, or all from there on with ENOSPC or EDQUOT.
+write, fsync, rename, link, mkdir, also from Arrow, FAISS and numpy) and makes one of them fail:
+once with EIO, or all from there on with ENOSPC or EDQUOT.
 """
 
 import ctypes

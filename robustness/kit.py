@@ -171,14 +171,12 @@ def marked(marks: Marks | None) -> Callable[[Path | None, list[str]], None]:
 
         cycle_module._publish = noted  # noqa: SLF001
         enter("prepare")
-        with cycle_module.prepared(
-            load_config(find_config(path), changes), run_plain, Console()
-        ) as prepared:
-            version = cycle_module.finished_without_page(prepared[0]) or cycle_module.run_cycle(
-                *prepared, call
-            )
+        config = load_config(find_config(path), changes)
+        with cycle_module.prepared(config, run_plain, Console()) as (cycle, items, inputs):
+            version = cycle_module.finished_without_page(cycle)
+            version = version or cycle_module.run_cycle(cycle, items, inputs, call)
             enter("report")
-            write_report(prepared[0].store, version)
+            write_report(cycle.store, version)
 
     return run
 

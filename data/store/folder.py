@@ -73,9 +73,7 @@ class Folder:
     def write(self, name: str, content: bytes) -> None:
         """Write a small file, replacing any earlier one."""
         target = self.local / name
-        with disk.temporary(self.local / "tmp") as temp:
-            disk.write(temp, content)
-            disk.sync(temp)
+        with self._temporary(content) as temp:
             try:
                 disk.rename(temp, target)
             except OSError:
@@ -86,9 +84,7 @@ class Folder:
     def create(self, name: str, content: bytes) -> bytes:
         """Write a small file unless it exists; returns the content of the file afterwards."""
         target = self.local / name
-        with disk.temporary(self.local / "tmp") as temp:
-            disk.write(temp, content)
-            disk.sync(temp)
+        with self._temporary(content) as temp:
             try:
                 disk.link(temp, target)
             except OSError:
@@ -191,6 +187,14 @@ class Folder:
     def versions_in_use(self) -> set[int]:
         """The versions with a registered reader that is alive."""
         return versions_in_use(self.local / "readers")
+
+    @contextmanager
+    def _temporary(self, content: bytes) -> Iterator[Path]:
+        """A temporary file with `content`, synced to the disk; removed if it is still there."""
+        with disk.temporary(self.local / "tmp") as temp:
+            disk.write(temp, content)
+            disk.sync(temp)
+            yield temp
 
 
 def clear(folder: Path) -> None:

@@ -41,7 +41,7 @@ class ConfusableSampler(PKSampler):
         neighbour_count = count - round(self.random_share * (count - 1))
         selection = {first: None}  # a dict keeps the order of insertion
         queue = [first]
-        for label in queue:  # which grows meanwhile: breadth first through the lists
+        for label in queue:  # grows as we go: a breadth-first search
             for neighbour in self.neighbours[label].tolist():
                 if len(selection) == neighbour_count:
                     break

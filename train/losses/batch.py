@@ -112,8 +112,8 @@ class Batch:
 class PairDistances(NamedTuple):
     """Unsquared distances of pairs and the masks of positive and negative ones, all of one shape.
 
-    Of triplets: (t,), each with one pair of either sort. Of a whole batch: (m, m + o), where both
-    distances are the same matrix.
+    For triplets (t,): each gives a positive and a negative pair. For a batch without triplets
+    (m, m + o): both distances are the same matrix.
     """
 
     to_positive: Tensor

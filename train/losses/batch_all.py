@@ -49,8 +49,8 @@ class _BatchAll(torch.autograd.Function):
         active = torch.zeros((), dtype=torch.int64, device=distances.device)
         rows = max(1, BLOCK // max(1, distances.shape[1]))
         for a, p in zip(torch.split(anchors, rows), torch.split(positives, rows), strict=True):
-            # Each anchor-positive pair against all candidates; those that are no negatives are
-            # left out below, which is cheaper than gathering the negatives.
+            # Each anchor-positive pair against all candidates. Masking those that are not negatives
+            # is cheaper than gathering the negatives.
             gap = distances[a, p][:, None] - distances[a]
             terms, slope = _terms(gap, margin, scale)
             is_active = negative[a] & (terms > ACTIVE)

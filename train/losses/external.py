@@ -18,8 +18,8 @@ PREFIX = "pml:"
 class ExternalLoss(nn.Module):
     """A pytorch-metric-learning loss, called with embeddings, labels and our triplets.
 
-    Its own units and reductions apply, and its distance normalises by default. A loss that samples
-    uses torch's global generator, which the objective seeds at every step.
+    The library's units and reductions apply, and its distance normalises by default. A loss that
+    samples uses torch's global generator, which the objective seeds at every step.
     """
 
     def __init__(

@@ -80,7 +80,8 @@ class SymmetricalLoss(nn.Module):
     """A triplet, N-pair, lifted structure or angular loss whose negatives are the hardest of 16.
 
     Pairs are the triplets' (anchor, positive), else consecutive items of a class. Candidates are
-    those pairs and, for triplets, (negative, partner); a negative without a partner is its own.
+    those pairs and, for triplets, (negative, partner); without a partner the negative
+    takes its place.
     Triplet and lifted structure use the least distance (our reading of the paper: the official code
     lacks them), N-pair and angular the largest similarity (the official code uses 12 of the 16).
     """
@@ -100,7 +101,7 @@ class SymmetricalLoss(nn.Module):
         pairs = self._reflected(points, rows)
         if isinstance(self.inner, TripletLoss) and batch.triplets is not None:
             return self._on_triplets(pairs, self._reflected(points, self._negatives(batch)))
-        # Both points of a pair have one class, so the row of the first tells it.
+        # Both points of a pair have one class, so the row of the first is enough.
         candidates, candidate_rows = pairs, rows[0]
         if batch.triplets is not None:
             negatives = self._negatives(batch)

@@ -159,7 +159,7 @@ def test_a_killed_hybrid_comes_to_the_same_bits(config_file, tmp_path, small_con
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("train.batches=index",), "train.batches is 'index'; known: triplets, pk, confusable"),
+        (("train.batches=index",), "train.batches is 'index'; it must be one of triplets, pk"),
         ((*PK, "train.warmup_rounds=1"), "rounds after them train on PK batches too"),
         (("train.warmup_rounds=1", "train.warmup_miner=hard"), "train.warmup_miner is 'hard'"),
         (

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from remine.data.config_table import Group, Share, Unit, config_table
+from remine.data.config_table import Group, Notation, Share, Unit, config_table
 from remine.data.errors import InputError
 
 Column = Literal["id", "label", "split", "group", "image", "path", "text", "vector"]
@@ -42,7 +42,7 @@ class GlyphConfig:
 class DataConfig:
     """Where the items are and how they are read."""
 
-    source: Annotated[str, Field(min_length=1)] = "glyphs"
+    source: Annotated[str, Field(min_length=1), Notation('a file, a folder or "glyphs"')] = "glyphs"
     """What to read, one of:
     "glyphs", which generates pictures of characters;
     a Parquet or CSV file, or a folder of Parquet files, with one row per item;

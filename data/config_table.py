@@ -156,19 +156,19 @@ def _input_error(kind: type, error: ValidationError, values: Mapping[str, Any]) 
 
 def unknown_key(kind: type, name: str) -> InputError:
     """The error for a key that the table `kind` does not have."""
-    known = [f.name for f in fields(kind) if not f.metadata.get("internal")]
-    return InputError(f"unknown key {_key(kind, name)}; known: {', '.join(known)}")
+    names = [f.name for f in fields(kind) if not f.metadata.get("internal")]
+    return InputError(f"unknown key {_key(kind, name)}; known: {', '.join(names)}")
 
 
 def _refusal(kind: type, name: str, value: Any) -> InputError:
     hint = field_hints(kind)[name]
     limits, noun = expectation(hint), type_noun(hint)
     is_enough = type(value) in _scalar_types(hint) or limits.startswith(("one of", "a "))
-    needed = limits if limits and is_enough else ", ".join(filter(None, (noun, limits)))
-    shown = repr(list(value) if isinstance(value, tuple) else value)
-    if len(shown) > LONGEST:
-        shown = f"{shown[:LONGEST]}..."
-    return InputError(f"{_key(kind, name)} is {shown}; it must be {needed}")
+    requirement = limits if limits and is_enough else ", ".join(filter(None, (noun, limits)))
+    value_text = repr(list(value) if isinstance(value, tuple) else value)
+    if len(value_text) > LONGEST:
+        value_text = f"{value_text[:LONGEST]}..."
+    return InputError(f"{_key(kind, name)} is {value_text}; it must be {requirement}")
 
 
 def _key(kind: type, name: str) -> str:
@@ -190,8 +190,8 @@ def field_doc(kind: type, name: str) -> str:
 
 def choice_docs(doc: str) -> dict[str, str]:
     """The lines `choice: what it does` of a field's docstring, by choice; indented lines go on."""
-    joined = re.sub(r"\n\s+", " ", doc)
-    return dict(re.findall(r"^([\w:]+): (.+)$", joined, flags=re.MULTILINE))
+    one_line_each = re.sub(r"\n\s+", " ", doc)
+    return dict(re.findall(r"^([\w:]+): (.+)$", one_line_each, flags=re.MULTILINE))
 
 
 def choices(hint: Any) -> tuple[str, ...]:
@@ -208,10 +208,10 @@ def annotations(hint: Any) -> tuple[Any, dict[str, Any], list[Any]]:
     """The bare type of a hint, its bounds by name, and its other annotations."""
     if typing.get_origin(hint) is not Annotated:
         return hint, {}, []
-    bare, *annotated = typing.get_args(hint)
-    constraints = [c for item in annotated for c in getattr(item, "metadata", [item])]
+    bare, *metadata = typing.get_args(hint)
+    constraints = [c for item in metadata for c in getattr(item, "metadata", [item])]
     bounds = {b: getattr(c, b) for c in constraints for b in BOUNDS if hasattr(c, b)}
-    return bare, bounds, annotated
+    return bare, bounds, metadata
 
 
 def type_noun(hint: Any) -> str:

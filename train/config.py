@@ -10,11 +10,11 @@ from remine.data.errors import InputError
 from remine.data.types import Kind
 from remine.train.losses.config import GeneratorsConfig, Loss, LossesConfig, Synthesis
 
-Builtin = Literal["auto", "conv", "ngram", "linear", "efficientnet_lite0", "minilm"]
-Pretrained = Literal["efficientnet_lite0", "minilm"]
+BuiltinEncoder = Literal["auto", "conv", "ngram", "linear", "efficientnet_lite0", "minilm"]
+PretrainedEncoder = Literal["efficientnet_lite0", "minilm"]
 Batches = Literal["triplets", "pk", "confusable"]
 Miner = Literal["auto", "batch_all", "batch_hard", "semi_hard", "distance_weighted", "random"]
-PRETRAINED: tuple[Pretrained, ...] = get_args(Pretrained)
+PRETRAINED_ENCODERS: tuple[PretrainedEncoder, ...] = get_args(PretrainedEncoder)
 
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -35,9 +35,9 @@ def _function_name(name: str) -> str:
 class EncoderConfig:
     """The neural network that turns an item into a unit vector."""
 
-    name: Builtin | Annotated[str, AfterValidator(_function_name), Notation("module:function")] = (
-        "auto"
-    )
+    name: (
+        BuiltinEncoder | Annotated[str, AfterValidator(_function_name), Notation("module:function")]
+    ) = "auto"
     """Which network.
     auto: conv, ngram or linear, by what the items are
     conv: a small convolutional network for pictures, trained from scratch
@@ -70,7 +70,7 @@ class EncoderConfig:
             setting = "frozen is true" if self.frozen else f"head is {self.head!r}"
             raise InputError(
                 f"encoder.{setting}, but {self.name!r} is trained from scratch and has no head: set"
-                f" encoder.name to one of {', '.join(PRETRAINED)}, or module:function"
+                f" encoder.name to one of {', '.join(PRETRAINED_ENCODERS)}, or module:function"
             )
 
     @property
@@ -81,7 +81,7 @@ class EncoderConfig:
     @property
     def backbone(self) -> bool:
         """Whether the network is pretrained or the user's own, so that it can be frozen."""
-        return self.custom or self.name in PRETRAINED
+        return self.custom or self.name in PRETRAINED_ENCODERS
 
 
 @config_table("train")
@@ -176,9 +176,9 @@ class TrainConfig:
         """Whether the margin is an unsquared distance."""
         return self.loss == "triplet" and self.losses.triplet.distance == "unsquared"
 
-    def at(self, trained: int) -> Self:
-        """The settings of the next round of an encoder with `trained` rounds behind it."""
-        if trained >= self.warmup_rounds:
+    def at(self, rounds_trained: int) -> Self:
+        """The settings of the next round of an encoder with `rounds_trained` rounds behind it."""
+        if rounds_trained >= self.warmup_rounds:
             return replace(self, warmup_rounds=0)
         batch = self.batch if self.online else 3 * self.batch // self.per_class * self.per_class
         warm = replace(self, warmup_rounds=0, refresh_when=0.0)
@@ -227,8 +227,8 @@ def _check_warmup(config: TrainConfig) -> None:
         config.at(0)
     except InputError as error:
         raise InputError(
-            f"in the {config.warmup_rounds} rounds of train.warmup_rounds, where train.miner is"
-            f" train.warmup_miner = {config.warmup_miner!r}: {error}"
+            f"in the first {config.warmup_rounds} rounds (train.warmup_rounds), in which train.miner"
+            f" is train.warmup_miner = {config.warmup_miner!r}: {error}"
         ) from None
 
 

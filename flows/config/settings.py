@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from remine.data.config import DataConfig
-from remine.data.config_table import config_table, field_hints, unknown_key
+from remine.data.config_table import Notation, config_table, field_hints, unknown_key
 from remine.data.errors import InputError
 from remine.data.store.gc import Keeping
 from remine.data.store.place import Address
@@ -31,8 +31,10 @@ KIND_OF_STRATEGY = {"semi_hard": "semi_hard", "random_semi_hard": "semi_hard", "
 class RunConfig:
     """A cycle as a whole."""
 
-    store: Annotated[str, Field(min_length=1)] = "runs/glyphs"
-    """Folder of all results, or s3://bucket/prefix."""
+    store: Annotated[str, Field(min_length=1), Notation("a folder or s3://bucket/prefix")] = (
+        "runs/glyphs"
+    )
+    """Where all results go."""
     rounds: Annotated[int, Field(ge=1, le=1000)] = 3
     """Rounds per cycle: embed, index, mine, train."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0

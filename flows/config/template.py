@@ -74,10 +74,10 @@ def _limits(hint: Any, doc: str) -> str:
 
 def _setting(line: str, limits: str) -> list[str]:
     """A setting with its limits behind it, or above it if the line would be too long."""
-    joined = f"{line}  # {limits}"
+    long_line = f"{line}  # {limits}"
     if not limits:
         return [line]
-    return [joined] if len(joined) <= WIDTH else [*_comment(fill(limits, WIDTH - 2)), line]
+    return [long_line] if len(long_line) <= WIDTH else [*_comment(fill(limits, WIDTH - 2)), line]
 
 
 def _comment(doc: str) -> list[str]:

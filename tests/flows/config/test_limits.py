@@ -13,7 +13,7 @@ from remine.flows.config.settings import Config
 from remine.flows.config.template import config_text
 from remine.mining.in_batch.config import MINERS
 from remine.mining.suspects import SuspectConfig
-from remine.train.config import Builtin, Miner, Pretrained
+from remine.train.config import BuiltinEncoder, Miner, PretrainedEncoder
 from remine.train.losses.config import LOSSES, SYNTHESES, GeneratorsConfig, LossesConfig
 
 
@@ -114,6 +114,6 @@ def test_the_template_has_every_limit():
 
 def test_names_that_stand_twice_agree():
     assert get_args(Miner) == ("auto", *MINERS)
-    assert set(get_args(Pretrained)) < set(get_args(Builtin))
+    assert set(get_args(PretrainedEncoder)) < set(get_args(BuiltinEncoder))
     assert [*LOSSES, "pml"] == [part.name for part in fields(LossesConfig)]
     assert list(SYNTHESES) == [part.name for part in fields(GeneratorsConfig)]

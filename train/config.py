@@ -227,8 +227,8 @@ def _check_warmup(config: TrainConfig) -> None:
         config.at(0)
     except InputError as error:
         raise InputError(
-            f"in the first {config.warmup_rounds} rounds (train.warmup_rounds), in which train.miner"
-            f" is train.warmup_miner = {config.warmup_miner!r}: {error}"
+            f"in the first {config.warmup_rounds} rounds (train.warmup_rounds), where the miner is"
+            f" train.warmup_miner = {config.warmup_miner!r}: {error}"
         ) from None
 
 

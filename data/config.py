@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from remine.data.config_table import Group, Notation, Share, Unit, config_table
+from remine.data.config_table import Notation, Share, Unit, config_table
 from remine.data.errors import InputError
 
 Column = Literal["id", "label", "split", "group", "image", "path", "text", "vector"]
@@ -30,8 +30,8 @@ class GlyphConfig:
     """Leave out characters that fewer typefaces contain."""
     characters: Annotated[int, Field(ge=0)] = 0
     """Largest number of characters (classes); 0 for all."""
-    seed: int = 0
-    """Seed of the distortions and of the selection of characters."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the distortions."""
 
     def __post_init__(self) -> None:
         if self.variants > 1 and self.jitter == 0:
@@ -56,15 +56,19 @@ class DataConfig:
     id, label, split, group, image, path, text and vector.
     """
 
-    image_size: Annotated[
-        Literal[0] | Annotated[int, Field(ge=8, le=2048)], Unit("pixels"), Group("Pictures")
-    ] = 0
-    """Scale every picture to this side. 0 takes pictures as they are; all must have one size."""
+    image_size: Literal[0] | Annotated[int, Field(ge=8, le=2048), Unit("pixels")] = 0
+    """# Pictures
+
+    Scale every picture to this side. 0 takes pictures as they are; all must have one size.
+    """
     channels: Literal[0, 1, 3] = 0
     """1 for grey, 3 for colour, 0 for the channels of the first picture."""
 
-    val_share: Annotated[float, Field(ge=0, lt=1), Group("Splits; a class is never divided")] = 0.1
-    """Share of the classes in the validation split, if the data has no split column."""
+    val_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """# Splits
+
+    Share of the classes in the validation split, if the data has no split column.
+    """
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the classes in the test split, if the data has no split column."""
     val_from_train: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -72,8 +76,11 @@ class DataConfig:
     splits train and test.
     """
 
-    unit_rows: Annotated[int, Field(ge=16, le=1_000_000), Group("Work")] = 8192
-    """Rows per shard, the unit of work of the Beam jobs."""
+    unit_rows: Annotated[int, Field(ge=16, le=1_000_000)] = 8192
+    """# Work
+
+    Rows per shard, the unit of work of the Beam jobs.
+    """
     glyphs: GlyphConfig = field(default_factory=GlyphConfig)
 
     def __post_init__(self) -> None:

@@ -54,13 +54,6 @@ class Notation:
     text: str
 
 
-@dataclass(frozen=True)
-class Group:
-    """Annotation of the first of several related fields: the heading above them."""
-
-    text: str
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 SquaredDistance = Annotated[float, Field(ge=0, le=4), Unit("squared Euclidean distance")]
@@ -184,8 +177,20 @@ def field_hints(kind: type) -> dict[str, Any]:
 
 
 def field_doc(kind: type, name: str) -> str:
-    """The docstring below a field; "" if it has none."""
-    return cleandoc(kind.__pydantic_fields__[name].description or "").strip()  # type: ignore[attr-defined]
+    """The docstring below a field, without its heading; "" if it has none."""
+    doc = _docstring(kind, name)
+    return doc.partition("\n")[2].strip() if doc.startswith("# ") else doc
+
+
+def field_heading(kind: type, name: str) -> str:
+    """The heading of the group that a field begins: the first line of its docstring, "# ..."."""
+    line = _docstring(kind, name).partition("\n")[0]
+    return line.removeprefix("# ") if line.startswith("# ") else ""
+
+
+def _docstring(kind: type, name: str) -> str:
+    description = kind.__pydantic_fields__[name].description  # type: ignore[attr-defined]
+    return cleandoc(description or "").strip()
 
 
 def choice_docs(doc: str) -> dict[str, str]:

@@ -5,7 +5,6 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from remine.data.config_table import (
-    Group,
     Notation,
     Share,
     SquaredDistance,
@@ -36,8 +35,10 @@ class MiningConfig:
     d_an from the anchor to the negative.
     """
 
-    positives: Annotated[Positives, Group("Pairs of an anchor and a positive")] = "all"
-    """Which items of the anchor's class become its positives.
+    positives: Positives = "all"
+    """# Pairs of an anchor and a positive
+
+    Which items of the anchor's class become its positives.
     all: every item, or a pseudo-random selection of max_positives
     random: one at random
     hardest: the farthest
@@ -46,10 +47,10 @@ class MiningConfig:
     max_positives: Annotated[int, Field(ge=0, le=1_000_000)] = 8
     """Largest number of positives per anchor. 0 means no limit for "all" and 1 for the others."""
 
-    negatives: Annotated[
-        tuple[Strategy, ...], Field(min_length=1), Group("Negatives of a pair")
-    ] = ("semi_hard", "hard")
-    """How negatives are selected; a list, whose strategies run independently of one another.
+    negatives: Annotated[tuple[Strategy, ...], Field(min_length=1)] = ("semi_hard", "hard")
+    """# Negatives of a pair
+
+    How negatives are selected; a list, whose strategies run independently of one another.
     semi_hard: the nearest with d_ap < d_an < d_ap + margin
     hard: the nearest with d_an <= d_ap
     hardest: the nearest
@@ -73,10 +74,11 @@ class MiningConfig:
     second_negative: bool = False
     """Add a second negative of the negative's class to each triplet."""
 
-    skip_ranks: Annotated[
-        int, Field(ge=0, le=1000), Group("Guards against false negatives; 0 switches each off")
-    ] = 0
-    """Ignore this many nearest negatives of each anchor, which may be mislabelled."""
+    skip_ranks: Annotated[int, Field(ge=0, le=1000)] = 0
+    """# Guards against false negatives; 0 switches each off
+
+    Ignore this many nearest negatives of each anchor, which may be mislabelled.
+    """
     absolute_margin: SquaredDistance = 0.0
     """Require d_an > d_ap + absolute_margin."""
     relative_margin: Share = 0.0
@@ -90,12 +92,13 @@ class MiningConfig:
     each other.
     """
 
-    engine: Annotated[
+    engine: (
         Literal["auto", "exact", "approximate"]
-        | Annotated[str, Field(pattern="^faiss:"), Notation("faiss:FACTORY")],
-        Group("Search"),
-    ] = "auto"
-    """How negatives are searched.
+        | Annotated[str, Field(pattern="^faiss:"), Notation("faiss:FACTORY")]
+    ) = "auto"
+    """# Search
+
+    How negatives are searched.
     auto: exact or approximate, by the number of items
     exact: compares every pair of items
     approximate: searches inverted lists (k-means cells)
@@ -108,7 +111,9 @@ class MiningConfig:
     candidates: Annotated[int, Field(ge=1, le=10_000)] = 100
     """For "faiss:FACTORY": neighbours retrieved per anchor."""
     memory_gb: Annotated[float, Field(ge=0.00001, le=10_000), Unit("gigabytes")] = 8.0
-    """Memory for all vectors in one worker. If they need more they are mined exactly, in shards."""
+    """Memory for all vectors in one worker. If they need more, "auto" and "exact" mine them exactly,
+    in shards, and the other engines refuse.
+    """
     unit_anchors: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Anchors per shard, the unit of work; 0 selects a number that suits the engine."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field
 
-from remine.data.config_table import Group, Notation, Share, Unit, config_table
+from remine.data.config_table import Notation, Share, Unit, config_table
 from remine.data.errors import InputError
 from remine.data.types import Kind
 from remine.train.losses.config import GeneratorsConfig, Loss, LossesConfig, Synthesis
@@ -91,8 +91,11 @@ class TrainConfig:
     A step is one update of the weights. A PK batch has P classes with K = per_class items each.
     """
 
-    steps: Annotated[Steps, Group("Optimizer")] = 300
-    """Steps per round."""
+    steps: Steps = 300
+    """# Optimizer
+
+    Steps per round.
+    """
     batch: Annotated[int, Field(ge=2, le=65_536)] = 96
     """Triplets per step, or items per step for PK batches."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
@@ -106,10 +109,10 @@ class TrainConfig:
     save_every: Steps = 100
     """Steps between checkpoints from which a killed run resumes."""
 
-    loss: Annotated[
-        Loss | Annotated[str, Field(pattern="^pml:"), Notation("pml:Name")], Group("Loss")
-    ] = "triplet"
-    """What is minimised; `remine losses` describes each loss and its settings. "pml:Name" is a loss
+    loss: Loss | Annotated[str, Field(pattern="^pml:"), Notation("pml:Name")] = "triplet"
+    """# Loss
+
+    What is minimised; `remine losses` describes each loss and its settings. "pml:Name" is a loss
     of pytorch-metric-learning.
     """
     margin: Annotated[float, Field(gt=0, le=4), Unit("squared Euclidean distance")] = 0.2
@@ -119,8 +122,10 @@ class TrainConfig:
     synthesis: Synthesis = "none"
     """Synthetic hard negatives; `remine losses` describes each synthesis and its settings."""
 
-    batches: Annotated[Batches, Group("Batches")] = "triplets"
-    """What a batch consists of.
+    batches: Batches = "triplets"
+    """# Batches
+
+    What a batch consists of.
     triplets: mined over the whole dataset, used as they are or mined again inside the batch
     pk: PK batches: per_class items of each of some random classes
     confusable: PK batches of classes whose centroids are neighbours, and some random classes
@@ -143,10 +148,10 @@ class TrainConfig:
     memory: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Embeddings of earlier steps that are further candidates for the miner; 0 for none."""
 
-    warmup_rounds: Annotated[
-        int, Field(ge=0, le=1000), Group("Rounds: warm-up, and an early end")
-    ] = 0
-    """Train the first rounds of an encoder on PK batches with `warmup_miner`. Where later batches
+    warmup_rounds: Annotated[int, Field(ge=0, le=1000)] = 0
+    """# Rounds: warm-up, and an early end
+
+    Train the first rounds of an encoder on PK batches with `warmup_miner`. Where later batches
     are triplets, such a batch has three items per triplet, so that a step costs the same.
     """
     warmup_miner: Miner = "semi_hard"

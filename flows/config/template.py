@@ -7,12 +7,11 @@ from textwrap import fill
 from typing import Any
 
 from remine.data.config_table import (
-    Group,
-    annotations,
     choice_docs,
     choices,
     expectation,
     field_doc,
+    field_heading,
     field_hints,
 )
 from remine.flows.config.settings import Config
@@ -59,8 +58,8 @@ def _settings(table: Any) -> Iterator[str]:
         value = getattr(table, name)
         if is_dataclass(value):
             continue
-        notes = annotations(hint)[2]
-        yield from (f"\n# --- {note.text} ---" for note in notes if isinstance(note, Group))
+        if heading := field_heading(kind, name):
+            yield from ["", f"# --- {heading} ---"]
         doc = field_doc(kind, name)
         yield from ["", *_comment(doc)]
         yield from _setting(f"#{name} = {toml(value)}", _limits(hint, doc))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from remine.data.config_table import Group, Share, Unit, config_table
+from remine.data.config_table import Share, Unit, config_table
 
 
 @config_table("health")
@@ -23,13 +23,11 @@ class HealthConfig:
     triplets: Annotated[int, Field(ge=16, le=65_536)] = 200
     """Triplets of the round per measurement."""
 
-    min_spread: Annotated[
-        float,
-        Field(ge=0, le=4),
-        Unit("squared Euclidean distance"),
-        Group("When a round stops; 0 switches each off"),
-    ] = 0.01
-    """Smallest spread."""
+    min_spread: Annotated[float, Field(ge=0, le=4), Unit("squared Euclidean distance")] = 0.01
+    """# When a round stops; 0 switches each off
+
+    Smallest spread.
+    """
     min_rank: Annotated[float, Field(ge=0, le=8192)] = 1.5
     """Smallest effective rank."""
     min_share: Share = 0.1

@@ -111,8 +111,8 @@ class MiningConfig:
     candidates: Annotated[int, Field(ge=1, le=10_000)] = 100
     """For "faiss:FACTORY": neighbours retrieved per anchor."""
     memory_gb: Annotated[float, Field(ge=0.00001, le=10_000), Unit("gigabytes")] = 8.0
-    """Memory for all vectors in one worker. If they need more, "auto" and "exact" mine them exactly,
-    in shards, and the other engines refuse.
+    """Memory for all vectors in one worker. If they need more, "auto" and "exact" mine exactly, in
+    shards, and the other engines refuse.
     """
     unit_anchors: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Anchors per shard, the unit of work; 0 selects a number that suits the engine."""

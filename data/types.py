@@ -6,7 +6,7 @@ Sizes, here and throughout: n items, q queries, k neighbours, t triplets, d dime
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,10 @@ Int32 = NDArray[np.int32]
 Int8 = NDArray[np.int8]
 Float32 = NDArray[np.float32]
 
-SPLITS = ("train", "val", "test")
-KINDS = ("hard", "semi_hard", "easy")
+Split = Literal["train", "val", "test"]
+Kind = Literal["hard", "semi_hard", "easy"]
+SPLITS: tuple[str, ...] = get_args(Split)
+KINDS: tuple[str, ...] = get_args(Kind)
 HARD, SEMI_HARD, EASY = range(3)
 UNIT_ROWS = 8192
 """Rows that `unit` scales at a time, in float64."""

@@ -1,32 +1,25 @@
-"""What the user says about embedding and the index."""
+"""Configuration of embedding and of the index."""
 
-from dataclasses import dataclass
+from typing import Annotated
 
-from remine.data.errors import InputError
+from pydantic import Field
+
+from remine.data.config_table import Unit, config_table
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("index")
 class IndexConfig:
-    """How the dataset is embedded and indexed.
+    """How the items are embedded, indexed and evaluated."""
 
-    batch: items in one forward pass. factory: a FAISS factory string, "auto" decides by size.
-    recall: the share of the exact 10 nearest that a search is to find. memory: megabytes that the
-    index may take, for "auto"; 0 for as many as it likes. queries: how many test items are asked
-    when the retrieval is measured, 0 for all.
-    """
-
-    batch: int = 256
+    batch: Annotated[int, Field(ge=1, le=65_536)] = 256
+    """Items per forward pass of the encoder when embedding."""
     factory: str = "auto"
-    recall: float = 0.98
-    memory: int = 0
-    queries: int = 10_000
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.batch <= 65_536:
-            raise InputError(f"index.batch is {self.batch}; it must be 1 to 65536")
-        if not 0 < self.recall <= 1:
-            raise InputError(f"index.recall is {self.recall}; it must be above 0 and at most 1")
-        if self.memory < 0:
-            raise InputError(f"index.memory is {self.memory}; it must be 0 or more megabytes")
-        if self.queries < 0:
-            raise InputError(f"index.queries is {self.queries}; it must be 0 or more")
+    """A FAISS index factory string such as "IVF1024,Flat"; "auto" selects one by the number of
+    items, `recall` and `memory`.
+    """
+    recall: Annotated[float, Field(gt=0, le=1)] = 0.98
+    """Share of the exact 10 nearest neighbours that a search must return."""
+    memory: Annotated[int, Field(ge=0), Unit("megabytes")] = 0
+    """Largest size of an index selected by "auto"; 0 for no limit."""
+    queries: Annotated[int, Field(ge=0)] = 10_000
+    """Test items used as queries when retrieval is evaluated; 0 for all."""

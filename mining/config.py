@@ -1,12 +1,20 @@
-"""What the user says about mining."""
+"""Configuration of mining: pairs, negatives, guards, engine."""
 
-from dataclasses import dataclass, fields
-from numbers import Integral, Real
+from typing import Annotated, Literal, get_args
 
+from pydantic import Field
+
+from remine.data.config_table import (
+    Notation,
+    Share,
+    SquaredDistance,
+    Unit,
+    config_table,
+)
 from remine.data.errors import InputError
 
-POSITIVES = ("all", "random", "hardest", "easiest")
-NEGATIVES = (
+Positives = Literal["all", "random", "hardest", "easiest"]
+Strategy = Literal[
     "semi_hard",
     "hard",
     "hardest",
@@ -14,108 +22,105 @@ NEGATIVES = (
     "rank_band",
     "distance_weighted",
     "uniform",
-)
+]
+POSITIVES: tuple[Positives, ...] = get_args(Positives)
+NEGATIVES: tuple[Strategy, ...] = get_args(Strategy)
 
-KINDS = {int: Integral, float: Real}  # numpy's too
 
-
-@dataclass(frozen=True, kw_only=True)
+@config_table("mining")
 class MiningConfig:
-    """Which triplets to mine. Distances are squared Euclidean on unit vectors, 0 to 4.
+    """Which triplets (anchor, positive, negative) are mined.
 
-    positives: which items of the anchor's class to pair it with: "all" (at most max_positives of
-    them, chosen by hash), "random" (one), "hardest" (the farthest), "easiest" (the nearest).
-    max_positives: pairs per anchor at most; 0 is no limit for "all" and 1 for the others.
-    negatives: what to find for each pair, each strategy by itself: "semi_hard" the nearest with
-    d_ap < d_an < d_ap + margin; "hard" the nearest with d_an <= d_ap; "hardest" the nearest of all;
-    "random_semi_hard" any of the semi-hard window; "rank_band" any of the nearest, from
-    the band[0]th to before the band[1]th, counted from 0;
-    "distance_weighted" by inverse density of distances (Wu et al. 2017) from a pool of random ones;
-    "uniform" any. per_pair: negatives for each pair and strategy.
-    skip_ranks: pass over the nearest r negatives, which may be mislabelled. absolute_margin: d_an
-    must exceed d_ap by this. relative_margin: the negative's cosine must stay below this share of
-    the positive's (0.95 is a good guard; 0 is off). near_duplicate: negatives nearer than this are
-    taken for duplicates. hub_cap: how often one item may serve as a negative; 0 is no limit.
-    second_negative: add another item of the negative's class. same_as: a Parquet or CSV file with
-    columns a and b, pairs of ids that are never negatives of one another.
-    engine: "exact", "approximate" (the list-join), "faiss:FACTORY" (the nearest `candidates` by an
-    index of FAISS), or "auto" by size. recall: the share of the chosen negatives that an engine
-    which is not exact must find, on a sample; recall_neighbours: of the 10 nearest negatives.
-    memory_gb: of the gallery in one worker, above which it is mined in shards.
-    unit_anchors: anchors in a shard, the unit of work; 0 takes what suits the engine.
+    Distances are squared Euclidean on unit vectors, 0 to 4: d_ap from the anchor to the positive,
+    d_an from the anchor to the negative.
     """
 
-    positives: str = "all"
-    max_positives: int = 8
-    negatives: tuple[str, ...] = ("semi_hard", "hard")
-    per_pair: int = 1
-    margin: float = 0.2
-    band: tuple[int, int] = (10, 50)
-    pool: int = 1024
-    skip_ranks: int = 0
-    absolute_margin: float = 0.0
-    relative_margin: float = 0.0
-    near_duplicate: float = 0.0
-    hub_cap: int = 0
+    positives: Positives = "all"
+    """# Pairs of an anchor and a positive
+
+    Which items of the anchor's class become its positives.
+    all: every item, or a pseudo-random selection of max_positives
+    random: one at random
+    hardest: the farthest
+    easiest: the nearest
+    """
+    max_positives: Annotated[int, Field(ge=0, le=1_000_000)] = 8
+    """Largest number of positives per anchor. 0 means no limit for "all" and 1 for the others."""
+
+    negatives: Annotated[tuple[Strategy, ...], Field(min_length=1)] = ("semi_hard", "hard")
+    """# Negatives of a pair
+
+    How negatives are selected; a list, whose strategies run independently of one another.
+    semi_hard: the nearest with d_ap < d_an < d_ap + margin
+    hard: the nearest with d_an <= d_ap
+    hardest: the nearest
+    random_semi_hard: a random one with d_ap < d_an < d_ap + margin
+    rank_band: a random one of the ranks in `band`
+    distance_weighted: by inverse density of the distances, from `pool` random candidates
+      (Wu et al. 2017)
+    uniform: any, at random
+    """
+    per_pair: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Negatives per pair and strategy."""
+    margin: Annotated[float, Field(gt=0, le=4), Unit("squared Euclidean distance")] = 0.2
+    """Width of the semi-hard window."""
+    band: tuple[Annotated[int, Field(ge=0, le=999)], Annotated[int, Field(ge=1, le=1000)]] = (
+        10,
+        50,
+    )
+    """For "rank_band": the first rank and the rank after the last; the nearest negative is 0."""
+    pool: Annotated[int, Field(ge=16, le=1_000_000)] = 1024
+    """For "distance_weighted": random candidates to select from."""
     second_negative: bool = False
+    """Add a second negative of the negative's class to each triplet."""
+
+    skip_ranks: Annotated[int, Field(ge=0, le=1000)] = 0
+    """# Guards against false negatives; 0 switches each off
+
+    Ignore this many nearest negatives of each anchor, which may be mislabelled.
+    """
+    absolute_margin: SquaredDistance = 0.0
+    """Require d_an > d_ap + absolute_margin."""
+    relative_margin: Share = 0.0
+    """Require the negative's cosine to be below this share of the positive's, such as 0.95."""
+    near_duplicate: SquaredDistance = 0.0
+    """Ignore negatives nearer than this: they are probably duplicates of the anchor."""
+    hub_cap: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """How often one item may be a negative."""
     same_as: str = ""
-    engine: str = "auto"
-    recall: float = 0.998
-    recall_neighbours: float = 0.97
-    candidates: int = 100
-    memory_gb: float = 8.0
-    unit_anchors: int = 0
+    """A Parquet or CSV file with the columns a and b: pairs of ids that are never negatives of
+    each other.
+    """
+
+    engine: (
+        Literal["auto", "exact", "approximate"]
+        | Annotated[str, Field(pattern="^faiss:"), Notation("faiss:FACTORY")]
+    ) = "auto"
+    """# Search
+
+    How negatives are searched.
+    auto: exact or approximate, by the number of items
+    exact: compares every pair of items
+    approximate: searches inverted lists (k-means cells)
+    faiss:FACTORY: re-ranks the nearest `candidates` from a FAISS index
+    """
+    recall: Annotated[float, Field(ge=0.5, le=1)] = 0.998
+    """Share of the exact negatives that an engine other than "exact" must find, on a sample."""
+    recall_neighbours: Annotated[float, Field(ge=0.5, le=1)] = 0.97
+    """Share of the 10 nearest negatives that an engine other than "exact" must find."""
+    candidates: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """For "faiss:FACTORY": neighbours retrieved per anchor."""
+    memory_gb: Annotated[float, Field(ge=0.00001, le=10_000), Unit("gigabytes")] = 8.0
+    """Memory for all vectors in one worker. If they need more, "auto" and "exact" mine exactly, in
+    shards, and the other engines refuse.
+    """
+    unit_anchors: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Anchors per shard, the unit of work; 0 selects a number that suits the engine."""
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            _typed(f"mining.{f.name}", getattr(self, f.name), f.default)
-        _one_of("positives", self.positives, POSITIVES)
-        if not self.engine.startswith("faiss:"):
-            _one_of("engine", self.engine, ("auto", "exact", "approximate", "faiss:FACTORY"))
-        if not self.negatives or not set(self.negatives) <= set(NEGATIVES):
-            known = ", ".join(NEGATIVES)
-            raise InputError(f"mining.negatives is {list(self.negatives)}; known: {known}")
         if len(set(self.negatives)) < len(self.negatives):
             raise InputError(f"mining.negatives is {list(self.negatives)}; name each strategy once")
-        for name, low, high in (
-            ("max_positives", 0, 1_000_000),
-            ("per_pair", 1, 1000),
-            ("pool", 16, 1_000_000),
-            ("skip_ranks", 0, 1000),
-            ("absolute_margin", 0, 4),
-            ("relative_margin", 0, 1),
-            ("near_duplicate", 0, 4),
-            ("hub_cap", 0, 2**31 - 1),
-            ("recall", 0.5, 1),
-            ("recall_neighbours", 0.5, 1),
-            ("candidates", 1, 10_000),
-            ("memory_gb", 0.00001, 10_000),
-            ("unit_anchors", 0, 1_000_000),
-        ):
-            if not low <= (value := getattr(self, name)) <= high:
-                raise InputError(f"mining.{name} is {value}; it must be {low} to {high}")
-        if not 0 < self.margin <= 4:
+        if self.band[0] >= self.band[1]:
             raise InputError(
-                f"mining.margin is {self.margin}; it is a squared distance, above 0 and up to 4"
+                f"mining.band is {list(self.band)}; the first rank must be below the second"
             )
-        if len(self.band) != 2 or not 0 <= self.band[0] < self.band[1] <= 1000:
-            raise InputError(f"mining.band is {list(self.band)}; it is two ranks, at most 1000")
-
-
-def _typed(name: str, value: object, default: object) -> None:
-    """Refuse a value of another type than the default's; whole numbers are numbers."""
-    kind = type(default)
-    if isinstance(default, tuple):
-        if not isinstance(value, tuple | list) or not all(
-            type(v) is type(default[0]) for v in value
-        ):
-            what = "texts" if isinstance(default[0], str) else "whole numbers"
-            raise InputError(f"{name} is {value!r}; it must be a list of {what}")
-    elif isinstance(value, bool) != (kind is bool) or not isinstance(value, KINDS.get(kind, kind)):
-        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-        raise InputError(f"{name} is {value!r}; it must be {names[kind]}")
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"mining.{name} is {value!r}; known: {', '.join(known)}")

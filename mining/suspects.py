@@ -11,29 +11,22 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from remine.data.errors import InputError
+from remine.data.config_table import Share, SquaredDistance, config_table
 from remine.data.types import Embeddings, Float32, Int32, Int64
 
 BLOCK = 16_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("")
 class SuspectConfig:
-    """When to suspect.
+    """When an item is suspected."""
 
-    margin: by how much (squared distance) another class's centroid must be nearer than the item's
-    own. twin_share: unlike items nearer to one another than so large a share of all items is to
-    the nearest of its own class may be the same thing.
+    margin: SquaredDistance = 0.4
+    """How much nearer than the centroid of its own class another class's centroid must be."""
+    twin_share: Share = 0.01
+    """Items of two classes may be the same thing if they are nearer to each other than this share
+    of all items is to the nearest item of its own class.
     """
-
-    margin: float = 0.4
-    twin_share: float = 0.01
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.margin <= 4:
-            raise InputError(f"margin is {self.margin}; it is a squared distance, 0 to 4")
-        if not 0 <= self.twin_share <= 1:
-            raise InputError(f"twin_share is {self.twin_share}; it is a share, 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ def open_source(config: DataConfig, base: Path) -> Source:
     if path.suffix == ".npy":
         return ArraySource(path, base / config.labels if config.labels else None)
     if path.suffix in (".parquet", ".csv") or (path.is_dir() and any(path.glob("*.parquet"))):
-        return TableSource(path, dict(config.columns))
+        return TableSource(path, {str(ours): theirs for ours, theirs in config.columns.items()})
     if path.is_dir():
         return FolderSource(path)
     raise InputError(f"data.source: {path} is not a Parquet, CSV or .npy file, nor a folder")

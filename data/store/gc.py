@@ -19,8 +19,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from remine.data.errors import InputError, StoreError
+from pydantic import Field
+
+from remine.data.config_table import Unit, config_table
+from remine.data.errors import StoreError
 from remine.data.store.pins import pinned_version
 from remine.data.store.records import Artifact, Version, unseal
 from remine.data.store.store import Store
@@ -30,22 +34,18 @@ GRACE = 3_600.0
 """Seconds for which an unreferenced file is retained: a worker may be about to refer to it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("gc")
 class Keeping:
-    """What `remine gc` leaves: the last versions, and for some days work that none of them names.
+    """What `remine gc` keeps."""
 
-    keep: versions, beside the pinned one, those that are read and the last finished one. days:
-    since results that no version names (a comparison's, a killed run's) were last used.
+    keep: Annotated[int, Field(ge=1)] = 8
+    """How many of the last versions. The pinned version, versions that are being read and the last
+    finished one are always kept.
     """
-
-    keep: int = 8
-    days: float = 14.0
-
-    def __post_init__(self) -> None:
-        if self.keep < 1:
-            raise InputError(f"gc.keep is {self.keep}; it must be at least 1")
-        if not 0 <= self.days <= 36_500:
-            raise InputError(f"gc.days is {self.days}; it must be 0 to 36500")
+    days: Annotated[float, Field(ge=0, le=36_500), Unit("days")] = 14.0
+    """How long results that belong to no version (of a comparison or a killed run) are kept after
+    their last use.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from remine.flows.api.store_version import StoreVersion, open_store
-from remine.flows.config.settings import Config, build_config, read_values
+from remine.flows.config.settings import ConfigSource, load_config, path_of
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.environment import set_environment
 
 if TYPE_CHECKING:
     from remine.flows.compare.comparison_page import Comparison
 
-ConfigSource = str | Path | Mapping[str, Any] | None
-"""Path of a TOML file; its tables as a dictionary; or None for the embedded glyphs."""
-
 
 def run(
-    config: ConfigSource = None, overrides: Sequence[str] = (), *, quiet: bool = False
+    config: str | Path | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    quiet: bool = False,
 ) -> StoreVersion:
     """Run the next cycle, or the rest of one that was killed.
 
@@ -37,15 +37,19 @@ def run(
 
     """
     set_environment()
-    settings, path = _settings(config, overrides)
+    source = _source(config)
+    settings = load_config(source, overrides)
     from remine.flows.orchestration.single_run import run_now
 
-    number = run_now(settings, Console(quiet=quiet), path, list(overrides))
+    number = run_now(settings, Console(quiet=quiet), path_of(source), list(overrides))
     return open_store(settings.store, number or 0, settings.base)
 
 
 def compare(
-    config: ConfigSource = None, overrides: Sequence[str] = (), *, quiet: bool = False
+    config: str | Path | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    quiet: bool = False,
 ) -> "Comparison":
     """Compare offline with in-batch mining on the config's data, at equal budget.
 
@@ -63,25 +67,15 @@ def compare(
 
     """
     set_environment()
-    from remine.flows.compare.arms import arms_of
+    from remine.flows.compare.arms import load_arms
     from remine.flows.compare.comparison_page import read_comparison, write_page
     from remine.flows.compare.experiment import compare as run_comparison
 
-    values, path = _values(config, overrides)
-    settings, arms = arms_of(values, path)
+    settings, arms = load_arms(_source(config), overrides)
     folder = run_comparison(settings, arms, Console(quiet=quiet))
     write_page(folder)
     return read_comparison(folder)
 
 
-def _settings(config: ConfigSource, overrides: Sequence[str]) -> tuple[Config, Path | None]:
-    values, path = _values(config, overrides)
-    return build_config(values, path), path
-
-
-def _values(config: ConfigSource, overrides: Sequence[str]) -> tuple[dict[str, Any], Path | None]:
-    """The unchecked tables of a config, and the path of its file."""
-    if isinstance(config, Mapping):
-        return override_values(config, overrides), None
-    path = Path(config) if config is not None else None
-    return read_values(path, overrides), path
+def _source(config: str | Path | Mapping[str, Any] | None) -> ConfigSource:
+    return Path(config) if isinstance(config, str) else config

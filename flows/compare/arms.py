@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from remine.data.errors import InputError
-from remine.flows.config.settings import Config, build_config, read_values
+from remine.flows.config.settings import Config, ConfigSource, build_config, path_of, read_values
 
 STANDARD: dict[str, Any] = {
     "random": {"train": {"batches": "pk", "miner": "random"}},
@@ -48,9 +48,9 @@ class Arm:
         return "offline" if whole else "hybrid"
 
 
-def load_arms(path: Path | None, overrides: Sequence[str] = ()) -> tuple[Config, list[Arm]]:
-    """The configuration at `path` and its arms, each checked as if it were run by itself."""
-    values = read_values(path, overrides)
+def load_arms(source: ConfigSource, overrides: Sequence[str] = ()) -> tuple[Config, list[Arm]]:
+    """The configuration of a source and its arms, each checked as if it were run by itself."""
+    values, path = read_values(source, overrides), path_of(source)
     base = build_config(values, path)
     arms = [
         Arm(name=name, config=_of_arm(name, values, changes, path, base.compare.items))

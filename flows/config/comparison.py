@@ -1,46 +1,39 @@
-"""What the user says about a comparison."""
+"""Configuration of `remine compare`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import field
+from typing import Annotated, Any, Literal
 
-from remine.data.errors import InputError
+from pydantic import Field
 
-BUDGETS = ("steps", "forwards", "seconds")
-SELECT = ("recall@1", "map@r", "r_precision")
+from remine.data.config_table import config_table
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("compare")
 class CompareConfig:
-    """Arms (ways to choose what is trained on) at equal budget, over several seeds.
+    """A comparison of arms (ways to select what is trained on) at equal budget, over several seeds.
 
-    budget: what each arm gets `amount` of: "steps" of the optimizer, "forwards" (items that pass
-    through the encoder, those embedded for mining too) or "seconds" (embedding and mining too).
-    items: items in a step of every arm, three to a triplet; it takes the place of train.batch.
-    evaluate_every: steps between evaluations on val and test. seeds: how many; each starts all
-    arms from the same weights. select: what of val chooses checkpoints and arms.
-    arms: by name, tables of what each changes of [train], [mining] and [online]; train.steps are
-    its steps between two minings. Leave out for the standard arms.
+    All arms of a seed start from the same weights.
     """
 
-    budget: str = "steps"
-    amount: int = 600
-    items: int = 96
-    evaluate_every: int = 100
-    seeds: int = 3
-    select: str = "map@r"
-    arms: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.budget not in BUDGETS:
-            raise InputError(f"compare.budget is {self.budget!r}; known: {', '.join(BUDGETS)}")
-        for name, low, high in (
-            ("amount", 1, 10**12),
-            ("items", 6, 65_536),
-            ("evaluate_every", 1, 10_000_000),
-            ("seeds", 1, 100),
-        ):
-            if not low <= (value := getattr(self, name)) <= high:
-                raise InputError(f"compare.{name} is {value}; it must be {low} to {high}")
-        if self.select not in SELECT:
-            raise InputError(f"compare.select is {self.select!r}; known: {', '.join(SELECT)}")
+    budget: Literal["steps", "forwards", "seconds"] = "steps"
+    """What is equal for all arms.
+    steps: optimizer steps
+    forwards: items that pass through the encoder, including those embedded for mining
+    seconds: wall-clock time, including embedding and mining
+    """
+    amount: Annotated[int, Field(ge=1, le=10**12)] = 600
+    """Size of the budget, in its unit."""
+    items: Annotated[int, Field(ge=6, le=65_536)] = 96
+    """Items per step of every arm, three per triplet. It replaces train.batch."""
+    evaluate_every: Annotated[int, Field(ge=1, le=10_000_000)] = 100
+    """Steps between evaluations on the validation and test splits."""
+    seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    """Number of seeds."""
+    select: Literal["recall@1", "map@r", "r_precision"] = "map@r"
+    """Metric on the validation split that selects checkpoints and arms."""
+    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The arms: a table per arm, [compare.arms.NAME.train], .mining or .online, with the settings
+    that it changes. An arm's train.steps are its steps between two minings. Empty for nine standard
+    arms.
+    """

@@ -1,69 +1,59 @@
-"""What can be trained with: every loss, miner and synthesis, read off their own settings."""
+"""The text of `remine losses`: every loss, miner, batch and synthesis, read from their settings."""
 
 from dataclasses import fields
 from typing import Any
 
+from remine.data.config_table import choice_docs, field_doc
+from remine.flows.config.template import toml
 from remine.mining.in_batch.config import MINERS, OnlineConfig
 from remine.train.config import TrainConfig
-from remine.train.losses.config import GeneratorsConfig, LossesConfig
+from remine.train.losses.config import LOSSES, SYNTHESES
 
-BATCHES = {
-    "triplets": (
-        "mined over the whole dataset, as they are or mined again in the batch",
-        ("warmup_rounds", "warmup_miner"),
-    ),
-    "pk": ("per_class items of each of some classes", ("per_class", "memory")),
-    "confusable": (
-        "pk batches of classes whose centroids are neighbours, and some at random",
-        ("random_classes",),
-    ),
+LOSS_SETTINGS = {"triplet": ("margin",)}
+BATCH_SETTINGS = {
+    "triplets": ("kinds", "warmup_rounds", "warmup_miner"),
+    "pk": ("per_class", "memory"),
+    "confusable": ("random_classes",),
 }
+"""Settings of [train] that belong to a loss or to a kind of batches."""
 MINER_SETTINGS = {"semi_hard": ("fallback",), "distance_weighted": ("nearest", "farthest")}
+"""Settings of [online] that belong to a miner."""
 
 
 def catalogue_text() -> str:
-    """A line each, its settings with their defaults below."""
+    """Every choice with a line of what it does and, below it, its settings with their defaults."""
+    train, online = TrainConfig(), OnlineConfig()
     lines = ["losses (train.loss)"]
-    losses = LossesConfig()
-    for part in fields(losses):
-        if part.name != "pml":
-            lines += _entry(part.name, getattr(losses, part.name), f"train.losses.{part.name}")
-            if part.name == "triplet":
-                lines.append("      train.margin = 0.2")
-    lines += ["  pml:Name", "      any loss of pytorch-metric-learning"]
+    for loss in LOSSES:
+        lines += _table_entry(loss, getattr(train.losses, loss), f"train.losses.{loss}")
+        lines += _settings(train, "train", LOSS_SETTINGS.get(loss, ()))
+    lines += _entry("pml:Name", "any loss of pytorch-metric-learning")
     lines += ['      train.losses.pml = ["name=value", ...]']
-    lines += ["", "miners (train.miner; auto takes mined triplets as they are, of PK batches all)"]
-    online = OnlineConfig()
-    for name, said in MINERS.items():
-        lines += [f"  {name}", f"      {said}"]
-        lines += [
-            f"      online.{setting} = {_toml(getattr(online, setting))}"
-            for setting in MINER_SETTINGS.get(name, ())
-        ]
+    miner_docs = choice_docs(field_doc(TrainConfig, "miner"))
+    lines += ["", "miners (train.miner)", *_entry("auto", miner_docs["auto"])]
+    for miner in MINERS:
+        lines += _entry(miner, miner_docs[miner])
+        lines += _settings(online, "online", MINER_SETTINGS.get(miner, ()))
     lines += ["", "batches (train.batches)"]
-    train = TrainConfig()
-    for name, (said, settings) in BATCHES.items():
-        lines += [f"  {name}", f"      {said}"]
-        lines += [f"      train.{key} = {_toml(getattr(train, key))}" for key in settings]
+    for batches, doc in choice_docs(field_doc(TrainConfig, "batches")).items():
+        lines += _entry(batches, doc) + _settings(train, "train", BATCH_SETTINGS[batches])
     lines += ["", "synthesis (train.synthesis)"]
-    generators = GeneratorsConfig()
-    for part in fields(generators):
-        prefix = f"train.generators.{part.name}"
-        lines += _entry(part.name, getattr(generators, part.name), prefix)
+    for synthesis in SYNTHESES:
+        table = getattr(train.generators, synthesis)
+        lines += _table_entry(synthesis, table, f"train.generators.{synthesis}")
     return "\n".join(lines)
 
 
-def _entry(name: str, config: Any, prefix: str) -> list[str]:
-    said = (type(config).__doc__ or "").strip().splitlines()[0]
-    settings = [(f.name, getattr(config, f.name)) for f in fields(config)]
-    return [
-        f"  {name}",
-        f"      {said[0].lower() + said[1:].removesuffix('.')}",
-        *(f"      {prefix}.{key} = {_toml(value)}" for key, value in settings),
-    ]
+def _table_entry(name: str, table: Any, prefix: str) -> list[str]:
+    """An entry whose docs and settings are those of its own table."""
+    summary = (type(table).__doc__ or "").splitlines()[0].removesuffix(".")
+    names = tuple(field.name for field in fields(table))
+    return _entry(name, summary[0].lower() + summary[1:]) + _settings(table, prefix, names)
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+def _entry(name: str, doc: str) -> list[str]:
+    return [f"  {name}", f"      {doc}"]
+
+
+def _settings(table: Any, prefix: str, names: tuple[str, ...]) -> list[str]:
+    return [f"      {prefix}.{name} = {toml(getattr(table, name))}" for name in names]

@@ -1,37 +1,30 @@
-"""When a run is worth it."""
+"""Configuration of when a scheduled run does something."""
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from remine.data.errors import InputError
+from pydantic import Field
 
-WHENS = ("always", "needed")
+from remine.data.config_table import Share, config_table
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("refresh")
 class RefreshConfig:
-    """What a scheduled run does; `remine run` asks only with --if-needed.
+    """What a scheduled run does. `remine run` uses these settings with --if-needed only."""
 
-    when: "always" a whole cycle, or "needed": nothing where source and settings are those of the
-    last finished cycle; embedding and index alone, published without training, where few items
-    moved; else a whole cycle. train_share: the share of items that are new, changed or deleted
-    since the model was trained, from which it is trained again. overlap: where our code or the
-    batch changed, `sample` items are embedded again: from this share of nearest neighbours as they
-    were on, the index stays.
+    # overlap: the same weights in other batches keep over 0.99 of the neighbours (tests of the
+    # drift probe measure it), the weights of the next round fewer than 0.98. train_share has not
+    # been measured; each version's metrics have what a model loses on items it was not trained on.
+    when: Literal["always", "needed"] = "always"
+    """When the run does something.
+    always: a whole cycle every time
+    needed: nothing if neither the source nor the settings changed; embedding and index without
+      training if few items changed; else a whole cycle
     """
-
-    # overlap: the same weights in other batches keep over 0.99 of the neighbours (the test of the
-    # probe), those of the next round fewer than 0.98 of them. train_share: not measured yet; what
-    # a model loses on items that it was not trained with is in each version's metrics.
-    when: str = "always"
-    train_share: float = 0.1
-    overlap: float = 0.98
-    sample: int = 1000
-
-    def __post_init__(self) -> None:
-        if self.when not in WHENS:
-            raise InputError(f"refresh.when is {self.when!r}; known: {', '.join(WHENS)}")
-        for name in ("train_share", "overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"refresh.{name} is {getattr(self, name)}; it must be 0 to 1")
-        if not 20 <= self.sample <= 100_000:
-            raise InputError(f"refresh.sample is {self.sample}; it must be 20 to 100000")
+    train_share: Share = 0.1
+    """For "needed": train again from this share of new, changed or deleted items."""
+    overlap: Share = 0.98
+    """For "needed", after our code or index.batch changed: keep the index if a new embedding of
+    `sample` items preserves this share of their nearest neighbours.
+    """
+    sample: Annotated[int, Field(ge=20, le=100_000)] = 1000
+    """Items embedded again for that."""

@@ -1,387 +1,509 @@
-"""What goes in and out over HTTP, typed; the OpenAPI document is made from these."""
+"""Request and response bodies of the HTTP API; the OpenAPI document is made from them.
+
+Distances are squared Euclidean on unit vectors, 0 to 4.
+"""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from remine.data.types import KINDS
+from remine.data import types
+from remine.index.recall import Point
+from remine.index.search import Searched
 
 MAX_ID = 2**63 - 1
+Kind = types.Kind
+Split = types.Split
 Id = Annotated[int, Field(ge=0, le=MAX_ID)]
 Name = Annotated[str, Field(max_length=1_000)]
-Split = Literal["train", "val", "test"]
-Kind = Literal["hard", "semi_hard", "easy"]
+Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 Vector = Annotated[list[float], Field(min_length=1, max_length=65_536)]
 Recall = Annotated[float | None, Field(gt=0, le=1)]
 
-assert KINDS == ("hard", "semi_hard", "easy")
+
+class Record(BaseModel):
+    """A JSON object whose fields are documented by the text below each."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class Body(BaseModel):
-    """Something sent: no unknown fields, no NaN, no texts for numbers."""
+class Body(Record):
+    """A request body: no unknown fields, no NaN, no numbers written as texts."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class Wanted(Body):
-    """How to answer."""
+    """How many neighbours to return, and among which items."""
 
     k: Annotated[int, Field(ge=1, le=9_999)] = 10
-    recall: Recall = Field(default=None, description="Wished share of the exact nearest.")
+    """Neighbours per query."""
+    recall: Recall = None
+    """Share of the exact k nearest to find; the served index's own by default."""
     labels: Annotated[list[Name], Field(max_length=100)] = []
+    """Only items of these classes; empty for all."""
     splits: Annotated[list[Split], Field(max_length=3)] = []
+    """Only items of these splits; empty for all."""
     groups: Annotated[list[Name], Field(max_length=100)] = []
-    distinct: bool = Field(default=False, description="Leave out exact duplicates.")
-    explain: bool = Field(default=False, description="Say what was searched.")
+    """Only items of these groups; empty for all."""
+    distinct: bool = False
+    """Leave out exact duplicates."""
+    explain: bool = False
+    """Report what was searched."""
 
 
 class SearchBody(Wanted):
-    """One question: exactly one of id, text and vector."""
+    """One query: exactly one of id, text and vector."""
 
     id: Id | None = None
-    text: Annotated[str | None, Field(min_length=1, max_length=100_000)] = None
+    """An item of the served version."""
+    text: Text | None = None
+    """A text, for the encoder."""
     vector: Vector | None = None
-    itself: bool = Field(default=False, description="Keep an item among its own neighbours.")
+    """A vector of the index's dimensions; it is scaled to length 1."""
+    itself: bool = False
+    """Keep an item among its own neighbours."""
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
-        if sum(part is not None for part in (self.id, self.text, self.vector)) != 1:
+    def _has_one_query(self) -> Self:
+        if sum(query is not None for query in (self.id, self.text, self.vector)) != 1:
             raise ValueError("give exactly one of id, text and vector")
         return self
 
 
 class BatchBody(Wanted):
-    """Many questions of one kind: exactly one of ids, texts and vectors."""
+    """Many queries of one kind: exactly one of ids, texts and vectors."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=100_000)] | None = None
-    texts: (
-        Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=100_000)]],
-            Field(min_length=1, max_length=100_000),
-        ]
-        | None
-    ) = None
+    """Items of the served version."""
+    texts: Annotated[list[Text], Field(min_length=1, max_length=100_000)] | None = None
+    """Texts, for the encoder."""
     vectors: Annotated[list[Vector], Field(min_length=1, max_length=100_000)] | None = None
+    """Vectors of the index's dimensions; they are scaled to length 1."""
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
-        if sum(part is not None for part in (self.ids, self.texts, self.vectors)) != 1:
+    def _has_one_kind(self) -> Self:
+        if sum(queries is not None for queries in (self.ids, self.texts, self.vectors)) != 1:
             raise ValueError("give exactly one of ids, texts and vectors")
         return self
 
 
-class Fault(BaseModel):
-    """Why there is no answer, and which fields are wrong."""
+class Fault(Record):
+    """Why a request was refused or failed."""
 
     detail: str
+    """The reason, in one line."""
     fields: list[str]
+    """Names of the wrong fields or parameters."""
 
 
-class OfVersion(BaseModel):
-    """An answer from one version alone: its number, and the hash of its index."""
+class OfVersion(Record):
+    """An answer that comes from one published version alone."""
 
     version: int
+    """Number of the version."""
     index: str
+    """SHA-256 hash of the version's index."""
 
 
-class Item(BaseModel):
-    """Who an item is."""
+class Item(Record):
+    """An item without its content."""
 
     id: int
+    """The item's id."""
     label: str
+    """Its class."""
     split: Split
+    """Its split."""
     group: str | None
-    text: str | None = Field(default=None, description="Where the items are texts.")
-    thumbnail: str | None = Field(default=None, description="Where the items are pictures.")
+    """Its group, if the data has groups."""
+    text: str | None = None
+    """The text, if the items are texts."""
+    thumbnail: str | None = None
+    """Relative URL of a thumbnail, if the items are pictures."""
 
 
 class Neighbour(Item):
-    """An item and its squared Euclidean distance to the query, 0 to 4."""
+    """An item found by a search."""
 
     rank: int
+    """1 for the nearest."""
     distance: float
-
-
-class Explained(BaseModel):
-    """What a search looked at; see `remine search --explain`."""
-
-    factory: str
-    knob: str
-    setting: int
-    wished: float
-    measured: float | None
-    visited: float | None
-    kept: int
-    items: int
-    widened: int
+    """Squared Euclidean distance to the query, 0 to 4."""
 
 
 class SearchAnswer(OfVersion):
-    """Neighbours, nearest first."""
+    """The neighbours of one query."""
 
     query: Item | None = None
+    """The query, if it is an item."""
     neighbours: list[Neighbour]
-    explain: Explained | None = None
+    """Nearest first; fewer than k if the filters leave fewer items."""
+    explain: Searched | None = None
+    """What was searched, if the request asks for it."""
 
 
 class BatchAnswer(OfVersion):
-    """Per query the ids and the squared distances of its neighbours, nearest first."""
+    """The neighbours of many queries, in the order of the request."""
 
     ids: list[list[int]]
+    """Per query the ids of its neighbours, nearest first."""
     distances: list[list[float]]
-    explain: Explained | None = None
+    """Per query the squared Euclidean distances of its neighbours, 0 to 4."""
+    explain: Searched | None = None
+    """What was searched, if the request asks for it."""
 
 
 class ItemAnswer(OfVersion):
-    """One item, and how often it is anchor, positive and negative in the last round mined."""
+    """One item and its roles in the last mined round."""
 
     item: Item
+    """The item."""
     roles: dict[str, int] | None = None
+    """Triplets in which it is the anchor, the positive and the negative; null without triplets."""
 
 
 class ItemsAnswer(OfVersion):
-    """A page of items in order of id (or at random), of `total` that fit."""
+    """A page of items, in order of id or at random."""
 
     total: int
+    """Items that match, on all pages."""
     items: list[Item]
+    """The items of this page."""
 
 
-class Label(BaseModel):
-    """A class and how many items it has."""
+class Label(Record):
+    """A class."""
 
     label: str
+    """Its name."""
     items: int
+    """Its number of items."""
 
 
 class LabelsAnswer(OfVersion):
-    """A page of classes, of `total` that fit."""
+    """A page of classes."""
 
     total: int
+    """Classes that match, on all pages."""
     labels: list[Label]
+    """The classes of this page."""
 
 
-class Triplet(BaseModel):
-    """A mined triplet and its three labels."""
+class Triplet(Record):
+    """A mined triplet with the labels of its items."""
 
     anchor_id: int
     positive_id: int
     negative_id: int
     d_ap: float
+    """Squared Euclidean distance from the anchor to the positive, 0 to 4."""
     d_an: float
+    """Squared Euclidean distance from the anchor to the negative, 0 to 4."""
     kind: Kind
+    """hard: d_an <= d_ap. semi_hard: d_ap < d_an < d_ap + margin. easy: the others."""
     negative_rank: int
+    """Negatives that are nearer to the anchor; -1 for random negatives."""
     anchor_label: str | None
     positive_label: str | None
     negative_label: str | None
 
 
 class TripletsAnswer(OfVersion):
-    """A page of triplets of a round, of `total` that fit."""
+    """A page of the triplets of a round."""
 
     round: int
+    """The round."""
     total: int
+    """Triplets that match, on all pages."""
     triplets: list[Triplet]
+    """The triplets of this page."""
 
 
-class RoundRow(BaseModel):
+class RoundRow(Record):
     """A round: retrieval before it, what it mined, how it trained."""
 
     round: int
+    """Number of the round, from 0 on."""
     metrics: dict[str, float | None] | None
-    mined: dict[str, int] | None = Field(description="Triplets by kind, and in all.")
-    margin: float | None = Field(default=None, description="What semi-hard was bounded by.")
+    """Retrieval on unseen classes before the round, by metric."""
+    mined: dict[str, int] | None
+    """Mined triplets by kind, and in all."""
+    margin: float | None = None
+    """Width of the semi-hard window, in squared Euclidean distance."""
     training: dict[str, float | None] | None
+    """Figures of the training, such as its loss."""
 
 
 class RoundsAnswer(OfVersion):
     """All rounds of the served cycle."""
 
     cycle: int
+    """Number of the cycle."""
     finished: bool
+    """Whether the version is the last of its cycle."""
     rounds: list[RoundRow]
+    """The rounds, in order."""
 
 
-class Measure(BaseModel):
-    """A measure over a kind's triplets."""
+class Measure(Record):
+    """The distribution of a measure over the triplets of a kind."""
 
     mean: float | None
     min: float | None
     max: float | None
     p5: float | None = None
+    """5th percentile."""
     p50: float | None = None
+    """Median."""
     p95: float | None = None
+    """95th percentile."""
 
 
-class KindStats(BaseModel):
+class KindStats(Record):
     """The triplets of a kind."""
 
     rows: int
+    """Number of triplets."""
     share: float
+    """Share of the round's triplets, 0 to 1."""
     d_ap: Measure
+    """Squared Euclidean distance from the anchor to the positive, 0 to 4."""
     d_an: Measure
+    """Squared Euclidean distance from the anchor to the negative, 0 to 4."""
     margin: Measure
+    """d_an - d_ap."""
     negative_rank: Measure
+    """Negatives that are nearer to the anchor."""
 
 
-class Hub(BaseModel):
-    """An item that often serves as negative."""
+class Hub(Record):
+    """An item that is often a negative."""
 
     id: int
+    """The item's id."""
     label: str
+    """Its class."""
     count: int
+    """Triplets in which it is the negative."""
     anchors: int
+    """Different anchors of these triplets."""
 
 
-class Confused(BaseModel):
-    """Two classes that triplets hold apart."""
+class Confused(Record):
+    """Two classes that triplets separate."""
 
     label: str
+    """Class of the anchor."""
     negative_label: str
+    """Class of the negative."""
     count: int
+    """Number of triplets."""
 
 
-class HistogramModel(BaseModel):
-    """Counts by kind between edges (one more than counts)."""
+class HistogramModel(Record):
+    """A histogram by kind."""
 
     edges: list[float]
+    """Edges of the bins, one more than there are bins."""
     counts: dict[str, list[int]]
+    """Triplets per bin, by kind."""
 
 
 class RoundAnswer(OfVersion):
-    """What a round mined, in numbers."""
+    """Statistics of what a round mined."""
 
     round: int
+    """Number of the round."""
     rows: int
+    """Number of triplets."""
     anchors: int
+    """Number of different anchors."""
     negatives: int
+    """Number of different negatives."""
     kinds: dict[str, KindStats]
+    """The triplets by kind."""
     hubs: list[Hub]
+    """The 20 items that are negatives most often."""
     confused: list[Confused]
+    """The 20 pairs of classes with most triplets."""
     histograms: dict[str, HistogramModel]
+    """Histograms of d_ap, d_an and the margin d_an - d_ap."""
 
 
-class PairsModel(BaseModel):
-    """(anchor, positive) pairs of two rounds, and the mean changes over those of both."""
+class PairsModel(Record):
+    """The (anchor, positive) pairs of two rounds."""
 
     first: int
+    """Pairs of the first round."""
     second: int
+    """Pairs of the second round."""
     both: int
+    """Pairs that both rounds have."""
     d_ap_change: float | None
+    """Mean change of d_ap over the pairs of both rounds."""
     d_an_change: float | None
+    """Mean change of d_an over the pairs of both rounds."""
 
 
-class ComparedKind(BaseModel):
-    """Triplets of a kind in two rounds, and those of the second that the first has too."""
+class ComparedKind(Record):
+    """The triplets of a kind in two rounds."""
 
     first: int
+    """Triplets of the first round."""
     second: int
+    """Triplets of the second round."""
     same_triplet: int
+    """Triplets of the second round that the first has too."""
 
 
 class CompareAnswer(OfVersion):
     """What changed from one round to another."""
 
     first: int
+    """Number of the first round."""
     second: int
+    """Number of the second round."""
     pairs: PairsModel
+    """The (anchor, positive) pairs."""
     kinds: dict[str, ComparedKind]
+    """The triplets by kind."""
     means: dict[str, list[float | None]]
+    """By measure its mean in the first and in the second round."""
 
 
 class MapAnswer(OfVersion):
-    """A sample of items in the plane of the embedding's two widest directions, -1 to 1."""
+    """A random sample of items in the plane of the embedding's two widest directions."""
 
     ids: list[int]
+    """Ids of the items."""
     x: list[float]
+    """Position along the widest direction, -1 to 1."""
     y: list[float]
-    label: list[int] = Field(description="Places in `labels`.")
+    """Position along the second direction, -1 to 1."""
+    label: list[int]
+    """Position of each item's class in `labels`."""
     labels: list[str]
+    """The classes of the sample."""
     split: list[Split]
-    explained: float = Field(description="Share of the variance that the plane shows.")
+    """Split of each item."""
+    explained: float
+    """Share of the variance that the plane shows, 0 to 1."""
 
 
-class VersionRow(BaseModel):
+class VersionRow(Record):
     """A published version."""
 
     version: int
+    """Its number."""
     cycle: int
+    """Number of its cycle."""
     round: int
+    """Rounds of the cycle that are done."""
     rounds: int
+    """Rounds of the cycle."""
     factory: str
+    """FAISS factory string of its index."""
     items: int
+    """Items in its index."""
     recall: float
+    """Measured recall of the 10 nearest, at the setting that is served."""
     bytes: int
+    """Size of the index file."""
     checkpoint: str
+    """Hash of the checkpoint that embedded the items."""
 
 
-class VersionsAnswer(BaseModel):
-    """Published versions, newest first; which is served, and which is pinned (0: none)."""
+class VersionsAnswer(Record):
+    """Published versions."""
 
     served: int
+    """Number of the served version."""
     pinned: int
+    """Number of the pinned version; 0 if none is."""
     versions: list[VersionRow]
-
-
-class CurvePoint(BaseModel):
-    """Recall at one setting of the index."""
-
-    setting: int
-    recall_1: float
-    recall_10: float
-    recall_100: float
-    visited: float | None
+    """The versions, newest first."""
 
 
 class IndexAnswer(OfVersion):
-    """The served index: what it is, how exact it answers, what made it."""
+    """The served index: what it is, how exact its answers are, what it was made from."""
 
     factory: str
+    """FAISS factory string."""
     reason: str
+    """Why this factory."""
     items: int
+    """Items in the index."""
     dimensions: int
+    """Dimensions of a vector."""
     content: str
+    """What the items are, such as image or text."""
     bytes: int
+    """Size of the index file."""
     knob: str
+    """The search parameter that trades recall for time: nprobe, efSearch or none."""
     setting: int
+    """Its value: the smallest that reaches the wished recall, or the best."""
     wished: float
+    """Recall of the 10 nearest that was asked for."""
     recall: float
+    """Recall of the 10 nearest measured at `setting`."""
     held_out: int
-    curve: list[CurvePoint]
+    """Items that were the queries of the measurement."""
+    curve: list[Point]
+    """Measured recall by value of the knob."""
     checkpoint: str
+    """Hash of the checkpoint that embedded the items."""
     embeddings: str
+    """Hash of the embeddings."""
     cycle: int
+    """Number of the cycle."""
     round: int
+    """Number of the round."""
 
 
-class Suspect(BaseModel):
-    """An item whose label is probably wrong, or that lies under two labels.
-
-    score: how much nearer (squared distance) the suspected class's centroid is. other, distance:
-    of twins.
-    """
+class Suspect(Record):
+    """An item whose label is probably wrong, or that exists under two labels."""
 
     item: Item
+    """The item."""
     suspected_label: str
+    """The class it probably belongs to."""
     reason: Literal["mislabelled", "same_content", "twin"]
+    """mislabelled: nearer to another class's centroid. same_content: the same content under another
+    label. twin: nearly the same vector as an item of another label.
+    """
     score: float | None
+    """How much nearer the suspected class's centroid is, in squared Euclidean distance."""
     other: Item | None
+    """The other item, for same_content and twin."""
     distance: float | None
+    """Squared Euclidean distance to the other item."""
 
 
 class SuspectsAnswer(OfVersion):
-    """A page of suspects, of `total` that fit; none while they are looked for."""
+    """A page of suspects; empty while they are searched."""
 
     state: Literal["working", "done"]
-    done: int = Field(description="Items looked at.")
+    """Whether the search is still running."""
+    done: int
+    """Items searched so far."""
     items: int
+    """Items to search."""
     total: int
-    counts: dict[str, int] = Field(description="By reason, of those that fit.")
+    """Suspects that match, on all pages."""
+    counts: dict[str, int]
+    """Suspects that match, by reason."""
     suspects: list[Suspect]
+    """The suspects of this page, the most suspicious first."""
 
 
-class Health(BaseModel):
-    """ok, or degraded where a newer version could not be opened."""
+class Health(Record):
+    """State of the server."""
 
     status: Literal["ok", "degraded"]
+    """degraded if a newer version could not be opened."""
     version: int
+    """Number of the served version."""
     detail: str = ""
+    """What is wrong."""

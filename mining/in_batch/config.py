@@ -1,38 +1,32 @@
-"""What the user says about mining inside a batch."""
+"""Configuration of mining inside a batch."""
 
-from dataclasses import dataclass
+from typing import Literal, get_args
 
+from remine.data.config_table import UnsquaredDistance, config_table
 from remine.data.errors import InputError
 
-MINERS = {
-    "batch_all": "every valid triplet or pair; a triplet loss takes the mean over active ones",
-    "batch_hard": "per anchor the farthest positive and the nearest negative",
-    "semi_hard": "per pair the nearest negative beyond the positive and within the margin",
-    "distance_weighted": "per pair a negative drawn by the inverse density of its distance",
-    "random": "per pair any negative",
-}
-FALLBACKS = ("skip", "farthest", "random")
+Miner = Literal["batch_all", "batch_hard", "semi_hard", "distance_weighted", "random"]
+MINERS: tuple[Miner, ...] = get_args(Miner)
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("online")
 class OnlineConfig:
-    """How train.miner picks triplets inside a batch.
+    """Settings of the miners that select triplets inside a batch; see train.miner."""
 
-    fallback: of "semi_hard", for a pair with no negative in its window: "skip" it (and see fewer
-    triplets), take the "farthest" negative (TensorFlow Addons) or a "random" one (Roth et al.).
-    nearest, farthest: of "distance_weighted", unsquared distances, 0 to 2: nearer negatives weigh
-    as much as one at `nearest`, those at `farthest` or beyond nothing.
+    fallback: Literal["skip", "farthest", "random"] = "skip"
+    """Of the miner "semi_hard": what a pair without a semi-hard negative gets.
+    skip: nothing, so that the batch has fewer triplets
+    farthest: the farthest negative (as in TensorFlow Addons)
+    random: a random negative (Roth et al. 2020)
     """
-
-    fallback: str = "skip"
-    nearest: float = 0.5
-    farthest: float = 1.4
+    nearest: UnsquaredDistance = 0.5
+    """Of the miner "distance_weighted": nearer negatives weigh as much as one at this distance."""
+    farthest: UnsquaredDistance = 1.4
+    """Of the miner "distance_weighted": negatives at this distance or beyond are not selected."""
 
     def __post_init__(self) -> None:
-        if self.fallback not in FALLBACKS:
-            raise InputError(f"online.fallback is {self.fallback!r}; known: {', '.join(FALLBACKS)}")
-        if not 0 < self.nearest < self.farthest <= 2:
+        if self.nearest >= self.farthest:
             raise InputError(
-                f"online.nearest is {self.nearest} and online.farthest {self.farthest}; they are"
-                " unsquared distances, 0 to 2, the first the smaller"
+                f"online.nearest is {self.nearest} and online.farthest {self.farthest}; the first"
+                " must be smaller"
             )

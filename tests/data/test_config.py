@@ -27,7 +27,7 @@ from remine.data.errors import InputError
             DataConfig,
             {"val_share": 0.5, "test_share": 0.4},
             {"val_share": 0.5, "test_share": 0.5},
-            "leave no class to train on",
+            "their sum must be below 1",
         ),
         (DataConfig, {"unit_rows": 16}, {"unit_rows": 15}, "data.unit_rows is 15"),
         (

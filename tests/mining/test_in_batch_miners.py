@@ -271,9 +271,9 @@ def test_the_window_may_be_in_unsquared_distances():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"fallback": "nearest"}, "online.fallback is 'nearest'; known: skip"),
-        ({"nearest": 1.5}, "unsquared distances"),
-        ({"farthest": 4.0}, "unsquared distances"),
+        ({"fallback": "nearest"}, "online.fallback is 'nearest'; it must be one of skip"),
+        ({"nearest": 1.5}, "online.nearest is 1.5 and online.farthest 1.4; the first"),
+        ({"farthest": 4.0}, "it must be above 0 and at most 2 .unsquared"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

@@ -10,7 +10,7 @@ import torch
 
 from remine.data.errors import InputError
 from remine.train.augmentation.augment import DRAWS, affine_maps, augment
-from remine.train.augmentation.config import LIMITS, AugmentConfig
+from remine.train.augmentation.config import AugmentConfig
 from remine.train.checkpoint import encoder_bytes
 
 HIGH, WIDE = 6, 9
@@ -121,6 +121,17 @@ def test_draws_in_the_middle_change_nothing():
     draws[4] = 0.0  # a window of the whole
     config = AugmentConfig(shift=0.5, rotate=90.0, scale=1.0, crop=0.5, flip=True)
     torch.testing.assert_close(affine_maps(config, draws, 0.7)[0], torch.eye(2, 3))
+
+
+LIMITS = {
+    "shift": 0.5,
+    "rotate": 180,
+    "scale": 1,
+    "crop": 0.9,
+    "brightness": 1,
+    "contrast": 1,
+    "noise": 1,
+}
 
 
 @pytest.mark.parametrize("name", LIMITS)

@@ -37,7 +37,9 @@ def test_auto_is_what_the_gpu_says(monkeypatch, capability, fast):
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(InputError, match=r"train.precision is 'fp16'; known: fp32, bf16, auto"):
+    with pytest.raises(
+        InputError, match=r"train.precision is 'fp16'; it must be one of fp32, bf16, auto"
+    ):
         TrainConfig(precision="fp16")
 
 

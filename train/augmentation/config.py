@@ -1,51 +1,45 @@
-"""What the user says about changing pictures while training."""
+"""Configuration of image augmentation."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from typing import Annotated
 
-from remine.data.errors import InputError
+from pydantic import Field
 
-LIMITS = {
-    "shift": 0.5,
-    "rotate": 180.0,
-    "scale": 1.0,
-    "crop": 0.9,
-    "brightness": 1.0,
-    "contrast": 1.0,
-    "noise": 1.0,
-}
+from remine.data.config_table import Share, Unit, config_table
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("augment")
 class AugmentConfig:
-    """Random changes of each picture at each training step; never of what is embedded and mined.
+    """Random changes of each picture at each training step. 0 switches a change off.
 
-    Each setting is the most that is done, 0 nothing. shift: of the picture's side. rotate: degrees
-    either way. scale: 0.2 draws it at 1/1.2 to 1.2 of its size. crop: 0.3 takes windows of 0.7 to 1
-    of the side, at any place, and fits them. flip: mirror half of them, left to right. brightness,
-    noise (its standard deviation): of the range from black to white. contrast: 0.2 spreads the
-    pixels by 0.8 to 1.2 around their mean.
+    Items are embedded and mined unchanged.
     """
 
-    shift: float = 0.0
-    rotate: float = 0.0
-    scale: float = 0.0
-    crop: float = 0.0
+    shift: Annotated[float, Field(ge=0, le=0.5), Unit("share of the picture's side")] = 0.0
+    """Largest shift in either direction."""
+    rotate: Annotated[float, Field(ge=0, le=180), Unit("degrees")] = 0.0
+    """Largest rotation in either direction."""
+    scale: Share = 0.0
+    """Largest change of size: 0.2 scales by a factor from 1/1.2 to 1.2."""
+    crop: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Largest share of the side that is cut off: 0.3 scales random windows of 0.7 to 1 of the side
+    to the full size.
+    """
     flip: bool = False
-    brightness: float = 0.0
-    contrast: float = 0.0
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, high in LIMITS.items():
-            if not 0 <= (value := getattr(self, name)) <= high:
-                raise InputError(f"augment.{name} is {value}; it must be 0 to {high:g}")
+    """Mirror half of the pictures, left to right."""
+    brightness: Annotated[Share, Unit("share of the range from black to white")] = 0.0
+    """Largest change of brightness in either direction."""
+    contrast: Share = 0.0
+    """Largest change of contrast: 0.2 scales the differences from the mean by 0.8 to 1.2."""
+    noise: Annotated[Share, Unit("share of the range from black to white")] = 0.0
+    """Standard deviation of the noise added to each pixel."""
 
     @property
     def on(self) -> bool:
-        """Whether anything is changed."""
+        """Whether any change is switched on."""
         return any(asdict(self).values())
 
     @property
     def moves(self) -> bool:
-        """Whether pixels change their places."""
+        """Whether any change moves pixels."""
         return bool(self.shift or self.rotate or self.scale or self.crop or self.flip)

@@ -1,173 +1,133 @@
-"""What the user says about losses and synthesis; margins are in the unit that each one names."""
+"""Configuration of losses and of the synthesis of negatives."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import Annotated, Literal, get_args
 
+from pydantic import Field
+
+from remine.data.config_table import UnsquaredDistance, Weight, config_table
 from remine.data.errors import InputError
 
-SQUARED = "a squared distance on unit vectors, 0 to 4"
-UNSQUARED = "an unsquared distance on unit vectors, 0 to 2"
+Loss = Literal[
+    "contrastive",
+    "triplet",
+    "n_pair",
+    "lifted_structure",
+    "angular",
+    "margin",
+    "softmax",
+    "l2_softmax",
+]
+Synthesis = Literal["none", "symmetrical", "hdml", "daml"]
+LOSSES: tuple[Loss, ...] = get_args(Loss)
+SYNTHESES: tuple[Synthesis, ...] = get_args(Synthesis)[1:]
+
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+Width = Annotated[int, Field(ge=1, le=65_536)]
+Factor = Annotated[float, Field(gt=0, le=10)]
 
 
-def check_range(name: str, value: float, low: float, high: float, unit: str = "") -> None:
-    """Refuse a value outside (low, high]."""
-    if not low < value <= high:
-        what = f"it is {unit}" if unit else f"it must be above {low} and up to {high}"
-        raise InputError(f"train.{name} is {value}; {what}")
-
-
-def check_weight(name: str, value: float) -> None:
-    """Refuse a weight below 0."""
-    if not 0 <= value < float("inf"):
-        raise InputError(f"train.{name} is {value}; it must be 0 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.losses.contrastive")
 class ContrastiveConfig:
-    """Pairs: pull one class together, push others past a margin.
+    """Pairs: pull items of one class together, push others apart up to a margin."""
 
-    margin: an unsquared distance.
-    """
-
-    margin: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_range("losses.contrastive.margin", self.margin, 0, 2, UNSQUARED)
+    margin: UnsquaredDistance = 1.0
+    """Distance beyond which items of two classes are no longer pushed apart."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.losses.triplet")
 class TripletConfig:
-    """Positive nearer than negative, by train.margin or softly.
+    """The positive must be nearer than the negative, by train.margin or by a soft margin."""
 
-    distance: "squared" or "unsquared", the unit of train.margin, too. form: "hinge" or "soft",
-    which has no margin but a scale.
+    distance: Literal["squared", "unsquared"] = "squared"
+    """Euclidean distance in the loss, and the unit of train.margin."""
+    form: Literal["hinge", "soft"] = "hinge"
+    """Shape of the loss; d_ap and d_an are the distances to the positive and to the negative.
+    hinge: max(0, d_ap - d_an + train.margin)
+    soft: softplus(scale * (d_ap - d_an)), without a margin
     """
-
-    distance: str = "squared"
-    form: str = "hinge"
-    scale: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.distance not in ("squared", "unsquared"):
-            raise InputError(
-                f"train.losses.triplet.distance is {self.distance!r}; known: squared, unsquared"
-            )
-        if self.form not in ("hinge", "soft"):
-            raise InputError(f"train.losses.triplet.form is {self.form!r}; known: hinge, soft")
-        check_range("losses.triplet.scale", self.scale, 0, 1000)
+    scale: Annotated[float, Field(gt=0, le=1000)] = 10.0
+    """Steepness of the soft form."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.losses.n_pair")
 class NPairConfig:
-    """A pair against one item of every other class, by product of features.
+    """A pair against one item of every other class in the batch, by dot product of features."""
 
-    l2: weight of the features' squared lengths.
-    """
-
-    l2: float = 0.002
-
-    def __post_init__(self) -> None:
-        check_weight("losses.n_pair.l2", self.l2)
+    l2: Weight = 0.002
+    """Weight of the features' squared lengths, which are kept small."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.losses.lifted_structure")
 class LiftedConfig:
-    """Every positive pair against all negatives of both its ends.
+    """Every positive pair of the batch against all negatives of both its items."""
 
-    margin: an unsquared distance.
-    """
-
-    margin: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_range("losses.lifted_structure.margin", self.margin, 0, 2, UNSQUARED)
+    margin: UnsquaredDistance = 1.0
+    """Margin of the negatives."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.losses.angular")
 class AngularConfig:
-    """The angle at the negative of the triangle with a pair.
+    """Bounds the angle at the negative in the triangle that it forms with a positive pair."""
 
-    degrees: its upper bound. n_pair: add the N-pair loss, and then take this one `weight` times.
-    """
-
-    degrees: float = 45.0
+    degrees: Annotated[float, Field(gt=0, lt=90)] = 45.0
+    """Upper bound of the angle, in degrees."""
     n_pair: bool = False
-    weight: float = 2.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.degrees < 90:
-            raise InputError(
-                f"train.losses.angular.degrees is {self.degrees}; it must be above 0 and below 90"
-            )
-        check_weight("losses.angular.weight", self.weight)
+    """Use N-pair loss + weight * angular loss."""
+    weight: Weight = 2.0
+    """Weight of the angular loss when n_pair is true."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.losses.margin")
 class MarginConfig:
-    """Pairs on either side of a learned boundary beta, alpha away from it.
+    """Pairs lie on either side of a learned boundary beta, at least alpha away from it."""
 
-    alpha, beta: unsquared distances. per_class, per_item: learn an offset for each. nu: weight of
-    beta in the loss. learning_rate: of the boundaries.
-    """
-
-    alpha: float = 0.2
-    beta: float = 1.2
-    nu: float = 0.0
+    alpha: UnsquaredDistance = 0.2
+    """Distance from the boundary. beta - alpha must be above 0 and beta + alpha at most 2."""
+    beta: UnsquaredDistance = 1.2
+    """Initial boundary."""
+    nu: Weight = 0.0
+    """Weight of the boundaries' size in the loss."""
     per_class: bool = False
+    """Learn an offset of the boundary for each class."""
     per_item: bool = False
-    learning_rate: float = 0.1
+    """Learn an offset of the boundary for each item."""
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.1
+    """Learning rate of the boundaries."""
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "beta"):
-            check_range(f"losses.margin.{name}", getattr(self, name), 0, 2, UNSQUARED)
         if self.alpha >= self.beta or self.alpha + self.beta > 2:
             raise InputError(
-                f"train.losses.margin: beta {self.beta} - alpha {self.alpha} must be above 0 and"
-                f" beta + alpha at most 2, since both are {UNSQUARED}"
+                f"train.losses.margin.alpha is {self.alpha} and beta {self.beta}; beta - alpha must"
+                " be above 0 and beta + alpha at most 2, the largest distance of unit vectors"
             )
-        check_weight("losses.margin.nu", self.nu)
-        check_range("losses.margin.learning_rate", self.learning_rate, 0, 10)
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.losses.softmax")
 class SoftmaxConfig:
-    """Classify into the training classes.
+    """Classify items into the training classes."""
 
-    learning_rate: of the classifier.
-    """
-
-    learning_rate: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_range("losses.softmax.learning_rate", self.learning_rate, 0, 1)
+    learning_rate: LearningRate = 0.01
+    """Learning rate of the classifier."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.losses.l2_softmax")
 class L2SoftmaxConfig:
-    """Classify features scaled to one length.
+    """Classify items into the training classes, with features scaled to one length."""
 
-    alpha: that length; refused below what `probability` needs with so many classes.
-    learning_rate: of the classifier.
+    alpha: Annotated[float, Field(gt=0, le=1000)] = 16.0
+    """Length of the features. With many classes a short length cannot reach `probability` and is
+    refused.
     """
-
-    alpha: float = 16.0
-    probability: float = 0.9
-    learning_rate: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_range("losses.l2_softmax.alpha", self.alpha, 0, 1000)
-        if not 0 < self.probability < 1:
-            raise InputError(
-                f"train.losses.l2_softmax.probability is {self.probability}; it must be 0 to 1"
-            )
-        check_range("losses.l2_softmax.learning_rate", self.learning_rate, 0, 1)
+    probability: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Probability of the right class that alpha must allow."""
+    learning_rate: LearningRate = 0.01
+    """Learning rate of the classifier."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.losses")
 class LossesConfig:
-    """Settings of each loss; only those of train.loss are used.
-
-    pml: options of a pytorch-metric-learning loss, each "name=value".
-    """
+    """Settings of the losses; only the table of train.loss is used."""
 
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     triplet: TripletConfig = field(default_factory=TripletConfig)
@@ -178,78 +138,62 @@ class LossesConfig:
     softmax: SoftmaxConfig = field(default_factory=SoftmaxConfig)
     l2_softmax: L2SoftmaxConfig = field(default_factory=L2SoftmaxConfig)
     pml: tuple[str, ...] = ()
+    """Options of a loss of pytorch-metric-learning ("pml:Name"), each as "name=value"."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.generators.symmetrical")
 class SymmetricalConfig:
-    """Reflect either point of a pair about the other; the hardest of all 16 is the negative.
+    """Reflects each item of a pair about the other; the negative is the hardest of 16 pairs.
 
-    alpha, beta: 2 and 1 keep lengths and distances; others were worse in the paper.
+    A reflection is P' = beta (alpha (P . u) u - P), with u the unit vector along the other item.
     """
 
-    alpha: float = 2.0
-    beta: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_range("generators.symmetrical.alpha", self.alpha, 0, 10)
-        check_range("generators.symmetrical.beta", self.beta, 0, 10)
+    alpha: Factor = 2.0
+    """2 is a reflection that keeps lengths and distances; other values were worse in the paper."""
+    beta: Factor = 1.0
+    """1 is a reflection that keeps lengths and distances; other values were worse in the paper."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.generators.hdml")
 class HdmlConfig:
-    """Pull each negative towards the anchor as training goes on; a generator keeps its class.
+    """Pulls negatives towards the anchor as training goes on; a generator keeps their class."""
 
-    hardness: a negative stays where it is while the recent metric loss is far above this, and is
-    as near as the positive once it is far below (the paper: 90, for its larger loss). balance:
-    synthetics count for little while the generator's loss is above this (the paper: 1e4, for
-    its larger loss). label_weight: of the class in the generator's loss. hidden: width of the
-    generator. learning_rate: of the generator.
+    hardness: Annotated[float, Field(gt=0, le=1e6)] = 0.1
+    """A negative stays in place while the recent metric loss is far above this value, and moves to
+    the positive's distance once the loss is far below. The paper's 90 is for a larger loss.
     """
-
-    hardness: float = 0.1
-    balance: float = 1.0
-    label_weight: float = 0.5
-    hidden: int = 128
-    learning_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        check_range("generators.hdml.hardness", self.hardness, 0, 1e6)
-        check_range("generators.hdml.balance", self.balance, 0, 1e6)
-        check_weight("generators.hdml.label_weight", self.label_weight)
-        check_range("generators.hdml.hidden", self.hidden, 0, 65_536)
-        check_range("generators.hdml.learning_rate", self.learning_rate, 0, 1)
+    balance: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Synthetic negatives have little weight while the generator's loss is above this value. The
+    paper's 1e4 is for a larger loss.
+    """
+    label_weight: Weight = 0.5
+    """Weight of the classification loss in the generator's loss."""
+    hidden: Width = 128
+    """Width of the generator's hidden layer."""
+    learning_rate: LearningRate = 1e-3
+    """Learning rate of the generator."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.generators.daml")
 class DamlConfig:
-    """Train a generator to make hard negatives of easy ones, and the encoder on both.
+    """Trains a generator to make hard negatives of easy ones, and the encoder on both."""
 
-    near_negative: weight of staying near the original. adversarial: weight of lying within
-    train.margin of the positive. synthetic: weight of the metric loss on what it makes. hidden:
-    width of the generator. learning_rate: of the generator.
-    """
-
-    near_negative: float = 1.0
-    adversarial: float = 1.0
-    synthetic: float = 0.1
-    hidden: int = 128
-    learning_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        for name in ("near_negative", "adversarial", "synthetic"):
-            check_weight(f"generators.daml.{name}", getattr(self, name))
-        check_range("generators.daml.hidden", self.hidden, 0, 65_536)
-        check_range("generators.daml.learning_rate", self.learning_rate, 0, 1)
+    near_negative: Weight = 1.0
+    """Weight of the distance from the original negative, in the generator's loss."""
+    adversarial: Weight = 1.0
+    """Weight of lying within train.margin beyond the positive, in the generator's loss."""
+    synthetic: Weight = 0.1
+    """Weight of the metric loss on synthetic negatives."""
+    hidden: Width = 128
+    """Width of the generator's hidden layer."""
+    learning_rate: LearningRate = 1e-3
+    """Learning rate of the generator."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("train.generators")
 class GeneratorsConfig:
-    """Settings of each synthesis; only those of train.synthesis are used."""
+    """Settings of the syntheses; only the table of train.synthesis is used."""
 
     symmetrical: SymmetricalConfig = field(default_factory=SymmetricalConfig)
     hdml: HdmlConfig = field(default_factory=HdmlConfig)
     daml: DamlConfig = field(default_factory=DamlConfig)
-
-
-LOSSES = tuple(name for name in LossesConfig.__dataclass_fields__ if name != "pml")
-SYNTHESES = tuple(GeneratorsConfig.__dataclass_fields__)

@@ -1,36 +1,34 @@
-"""What the user says about measuring a round while it trains."""
+"""Configuration of the measurements during a round of training."""
 
-from dataclasses import dataclass
+from typing import Annotated
 
-from remine.data.errors import InputError
+from pydantic import Field
+
+from remine.data.config_table import Share, Unit, config_table
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_table("health")
 class HealthConfig:
-    """Staleness and health, measured while a round trains; and when it has collapsed.
+    """Measurements during a round: how stale its triplets are, and whether the embedding collapses.
 
-    every: steps between measurements, 0 for none. sample: training items, and triplets: triplets
-    of the round, that each measurement embeds with the weights as they are.
-    The round stops when at two measurements in a row, or at its end, the spread (mean squared
-    distance of two items, 0 to 4) is below min_spread, or the effective rank (dimensions in use)
-    below min_rank, or either of them below min_share of its value at the round's start.
+    The spread is the mean squared distance of two items; the effective rank is the number of
+    dimensions in use. A round stops when at two measurements in a row, or at its end, one of them
+    is below a limit.
     """
 
-    every: int = 50
-    sample: int = 256
-    triplets: int = 200
-    min_spread: float = 0.01
-    min_rank: float = 1.5
-    min_share: float = 0.1
+    every: Annotated[int, Field(ge=0, le=10_000_000)] = 50
+    """Steps between two measurements; 0 switches them off."""
+    sample: Annotated[int, Field(ge=16, le=8192)] = 256
+    """Training items per measurement."""
+    triplets: Annotated[int, Field(ge=16, le=65_536)] = 200
+    """Triplets of the round per measurement."""
 
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("every", 0, 10_000_000),
-            ("sample", 16, 8192),
-            ("triplets", 16, 65_536),
-        ):
-            if not low <= (value := getattr(self, name)) <= high:
-                raise InputError(f"health.{name} is {value}; it must be {low} to {high}")
-        for name, top in (("min_spread", 4.0), ("min_rank", 8192.0), ("min_share", 1.0)):
-            if not 0 <= (value := getattr(self, name)) <= top:
-                raise InputError(f"health.{name} is {value}; it must be 0 to {top:g}")
+    min_spread: Annotated[float, Field(ge=0, le=4), Unit("squared Euclidean distance")] = 0.01
+    """# When a round stops; 0 switches each off
+
+    Smallest spread.
+    """
+    min_rank: Annotated[float, Field(ge=0, le=8192)] = 1.5
+    """Smallest effective rank."""
+    min_share: Share = 0.1
+    """Smallest share of its value at the start of the round, for spread and rank alike."""

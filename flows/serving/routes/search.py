@@ -28,13 +28,13 @@ from remine.flows.serving.models import (
     MAX_ID,
     BatchAnswer,
     BatchBody,
-    Explained,
     Neighbour,
     SearchAnswer,
     SearchBody,
     Split,
     Wanted,
 )
+from remine.index.search import Searched
 
 router = APIRouter(tags=["search"], responses=ERROR_RESPONSES)
 Names = Annotated[list[str], Query(max_length=100)]
@@ -238,8 +238,8 @@ def _search_options(request: Request, options: Wanted, count: int) -> SearchOpti
     )
 
 
-def _explanation(answers: Answers, options: Wanted) -> Explained | None:
-    return Explained.model_construct(**answers.explanation.to_json()) if options.explain else None
+def _explanation(answers: Answers, options: Wanted) -> Searched | None:
+    return answers.explanation if options.explain else None
 
 
 def _check_count(request: Request, count: int) -> None:

@@ -1,12 +1,14 @@
 """/index, /versions, /health and /metrics: the served version and the state of the server."""
 
+import dataclasses
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from remine.data.store.pins import pinned_version
 from remine.flows.serving.context import ERROR_RESPONSES, RequestVersion, context, json_response
 from remine.flows.serving.counters import CONTENT_TYPE
-from remine.flows.serving.models import CurvePoint, Health, IndexAnswer, VersionRow, VersionsAnswer
+from remine.flows.serving.models import Health, IndexAnswer, VersionRow, VersionsAnswer
 
 MAX_VERSIONS = 200
 router = APIRouter(tags=["state"], responses=ERROR_RESPONSES)
@@ -16,12 +18,11 @@ router = APIRouter(tags=["state"], responses=ERROR_RESPONSES)
 def index(version: RequestVersion) -> Response:
     """The served index: its card, its recall by setting, and the artifacts it was built from."""
     card, artifact = version.snapshot.searcher.card, version.record.artifacts["index"]
-    fields = {k: v for k, v in card.to_json().items() if k != "curve"}
+    fields = {field.name: getattr(card, field.name) for field in dataclasses.fields(card)}
     return json_response(
         IndexAnswer(
             **version.stamp,
             **fields,
-            curve=[CurvePoint(**point.to_json()) for point in card.curve],
             content=version.snapshot.content,
             bytes=artifact.files[0].bytes,
             checkpoint=artifact.card["checkpoint"],

@@ -115,7 +115,7 @@ def test_init_writes_a_config_that_loads_and_never_overwrites(remine, tmp_path):
         (["init", "nowhere/c.toml"], "nowhere/c.toml: No such file"),
         (["run", "--set", "run.rounds.x=2"], "run.rounds is {'x': 2}; it must be a whole number"),
         (["run", "--set", "run.rounds=1", "--set", "run.rounds.x=2"], "rounds is a setting, not"),
-        (["run", "--set", 'data.source=""'], "data.source is empty"),
+        (["run", "--set", 'data.source=""'], "data.source is ''; it must be a file, a folder"),
         (
             ["run", "--set", 'run.store="a\\u0000b"'],
             "run.store is 'a\\x00b'; it must not hold a NUL",

@@ -177,7 +177,7 @@ def test_stale_triplets_are_mined_again(comparison):
         ("compare.arms.mined=3", "compare.arms is .* it must be a table of tables"),
         ("compare.items=25", "train.batch is 25 .*; compare.items is what sets it here"),
         ("compare.items=28", "compare.arms.mined: compare.items = 28 is no multiple of the 3"),
-        ("compare.budget=hours", "compare.budget is 'hours'; known: steps, forwards, seconds"),
+        ("compare.budget=hours", "compare.budget is 'hours'; it must be one of steps, forwards"),
         ("compare.seeds=0", "compare.seeds is 0"),
     ],
 )

@@ -45,12 +45,18 @@ def test_overrides_win(tmp_path):
     [
         ("[mining]\nmargn = 1", "unknown key mining.margn; known: positives, max_positives"),
         ("[minin]\nmargin = 1", "unknown key minin; known: run, data"),
-        ("[mining]\nmargin = 9", "mining.margin is 9.0; it is a squared distance"),
+        (
+            "[mining]\nmargin = 9",
+            "mining.margin is 9.0; it must be above 0 and at most 4 (squared Euc",
+        ),
         ("[mining]\nmargin = 'wide'", "mining.margin is 'wide'; it must be a number"),
-        ("[mining]\nnegatives = 'hard'", "mining.negatives is 'hard'; it must be a list of texts"),
+        (
+            "[mining]\nnegatives = 'hard'",
+            "mining.negatives is 'hard'; it must be a list of one or more of",
+        ),
         (
             "[mining]\nnegatives = ['harder']",
-            "mining.negatives is ['harder']; known: semi_hard, hard",
+            "mining.negatives is ['harder']; it must be a list of one or more of semi_hard, hard",
         ),
         ("[mining]\nnegatives = ['hard', 'hard']", "name each strategy once"),
         ("[train]\nsteps = 1.5", "train.steps is 1.5; it must be a whole number"),
@@ -60,17 +66,20 @@ def test_overrides_win(tmp_path):
         ("[data.columns]\nlable = 'x'", "unknown key data.columns.lable; known: id, label"),
         ("[data.columns]\nlabel = 3", "data.columns is {'label': 3}; it must be a table of texts"),
         ("[data.glyphs]\nvariants = 2", "data.glyphs.variants > 1 needs data.glyphs.jitter > 0"),
-        ("[train]\nminer = 'best'", "train.miner is 'best'; known: auto, batch_all, batch_hard"),
-        ("[online]\nfallback = 'none'", "online.fallback is 'none'; known: skip, farthest"),
+        ("[train]\nminer = 'best'", "train.miner is 'best'; it must be one of auto, batch_all"),
+        (
+            "[online]\nfallback = 'none'",
+            "online.fallback is 'none'; it must be one of skip, farthest",
+        ),
         ("[train]\nloss = 'n_pair'\nbatches = 'pk'\nper_class = 1", "no item has a positive"),
         (
             "[train.losses.triplet]\ndistance = 'unsquared'",
-            "which chose the semi-hard triplets, is a squared distance",
+            "which selected the semi-hard triplets, is a squared distance",
         ),
         ("[train]\nsynthesis = 'symmetrical'", "set mining.second_negative = true"),
-        ("[train.losses.margin]\nbeta = 3", "train.losses.margin.beta is 3.0; it is an unsquared"),
+        ("[train.losses.margin]\nbeta = 3", "train.losses.margin.beta is 3.0; it must be above 0"),
         ("[train.losses.margn]\nbeta = 3", "unknown key train.losses.margn; known: contrastive"),
-        ("[encoder]\nname = 'resnet'", "encoder.name is 'resnet'; known: auto, conv"),
+        ("[encoder]\nname = 'resnet'", "encoder.name is 'resnet'; it must be one of auto, conv"),
         ("[run", "remine.toml: Expected"),
     ],
 )

@@ -159,17 +159,17 @@ def test_a_killed_hybrid_comes_to_the_same_bits(config_file, tmp_path, small_con
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("train.batches=index",), "train.batches is 'index'; known: triplets, pk, confusable"),
-        ((*PK, "train.warmup_rounds=1"), "rounds after them train on PK batches too"),
+        (("train.batches=index",), "train.batches is 'index'; it must be one of triplets, pk"),
+        ((*PK, "train.warmup_rounds=1"), "later rounds train on PK batches too"),
         (("train.warmup_rounds=1", "train.warmup_miner=hard"), "train.warmup_miner is 'hard'"),
         (
             ("train.warmup_rounds=1", "train.loss=n_pair"),
-            "in the 1 rounds of train.warmup_rounds.*the loss n_pair takes the batch as it is",
+            "in the first 1 rounds .*, but the loss n_pair uses the whole batch",
         ),
-        (("train.random_classes=2",), "train.random_classes is 2.0; it is a share"),
+        (("train.random_classes=2",), "train.random_classes is 2.0; it must be 0 to 1"),
         ((*CONFUSABLE, "train.batch=4000"), "needs 1000 classes in a batch"),
         (("train.warmup_rounds=1", "train.batch=4000"), "needs 3000 classes in a batch"),
-        ((*CONFUSABLE, "train.batch=18"), "whole number of classes"),
+        ((*CONFUSABLE, "train.batch=18"), "two or more classes of per_class items each"),
     ],
 )
 def test_what_cannot_be_is_refused(config_file, overrides, message):

@@ -261,7 +261,7 @@ def test_status_knows_who_holds_the_lock(config_file):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"when": "daily"}, "refresh.when is 'daily'; known: always, needed"),
+        ({"when": "daily"}, "refresh.when is 'daily'; it must be one of always, needed"),
         ({"train_share": 1.5}, r"refresh.train_share is 1.5; it must be 0 to 1"),
         ({"overlap": -0.1}, r"refresh.overlap is -0.1; it must be 0 to 1"),
         ({"sample": 5}, "refresh.sample is 5"),

@@ -222,5 +222,5 @@ def test_texts_through_minilm(config_file):
 
 
 def test_augmentation_of_kept_features_is_refused(config_file):
-    with pytest.raises(InputError, match="a step reads features that were computed once"):
+    with pytest.raises(InputError, match="a step uses features that were computed once"):
         load_config(config_file, [*FROZEN, "augment.rotate=5"])

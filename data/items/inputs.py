@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ Image.MAX_IMAGE_PIXELS = None
 
 SMALL_PIXELS = 256 * 256
 """Pixels up to which pictures are decoded in one thread."""
+
+PICTURES = ("image", "path")
+"""The kinds of content that are pictures."""
 
 Transform = Callable[[Any, Callable[[int], str]], np.ndarray]
 """Turns contents, and a function that names a row in messages, into a (rows, ...) array."""
@@ -51,6 +54,17 @@ class ImageTransform:
     def __post_init__(self) -> None:
         self.resize = self.side > 0
         self.size = (self.side, self.side)
+
+    @classmethod
+    def for_shape(cls, shape: Sequence[int], *, resize: bool) -> Self:
+        """The transform to inputs of a known shape (channels, height, width).
+
+        resize: fit pictures of any size to it; else those of another size are refused.
+        """
+        channels, height, width = shape
+        transform = cls(channels=channels)
+        transform.resize, transform.size = resize, (width, height)
+        return transform
 
     def __call__(
         self, contents: Sequence[bytes | Path], row_name: Callable[[int], str]

@@ -14,9 +14,6 @@ from remine.data.store.records import Artifact
 from remine.data.store.store import Store
 from remine.data.types import Int32
 
-PICTURES = ("image", "path")
-"""Kinds of content that are pictures."""
-
 CACHED_GROUPS = 8
 """Row groups that stay in memory."""
 

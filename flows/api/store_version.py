@@ -155,9 +155,7 @@ class StoreVersion:
         kinds = (kind,) if isinstance(kind, str) else tuple(kind)
         table = TripletTable(self.store, self.version)
         sql, values = table.selection(TripletQuery(round=round, kinds=kinds))
-        cursor = table.cursor()
-        cursor.execute(sql, values)
-        return cursor.to_arrow_table()
+        return table.cursor().sql(sql, params=values).to_arrow_table()
 
     def embeddings(self) -> ItemEmbeddings:
         """The embeddings of all items, with their labels and splits."""

@@ -16,16 +16,16 @@ import torch
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue, read_catalogue
-from remine.data.items.inputs import ImageTransform, Inputs, Transform
-from remine.data.items.lookup import PICTURES, ContentCodes, Texts
+from remine.data.items.inputs import PICTURES, ImageTransform, Inputs, Transform
+from remine.data.items.lookup import ContentCodes, Texts
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int32, Int64
 from remine.flows.stages.encoder import device, load_checkpoint
 from remine.index.build import IndexCard
 from remine.index.search import MAX_K, Mask, Searched, Searcher
-from remine.train.encoders.design import Design, transform_of
-from remine.train.encoders.encoder import Encoder, text_transform
+from remine.train.encoders.design import Design, input_transform
+from remine.train.encoders.encoder import Encoder
 
 BATCH = 256
 
@@ -140,12 +140,12 @@ class Snapshot:
     def transform(self) -> Transform:
         """The transform of contents to encoder inputs with which the items were prepared."""
         design = Design.from_json(self.version.artifacts["checkpoint"].card["encoder"])
-        if custom := transform_of(design.config, self.content, self.base):
-            return custom
-        if self.content not in PICTURES:
-            return text_transform
-        channels, height, width = self.version.artifacts["inputs"].card["shape"]
-        return ImageTransform(max(height, width), channels)
+        if self.content in PICTURES:
+            shape = self.version.artifacts["inputs"].card["shape"]
+            pictures = ImageTransform.for_shape(shape, resize=True)
+        else:
+            pictures = ImageTransform()
+        return input_transform(design.config, self.content, self.base, pictures)
 
     @cached_property
     def inputs(self) -> Inputs:

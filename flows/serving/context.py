@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from remine.data.items.lookup import PICTURES
+from remine.data.items.inputs import PICTURES
 from remine.data.types import SPLITS
 from remine.flows.serving.batcher import Batcher
 from remine.flows.serving.counters import Counters

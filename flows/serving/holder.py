@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from remine.data.errors import InputError, StoreError
-from remine.data.items.lookup import PICTURES
+from remine.data.items.inputs import PICTURES
 from remine.data.store.pins import served_version
 from remine.data.store.records import Version
 from remine.data.store.store import Store

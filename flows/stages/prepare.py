@@ -15,7 +15,7 @@ from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue, build_catalogue
 from remine.data.items.changes import EarlierItems, compare_items, content_hashes, source_key
 from remine.data.items.growth import ItemsUpdate, NumberedSource, match_by_content, recode_labels
-from remine.data.items.inputs import ImageTransform, Transform, vector_transform
+from remine.data.items.inputs import PICTURES, ImageTransform, Transform
 from remine.data.items.shards import StagedItems, stage_items
 from remine.data.items.staging import clear_beside, staging_folder
 from remine.data.sources.source import Source, open_source
@@ -27,10 +27,9 @@ from remine.train.encoders.design import (
     build_trainable,
     design,
     full_encoder,
+    input_transform,
     transform_key,
-    transform_of,
 )
-from remine.train.encoders.encoder import text_transform
 
 if TYPE_CHECKING:
     from remine.flows.config.settings import Config
@@ -227,13 +226,10 @@ def _check_settings(config: "Config", source: Source, inputs: Mapping[str, Any],
 
 
 def _transform(source: Source, config: "Config", shape: Sequence[int] = ()) -> Transform:
-    """From contents to inputs. shape: of the inputs before, which a picture must fit to."""
-    if own := transform_of(config.encoder, source.content, config.base):
-        return own
-    if source.content in ("image", "path"):
-        pictures = ImageTransform(config.data.image_size, config.data.channels)
-        if shape:
-            pictures.channels, height, width = shape
-            pictures.size = (width, height)
-        return pictures
-    return vector_transform if source.content == "vector" else text_transform
+    """From contents to inputs. shape: of earlier inputs, which new pictures must have, too."""
+    side, channels = config.data.image_size, config.data.channels
+    if shape and source.content in PICTURES:
+        pictures = ImageTransform.for_shape(shape, resize=side > 0)
+    else:
+        pictures = ImageTransform(side, channels)
+    return input_transform(config.encoder, source.content, config.base, pictures)

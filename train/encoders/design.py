@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from remine.data.errors import InputError, StoreError
-from remine.data.items.inputs import Transform
+from remine.data.items.inputs import PICTURES, ImageTransform, Transform, vector_transform
 from remine.train.checkpoint import encoder_bytes
 from remine.train.config import EncoderConfig
 from remine.train.encoders.custom import as_transform, load_custom, output_dimensions
 from remine.train.encoders.efficientnet import load_efficientnet
-from remine.train.encoders.encoder import Encoder, build_encoder
+from remine.train.encoders.encoder import Encoder, build_encoder, text_transform
 from remine.train.encoders.heads import BackboneWithHead, build_head
 from remine.train.encoders.minilm import TOKENIZER_SHA256, TokenTransform, load_minilm
 from remine.train.encoders.weights_packages import WEIGHTS_PACKAGES
@@ -158,11 +158,27 @@ def build_backbone(design: Design, base: Path, seed: int = 0) -> nn.Module:
     return network.eval()
 
 
-def transform_of(config: EncoderConfig, content: str, base: Path) -> Transform | None:
-    """The encoder's transform of contents to inputs; None for the default one of the content."""
-    if config.custom:
-        return as_transform(config.name, content, load_custom(config.name, base))
-    return TokenTransform() if config.name == "minilm" and content == "text" else None
+def input_transform(
+    config: EncoderConfig, content: str, base: Path, pictures: ImageTransform
+) -> Transform:
+    """The transform of contents to the encoder's inputs.
+
+    Args:
+        config: The encoder, whose own transform is used if it has one.
+        content: What the items are: "image", "path", "text" or "vector".
+        base: The folder in which a user-defined encoder is looked up.
+        pictures: The transform of pictures, for an encoder without one of its own.
+
+    """
+    if config.custom and (
+        custom := as_transform(config.name, content, load_custom(config.name, base))
+    ):
+        return custom
+    if content in PICTURES:
+        return pictures
+    if content == "vector":
+        return vector_transform
+    return TokenTransform() if config.name == "minilm" else text_transform
 
 
 def transform_key(config: EncoderConfig, base: Path) -> list[str]:

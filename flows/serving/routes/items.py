@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from PIL import Image
 from starlette.responses import Response
 
-from remine.data.items.lookup import PICTURES
+from remine.data.items.inputs import PICTURES
 from remine.flows.query.snapshot import Filter
 from remine.flows.query.triplet_stats import role_counts
 from remine.flows.serving.context import (

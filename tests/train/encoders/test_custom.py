@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from remine.data.errors import InputError, StoreError
+from remine.data.items.inputs import ImageTransform, vector_transform
 from remine.train.config import EncoderConfig
 from remine.train.encoders.custom import CustomTransform, load_custom
 from remine.train.encoders.design import (
@@ -16,9 +17,10 @@ from remine.train.encoders.design import (
     build_trainable,
     design,
     full_encoder,
-    transform_of,
+    input_transform,
 )
 
+PICTURE = ImageTransform()
 NETS = """
 import numpy as np
 import torch
@@ -162,9 +164,12 @@ def test_the_transform_sees_decoded_pictures_texts_and_vectors(nets, tmp_path):
     assert (picture.mode, picture.size) == ("RGB", (4, 6))
     CustomTransform(name="a:b", content="text", transform=keep)(["a", "b"], str)
     assert blocks[-1] == ["a", "b"]
-    vectors = transform_of(EncoderConfig(name="nets:both"), "vector", nets)(np.eye(4), str)
+    vectors = input_transform(EncoderConfig(name="nets:both"), "vector", nets, PICTURE)(
+        np.eye(4), str
+    )
     np.testing.assert_array_equal(vectors, np.eye(4, 3))
-    assert transform_of(EncoderConfig(name="nets:build"), "vector", nets) is None
+    config = EncoderConfig(name="nets:build")
+    assert input_transform(config, "vector", nets, PICTURE) is vector_transform
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_few_moved_items_are_embedded_and_published_without_training(config_file
     assert (version.cycle, version.round, version.rounds, version.finished) == (2, 0, 0, True)
     assert version.artifacts["decision"].card["what"] == INDEX
     assert not [name for name in version.artifacts if name.startswith(("triplets", "training"))]
-    with pytest.raises(InputError, match=r"only took up what changed.* with --version"):
+    with pytest.raises(InputError, match=r"only applied changes of the items.* with --version"):
         resolve_round(version, -1)
     first = Store(config_file.parent / "store").version(3)
     assert version.artifacts["checkpoint"] == first.artifacts["checkpoint"]

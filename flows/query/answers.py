@@ -136,7 +136,7 @@ def render_page(
         loader=PackageLoader("remine.flows"), autoescape=True, undefined=StrictUndefined
     )
     page = environment.get_template("sheet.html.j2")
-    return page.render(queries=queries, version=snapshot.version, told=summary, title=title)
+    return page.render(queries=queries, version=snapshot.version, summary=summary, title=title)
 
 
 def _write_parquet(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:

@@ -31,8 +31,8 @@ from remine.flows.serving.models import (
     Neighbour,
     SearchAnswer,
     SearchBody,
+    SearchFields,
     Split,
-    Wanted,
 )
 from remine.index.search import Searched
 
@@ -51,9 +51,9 @@ async def address_options(
     *,
     distinct: bool = False,
     explain: bool = False,
-) -> Wanted:
+) -> SearchFields:
     """Search options from the query string; labels, splits and groups may be repeated."""
-    return Wanted.model_construct(
+    return SearchFields.model_construct(
         k=k,
         recall=recall,
         labels=label,
@@ -64,7 +64,7 @@ async def address_options(
     )
 
 
-AddressOptions = Annotated[Wanted, Depends(address_options)]
+AddressOptions = Annotated[SearchFields, Depends(address_options)]
 
 
 @router.get("/search", response_model=SearchAnswer)
@@ -181,7 +181,7 @@ async def _queries(
 
 
 async def _single(
-    request: Request, version: ServedVersion, queries: Queries, options: Wanted
+    request: Request, version: ServedVersion, queries: Queries, options: SearchFields
 ) -> Response:
     search_options = _search_options(request, options, 1)
     answers = await context(request).batcher.search(version.snapshot, queries, search_options)
@@ -204,7 +204,7 @@ async def _single(
 
 
 async def _many(
-    request: Request, version: ServedVersion, queries: Queries, options: Wanted
+    request: Request, version: ServedVersion, queries: Queries, options: SearchFields
 ) -> Response:
     search_options = _search_options(request, options, len(queries))
     answers = await context(request).batcher.search(version.snapshot, queries, search_options)
@@ -225,7 +225,7 @@ async def _many(
     )
 
 
-def _search_options(request: Request, options: Wanted, count: int) -> SearchOptions:
+def _search_options(request: Request, options: SearchFields, count: int) -> SearchOptions:
     """The options for `count` queries; refuses more than the limits allow."""
     limits = context(request).limits
     if options.k > limits.k:
@@ -243,7 +243,7 @@ def _search_options(request: Request, options: Wanted, count: int) -> SearchOpti
     )
 
 
-def _explanation(answers: Answers, options: Wanted) -> Searched | None:
+def _explanation(answers: Answers, options: SearchFields) -> Searched | None:
     return answers.explanation if options.explain else None
 
 

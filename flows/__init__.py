@@ -3,6 +3,7 @@
 From the top layer down; a package imports only those below it:
 
     cli             the commands of `remine`
+    api             the Python interface: `remine.open`, `remine.run`, `remine.compare`
     serving         the HTTP server and its page
     query           searches of a published version, and its mined triplets
     compare         experiments: several ways to train, their reports and the verdict

@@ -136,11 +136,12 @@ def render_page(
         loader=PackageLoader("remine.flows"), autoescape=True, undefined=StrictUndefined
     )
     page = environment.get_template("sheet.html.j2")
-    return page.render(queries=queries, version=snapshot.version, told=summary, title=title)
+    return page.render(queries=queries, version=snapshot.version, summary=summary, title=title)
 
 
 def _write_parquet(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:
     """Write block by block, so that millions of queries fit in memory."""
+    # Written beside the target and renamed, so that a failure leaves no partial file.
     temp, count = out.with_name(f".{out.name}.part"), 0
     try:
         with pq.ParquetWriter(temp, NEIGHBOURS, compression="zstd") as writer:
@@ -157,8 +158,7 @@ def _neighbour_page(snapshot: Snapshot, pairs: Sequence[Pair]) -> str:
     """A page of queries and their neighbours; green marks those with the query's label."""
     if (count := sum(len(queries) for queries, _ in pairs)) > MAX_PAGE_QUERIES:
         raise InputError(
-            f"a page of {count:,} queries is too long to look at (at most {MAX_PAGE_QUERIES});"
-            " --out a .parquet file"
+            f"a page holds at most {MAX_PAGE_QUERIES} queries, not {count:,}: --out a .parquet file"
         )
     gallery = Gallery(snapshot.store, snapshot.version)
     cases = []

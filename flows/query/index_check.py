@@ -95,10 +95,10 @@ def verify(store: Store, version: Version, report: Callable[[str], None]) -> Non
     """
     report(f"version {version.number}: {len(version.artifacts)} artifacts")
     for artifact in version.artifacts.values():
-        store.paths(artifact)
+        store.paths(artifact)  # verifies the checksums
     count = sum(len(artifact.files) for artifact in version.artifacts.values())
     report(f"ok  {count} files match the checksums of the version")
-    snapshot = Snapshot(store, version)
+    snapshot = Snapshot(store, version)  # refuses an index of another checkpoint or other items
     report("ok  the index belongs to this version's checkpoint and items")
     for line in _measure(snapshot):
         report(f"ok  {line}")

@@ -126,6 +126,7 @@ def _vector_blocks(snapshot: Snapshot, array: np.ndarray, path: Path) -> Iterato
 
 def _pictures(block: pa.ChunkedArray, name: str, path: Path) -> Sequence[bytes | Path]:
     if name == "path":
+        # Paths are relative to the file that lists them.
         return [path.parent / picture for picture in _cast(block, pa.string(), path)]
     return _cast(block, pa.binary(), path)
 

@@ -1,6 +1,6 @@
 """A published version opened for searches.
 
-Its index, encoder and items stay those of one version, whatever is published while it is open.
+Its index, encoder and items stay those of one version even if others are published meanwhile.
 """
 
 import weakref
@@ -232,6 +232,7 @@ class Snapshot:
                 queries.vectors, width, recall=options.recall, kept=mask, explain=options.explain
             )
             ids = neighbours.ids
+            # The catalogue and the index have the same ids in ascending order (see __init__).
             rows = np.where(ids >= 0, np.searchsorted(self.catalogue.ids, ids), -1)
             valid = (rows >= 0) & (ids != queries.excluded_ids[:, None])
             if options.distinct:
@@ -309,6 +310,7 @@ class Snapshot:
 
     def _is_first_of_content(self, rows: Int64, query_contents: Int32 | None) -> Mask:
         """(q, k) bool, whether neither a nearer item nor the query has the same content."""
+        # Rows are in order of distance: the first occurrence of a code is the nearest one.
         codes = np.where(rows >= 0, self.contents.codes[rows], -1)
         first = np.zeros(rows.shape, bool)
         for query, query_codes in enumerate(codes):
@@ -335,6 +337,7 @@ def index_card(version: Version) -> IndexCard:
 
 def _pack(rows: Int64, distances: Float32, valid: Mask, k: int, explanation: Searched) -> Answers:
     """Move the first k valid neighbours of each query to the front, padded with -1 and inf."""
+    # A stable sort by validity keeps the order of distances.
     order = np.argsort(~valid, axis=1, kind="stable")[:, :k]
     valid = np.take_along_axis(valid, order, axis=1)
     rows = np.where(valid, np.take_along_axis(rows, order, axis=1), -1)

@@ -57,6 +57,7 @@ def find_suspects(
     """
     catalogue, k = snapshot.catalogue, NEIGHBOURS
     n = len(catalogue.ids)
+    # Searched through the index: comparing every pair of items would take quadratic time.
     neighbour_rows, distances = np.full((n, k), -1), np.full((n, k), np.inf, np.float32)
     for start in range(0, n, BLOCK):
         block = slice(start, min(start + BLOCK, n))
@@ -67,6 +68,7 @@ def find_suspects(
     vectors = snapshot.searcher.vectors(catalogue.ids)
     scores = leanings(Embeddings(ids=catalogue.ids, label_codes=codes, vectors=vectors))
     contents = snapshot.contents.codes
+    # A missing neighbour is -1, which as an index would mean the last item.
     exists = neighbour_rows >= 0
     same_class = exists & (codes[neighbour_rows] == codes[:, None])
     same_content = exists & (contents[neighbour_rows] == contents[:, None])

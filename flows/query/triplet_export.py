@@ -1,4 +1,4 @@
-"""Mined triplets written for other programs, batch by batch, whatever their number.
+"""Mined triplets written for other programs, batch by batch in bounded memory.
 
 Layouts:
     plain      the stored columns and the three labels, as .csv, .jsonl or .parquet
@@ -75,6 +75,7 @@ def export(
         InputError: If the file cannot be written, or no triplet passes.
     """
     check_export(triplets, layout, out, negatives)
+    # Written beside the target and renamed, so that a failure leaves no partial file.
     temp = out.with_name(f".{out.name}.part")
     try:
         if layout == "indices":
@@ -154,6 +155,7 @@ def _content_tables(
 ) -> Iterator[pa.Table]:
     """Replace ids (b, columns) by texts, paths or pictures; holds all items' contents in memory."""
     content = triplets.version.artifacts["items"].card["content"]
+    # The last file holds the label names.
     shards = triplets.store.paths(triplets.version.artifacts["items"])[:-1]
     table = schemas.read(shards, schema="items/1", columns=["id", content])
     item_ids, values = table["id"].to_numpy(), table[content]
@@ -180,7 +182,7 @@ def _write_tables(tables: Iterator[pa.Table], temp: Path, suffix: str) -> int:
             if suffix == ".jsonl":
                 file.write(_json_lines(table))
                 continue
-            if writer is None:
+            if writer is None:  # the schema comes with the first table
                 makers = {".csv": pyarrow.csv.CSVWriter, ".parquet": pq.ParquetWriter}
                 writer = makers[suffix](file, table.schema)
             writer.write_table(table)
@@ -212,6 +214,7 @@ def _write_indices(triplets: TripletTable, query: TripletQuery, temp: Path, *, n
             start += block.shape[1]
         indices.flush()
         return count
+    # np.savez needs all arrays in memory: here each member is written in blocks, in its own pass.
     ids = triplets.catalogue.ids
     with zipfile.ZipFile(temp, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for place, role in enumerate(ROLES):

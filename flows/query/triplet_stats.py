@@ -56,10 +56,11 @@ def histograms(triplets: TripletTable, number: int, bins: int = 60) -> dict[str,
     """
     number, by_name = triplets.round(number), {}
     for name in DISTANCES:
+        # Fine bins are merged, so that all kinds share edges that are round numbers.
         fine = _fine_histograms(triplets, number, name)
         first = min((low for _, low in fine.values()), default=0)
         last = max((low + len(heights) for heights, low in fine.values()), default=1)
-        width = max(1, -(-(last - first) // bins))
+        width = max(1, -(-(last - first) // bins))  # fine bins per bin, rounded up
         edges = [(first + i * width) / BINS_PER_UNIT for i in range(bins + 1)]
         counts = {}
         for kind, (heights, low) in fine.items():
@@ -81,7 +82,7 @@ def coarse_histograms(
     for kind in KINDS:
         for row in (row for row in ranges if row["kind"] == kind):
             low, high = float(row["low"]), float(row["high"])
-            width = (high - low) / bins or 1.0
+            width = (high - low) / bins or 1.0  # 1 if all values are equal
             counts = triplets.rows(
                 f"SELECT least(CAST(floor(({measure} - $1) / $2) AS INT), {bins - 1}) AS bin,"
                 f" count(*) AS count FROM {relation} WHERE kind = $3 GROUP BY 1",
@@ -149,6 +150,7 @@ def compare(triplets: TripletTable, first: int, second: int) -> dict[str, Any]:
         means: the mean of each measure in the two rounds.
     """
     one, two = (triplets.relation(number) for number in (first, second))
+    # A pair has several triplets: distances are averaged per pair before rounds are compared.
     (pairs,) = triplets.rows(
         "WITH a AS (SELECT anchor_id, positive_id, avg(d_ap) AS d_ap, avg(d_an) AS d_an"
         f" FROM {one} GROUP BY ALL), b AS (SELECT anchor_id, positive_id, avg(d_ap) AS d_ap,"
@@ -236,6 +238,7 @@ def _fine_histograms(
 
 def _quantiles(heights: np.ndarray, low: int) -> dict[str, float]:
     """p5, p50 and p95, each the middle of its bin."""
+    # From counts of bins, since exact quantiles would sort all rows.
     cumulative_shares = np.cumsum(heights) / heights.sum()
     places = np.searchsorted(cumulative_shares, QUANTILES)
     middles = ((places + low + 0.5) / BINS_PER_UNIT).tolist()

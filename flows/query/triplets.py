@@ -23,6 +23,7 @@ SORTS = ("anchor", *MEASURES)
 ROLES = ("anchor", "positive", "negative")
 COLUMNS = "anchor_id, positive_id, negative_id, d_ap, d_an, kind, negative_rank"
 MAX_LIMIT = 10_000
+# DuckDB must never download extensions.
 OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
 
@@ -113,6 +114,7 @@ class TripletTable:
             for path in paths:
                 schemas.check(path, schema="triplets/1")
             files = ", ".join(f"'{escape_quotes(path)}'" for path in paths)
+            # hive_partitioning is off: a folder `round=1` must not become a column.
             self._database.execute(
                 f"CREATE OR REPLACE VIEW round_{number} AS"
                 f" SELECT * FROM read_parquet([{files}], hive_partitioning = false)"
@@ -175,7 +177,7 @@ class TripletTable:
 
     @cached_property
     def _database_with_labels(self) -> duckdb.DuckDBPyConnection:
-        *shards, _ = self.store.paths(self._items)
+        *shards, _ = self.store.paths(self._items)  # the last file holds the label names
         files = ", ".join(f"'{escape_quotes(path)}'" for path in shards)
         self._database.execute(
             f"CREATE TABLE items AS SELECT id, label_code FROM read_parquet([{files}])"
@@ -242,8 +244,8 @@ def resolve_round(version: Version, number: int) -> int:
     artifacts = triplet_artifacts(version)
     if not artifacts and not version.rounds:
         raise InputError(
-            f"version {version.number} has no triplets: it only took up what changed in the items;"
-            " name one of a trained cycle (remine history) with --version"
+            f"version {version.number} has no triplets: it only applied changes of the items;"
+            " choose one of a trained cycle (remine history) with --version"
         )
     if not artifacts:
         raise InputError(

@@ -58,6 +58,7 @@ class Batcher:
             for start in range(0, len(queries), MAX_QUERIES)
         ]
         self._queue += parts
+        # One task drains the queue and ends when it is empty.
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._run())
         try:
@@ -104,7 +105,7 @@ class Batcher:
         count = 0
         while self._queue:
             part = self._queue.popleft()
-            if part.answers.done():
+            if part.answers.done():  # cancelled with its request
                 continue
             fits = not batch or (
                 count + len(part.queries) <= MAX_QUERIES and part.can_join(batch[0])

@@ -93,6 +93,7 @@ def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
 def body_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The OpenAPI description of a body that `json_body` reads, which FastAPI cannot see."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    # app.py adds the definitions to the components of the document.
     schema.pop("$defs", None)
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 

@@ -42,12 +42,13 @@ def field_errors(errors: Sequence[Any]) -> list[str]:
     """One line per error of pydantic: field and message; unknown fields are not named."""
     lines = []
     for error in errors[:10]:
+        # A name may come from the request: only what looks like a field of ours is repeated.
         path = [
             str(part)
             for part in error["loc"]
             if isinstance(part, int) or FIELD_NAME.fullmatch(str(part))
         ]
-        if error["type"] == "extra_forbidden":
+        if error["type"] == "extra_forbidden":  # the last part is the unknown field
             path = path[:-1]
         lines.append(f"{'.'.join(path) or 'request'}: {redact_quotes(error['msg'])}")
     return lines

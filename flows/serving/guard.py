@@ -62,6 +62,7 @@ class Guard:
             return
         start, status = time.perf_counter(), 0
 
+        # The status is noted as it is sent: after that, an error cannot become a response.
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
@@ -79,6 +80,7 @@ class Guard:
                 await response(scope, receive, send_with_headers)
         finally:
             self.counters.waiting -= 1
+            # The route's pattern and a known method, so that requests cannot create new labels.
             route = getattr(scope.get("route"), "path", "none")
             method = (
                 scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "DELETE") else "other"
@@ -124,7 +126,7 @@ class Guard:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
             return error_response(400, "content-length is not a number")
-        # Very long digit strings, which int() refuses with an exception, are too large as well.
+        # int() raises on very long digit strings, which are too large in any case.
         if len(length) > 18 or int(length) > self.limits.body:
             return error_response(413, "the body is too large")
         return None

@@ -36,6 +36,7 @@ class ResultCache:
 
         One result is computed at a time; a cached one is returned without waiting.
         """
+        # Read without the lock, so that a cached result never waits for one being computed.
         result = self._results.get(key)
         if result is None:
             with self._lock:
@@ -61,6 +62,7 @@ class ServedVersion:
         self.snapshot = Snapshot(store, record, base)
         self.triplets = TripletTable(store, record, threads=2)
         self.index_digest = record.artifacts["index"].digest
+        # Parts are loaded at their first use: each is used once here.
         self.snapshot.encoder.eval()
         if self.snapshot.content in PICTURES:
             _ = self.snapshot.inputs[np.arange(1)]

@@ -74,6 +74,7 @@ class LongTasks:
     def _run(self, key: Any, task: LongTask, make: Callable[[Progress], Any]) -> None:
         def report(steps_finished: int, steps: int) -> None:
             task.steps_finished, task.steps = steps_finished, steps
+            # A task that was dropped from the list has no reader left.
             if self._is_closed or self._tasks.get(key) is not task:
                 raise CancelledError
 

@@ -33,7 +33,7 @@ class Body(Record):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
-class Wanted(Body):
+class SearchFields(Body):
     """How many neighbours to return, and among which items."""
 
     k: Annotated[int, Field(ge=1, le=9_999)] = 10
@@ -52,7 +52,7 @@ class Wanted(Body):
     """Report what was searched."""
 
 
-class SearchBody(Wanted):
+class SearchBody(SearchFields):
     """One query: exactly one of id, text and vector."""
 
     id: Id | None = None
@@ -71,7 +71,7 @@ class SearchBody(Wanted):
         return self
 
 
-class BatchBody(Wanted):
+class BatchBody(SearchFields):
     """Many queries of one kind: exactly one of ids, texts and vectors."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=100_000)] | None = None

@@ -31,13 +31,15 @@ from remine.flows.serving.models import (
     Neighbour,
     SearchAnswer,
     SearchBody,
+    SearchFields,
     Split,
-    Wanted,
 )
 from remine.index.search import Searched
 
 router = APIRouter(tags=["search"], responses=ERROR_RESPONSES)
 Names = Annotated[list[str], Query(max_length=100)]
+JsonSearch = Annotated[SearchBody, Depends(json_body(SearchBody))]
+JsonBatch = Annotated[BatchBody, Depends(json_body(BatchBody))]
 
 
 async def address_options(
@@ -49,9 +51,9 @@ async def address_options(
     *,
     distinct: bool = False,
     explain: bool = False,
-) -> Wanted:
+) -> SearchFields:
     """Search options from the query string; labels, splits and groups may be repeated."""
-    return Wanted.model_construct(
+    return SearchFields.model_construct(
         k=k,
         recall=recall,
         labels=label,
@@ -62,11 +64,14 @@ async def address_options(
     )
 
 
+AddressOptions = Annotated[SearchFields, Depends(address_options)]
+
+
 @router.get("/search", response_model=SearchAnswer)
 async def search_by_address(
     request: Request,
     version: RequestVersion,
-    options: Annotated[Wanted, Depends(address_options)],
+    options: AddressOptions,
     id: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,  # noqa: A002
     text: Annotated[str | None, Query(min_length=1, max_length=10_000)] = None,
     *,
@@ -85,7 +90,7 @@ async def search_by_address(
 async def search(
     request: Request,
     version: RequestVersion,
-    body: Annotated[SearchBody, Depends(json_body(SearchBody))],
+    body: JsonSearch,
 ) -> Response:
     """Neighbours of one item, text or vector."""
     queries = await _queries(
@@ -103,7 +108,7 @@ async def search(
 async def search_by_image(
     request: Request,
     version: RequestVersion,
-    options: Annotated[Wanted, Depends(address_options)],
+    options: AddressOptions,
     file: UploadFile,
 ) -> Response:
     """Neighbours of an uploaded picture."""
@@ -117,7 +122,7 @@ async def search_by_image(
 async def search_batch(
     request: Request,
     version: RequestVersion,
-    body: Annotated[BatchBody, Depends(json_body(BatchBody))],
+    body: JsonBatch,
 ) -> Response:
     """Neighbours of many items, texts or vectors."""
     queries = await _queries(
@@ -139,7 +144,7 @@ async def search_batch(
     },
 )
 async def search_npy(
-    request: Request, version: RequestVersion, options: Annotated[Wanted, Depends(address_options)]
+    request: Request, version: RequestVersion, options: AddressOptions
 ) -> Response:
     """Neighbours of the (q, d) float vectors of an .npy file, the fastest form of many queries."""
     vectors = _read_npy(await request.body())
@@ -176,7 +181,7 @@ async def _queries(
 
 
 async def _single(
-    request: Request, version: ServedVersion, queries: Queries, options: Wanted
+    request: Request, version: ServedVersion, queries: Queries, options: SearchFields
 ) -> Response:
     search_options = _search_options(request, options, 1)
     answers = await context(request).batcher.search(version.snapshot, queries, search_options)
@@ -199,14 +204,14 @@ async def _single(
 
 
 async def _many(
-    request: Request, version: ServedVersion, queries: Queries, options: Wanted
+    request: Request, version: ServedVersion, queries: Queries, options: SearchFields
 ) -> Response:
     search_options = _search_options(request, options, len(queries))
     answers = await context(request).batcher.search(version.snapshot, queries, search_options)
     exists = answers.rows >= 0
     ids = np.where(exists, version.snapshot.catalogue.ids[answers.rows], -1).tolist()
     distances = answers.distances.tolist()
-    if not exists.all():
+    if not exists.all():  # filters can leave fewer than k neighbours
         lengths = exists.sum(axis=1).tolist()
         ids = [row[:n] for row, n in zip(ids, lengths, strict=True)]
         distances = [row[:n] for row, n in zip(distances, lengths, strict=True)]
@@ -220,7 +225,7 @@ async def _many(
     )
 
 
-def _search_options(request: Request, options: Wanted, count: int) -> SearchOptions:
+def _search_options(request: Request, options: SearchFields, count: int) -> SearchOptions:
     """The options for `count` queries; refuses more than the limits allow."""
     limits = context(request).limits
     if options.k > limits.k:
@@ -238,7 +243,7 @@ def _search_options(request: Request, options: Wanted, count: int) -> SearchOpti
     )
 
 
-def _explanation(answers: Answers, options: Wanted) -> Searched | None:
+def _explanation(answers: Answers, options: SearchFields) -> Searched | None:
     return answers.explanation if options.explain else None
 
 
@@ -290,11 +295,12 @@ def _read_npy(raw: bytes) -> np.ndarray:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, is_fortran, dtype = read_header(file)
-    except Exception:  # noqa: BLE001 - numpy parses the header as Python, which raises all kinds of errors
+    except Exception:  # noqa: BLE001 - the header is parsed as Python, with all its errors
         raise Refusal(422, "the body is not an .npy file") from None
     byte_count = len(raw) - file.tell()
     if len(shape) != 2 or min(shape) < 1 or is_fortran or dtype.str not in ("<f4", "<f8"):
         raise Refusal(422, "the .npy file must hold (q, d) little-endian floats in row order")
+    # The header may claim any size: it must match the bytes before an array is made.
     if shape[0] * shape[1] * dtype.itemsize != byte_count:
         raise Refusal(422, "the .npy file is not as long as its header says")
     return np.frombuffer(raw, dtype, offset=file.tell()).reshape(shape)

@@ -91,11 +91,14 @@ def triplet_query(
     )
 
 
+Selection = Annotated[TripletQuery, Depends(triplet_query)]
+
+
 @router.get("/triplets", response_model=TripletsAnswer)
 async def triplets(
     request: Request,
     version: RequestVersion,
-    query: Annotated[TripletQuery, Depends(triplet_query)],
+    query: Selection,
 ) -> Response:
     """A page of a round's triplets, filtered and sorted."""
     number = _round(version, query.round)
@@ -104,7 +107,9 @@ async def triplets(
     key = ("triplets", _content_key(version, number), *_filters(query))
     total = await run_in_pool(
         context(request).table_pool,
-        lambda: version.cache.get(key, lambda: (version.triplets.count(query),))[0],
+        version.cache.get,
+        key,
+        lambda: version.triplets.count(query),
     )
     return json_response(
         TripletsAnswer.model_construct(
@@ -122,7 +127,7 @@ async def triplets(
 async def triplets_csv(
     request: Request,
     version: RequestVersion,
-    query: Annotated[TripletQuery, Depends(triplet_query)],
+    query: Selection,
 ) -> Response:
     """The first 100,000 triplets that pass the filters, as CSV; offset and limit are ignored."""
     number = _round(version, query.round)

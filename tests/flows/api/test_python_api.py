@@ -148,8 +148,9 @@ def test_bad_stores_and_settings_are_refused(folder, tmp_path):
 
 def test_importing_remine_loads_nothing_heavy():
     program = (
-        "import sys, remine; dir(remine); remine.MiningConfig; heavy = ('torch', 'prefect', 'faiss',"
-        " 'apache_beam', 'numba'); print([name for name in heavy if name in sys.modules])"
+        "import sys, remine; dir(remine); remine.MiningConfig\n"
+        "heavy = ('torch', 'prefect', 'faiss', 'apache_beam', 'numba')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     process = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -67,7 +67,7 @@ def test_neighbours_of_items_without_themselves(snapshot, embeddings):
         assert same_up_to_equals(embeddings, row, answer, expected)
 
 
-def test_an_item_may_stay_among_its_own_neighbours(snapshot):
+def test_itself_keeps_an_item_among_its_neighbours(snapshot):
     ids = snapshot.catalogue.ids[[4, 70]]
     answers = snapshot.search(snapshot.item_queries(ids, itself=True), SearchOptions(k=3))
     assert answers.distances[:, 0] == pytest.approx([0, 0], abs=1e-6)
@@ -89,7 +89,7 @@ def test_filters(snapshot, embeddings):
             assert same_up_to_equals(embeddings, row, answer[answer >= 0], expected)
 
 
-def test_filters_join(snapshot):
+def test_filters_are_combined(snapshot):
     catalogue = snapshot.catalogue
     row = int(np.flatnonzero(catalogue.splits == 2)[0])
     label = catalogue.labels[catalogue.label_codes[row]]
@@ -109,12 +109,12 @@ def test_filters_join(snapshot):
         (Filter(groups=("g",)), "no group 'g' among the items"),
     ],
 )
-def test_filters_that_name_nothing_are_refused(snapshot, item_filter, message):
+def test_unknown_names_in_filters_are_refused(snapshot, item_filter, message):
     with pytest.raises(InputError, match=message):
         snapshot.filter_mask(item_filter)
 
 
-def test_duplicates_are_left_out_on_request(snapshot, embeddings):
+def test_distinct_leaves_out_duplicates(snapshot, embeddings):
     hashed = hashes(snapshot)
     twice = [row for row, one in enumerate(hashed) if hashed.count(one) > 1]
     assert twice, "the glyphs hold exact duplicates"
@@ -134,7 +134,7 @@ def test_duplicates_are_left_out_on_request(snapshot, embeddings):
     assert len({hashed[r] for r in plain.rows[0]} | {hashed[rows[0]]}) < 31
 
 
-def test_a_picture_is_asked_as_it_was_embedded(snapshot, pictures, embeddings, tmp_path):
+def test_a_picture_query_equals_its_item(snapshot, pictures, embeddings, tmp_path):
     (tmp_path / "q.png").write_bytes(pictures[9])
     queries = snapshot.picture_queries([pictures[5], tmp_path / "q.png"], str)
     np.testing.assert_allclose(queries.vectors, embeddings.vectors[[5, 9]], atol=1e-5)
@@ -144,7 +144,7 @@ def test_a_picture_is_asked_as_it_was_embedded(snapshot, pictures, embeddings, t
         assert hashed[row] not in [hashed[r] for r in answer]
 
 
-def test_what_the_items_are_not_is_refused(snapshot):
+def test_queries_of_another_content_are_refused(snapshot):
     with pytest.raises(InputError, match="the items are image, not texts"):
         snapshot.text_queries(["a"], lambda _row: "--text")
 

@@ -1,4 +1,4 @@
-"""Planted errors of real glyphs are found by a whole cycle and the command's parts."""
+"""Planted label errors of real glyphs are found after a whole cycle."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from remine.mining.suspects import SuspectConfig
 
 @pytest.fixture(scope="module")
 def planted(glyphs, small_config, tmp_path_factory):
-    """A trained store, the ids that were filed under another label, and a doubled item's ids."""
+    """A snapshot, the ids with wrong labels, and the two ids of a duplicated item."""
     folder = tmp_path_factory.mktemp("planted")
     table = pq.read_table(glyphs).to_pandas()
     rng = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def test_the_same_content_under_two_labels_is_found(planted):
     assert (same["distance"] < 1e-5).all()
 
 
-def test_it_is_written_and_shown(planted, tmp_path: Path, capsys):
+def test_reports_are_written_and_printed(planted, tmp_path: Path, capsys):
     report = report_of(planted)
     for suffix in (".parquet", ".csv", ".html"):
         write_suspects(planted[0], report, tmp_path / f"s{suffix}")
@@ -95,7 +95,7 @@ def test_it_is_written_and_shown(planted, tmp_path: Path, capsys):
     assert f"{len(read):,} suspects of" in capsys.readouterr().out
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path):
+def test_unsupported_output_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"ends in \.parquet, \.csv, \.html"):
         check_output_path(tmp_path / "s.xlsx", SUFFIXES)
     with pytest.raises(InputError, match="does not exist"):

@@ -1,4 +1,4 @@
-"""TripletTable triplets through DuckDB, beside plain loops over the same rows."""
+"""Mined triplets through DuckDB, compared with plain loops over the same rows."""
 
 import csv
 import json
@@ -130,7 +130,7 @@ def test_queries_out_of_range_are_refused(query, message):
         TripletQuery(**query)
 
 
-def test_a_text_is_a_value_and_never_a_command(triplets):
+def test_values_are_never_sql(triplets):
     assert triplets.count(TripletQuery(label="'; DROP TABLE items; --")) == 0
     assert triplets.count(TripletQuery(label=triplets.catalogue.labels[0])) >= 0
 
@@ -166,7 +166,7 @@ def test_stats(triplets, rows):
 
 
 @pytest.mark.parametrize("bins", [7, 60])
-def test_histograms_hold_every_row_between_its_edges(triplets, rows, bins):
+def test_histograms_count_every_row(triplets, rows, bins):
     for name, histogram in histograms(triplets, 0, bins).items():
         edges = histogram["edges"]
         assert len(edges) == bins + 1
@@ -180,7 +180,7 @@ def test_histograms_hold_every_row_between_its_edges(triplets, rows, bins):
             assert np.abs(np.cumsum(counts) - np.cumsum(heights)).max() <= 2
 
 
-def test_coarse_histograms_go_from_least_to_most(triplets, rows):
+def test_coarse_histograms_span_minimum_to_maximum(triplets, rows):
     for kind, (heights, edges) in coarse_histograms(triplets, 0, "negative_rank", 20).items():
         values = [r["negative_rank"] for r in rows[0] if r["kind"] == kind]
         if min(values) == max(values):
@@ -209,7 +209,7 @@ def test_compare(triplets, rows):
     assert result["pairs"]["d_ap_change"] == pytest.approx(np.mean(changes), abs=1e-6)
 
 
-def test_roles(triplets, rows):
+def test_role_counts(triplets, rows):
     for item in (5, rows[0][0]["negative_id"]):
         expected = {
             role: sum(r[f"{role}_id"] == item for r in rows[0])
@@ -260,7 +260,7 @@ def test_triplets_and_tuples_hold_the_pictures(triplets, rows, glyphs, tmp_path)
         assert [part["bytes"] for part in read[place].values()] == expected
 
 
-def test_indices_are_places_of_items(triplets, rows, tmp_path):
+def test_indices_are_positions_of_items(triplets, rows, tmp_path):
     query = TripletQuery(round=1, kinds=("semi_hard",))
     expected = [r for r in rows[1] if r["kind"] == "semi_hard"]
     for name in ("i.npy", "i.npz"):
@@ -285,13 +285,13 @@ def test_indices_are_places_of_items(triplets, rows, tmp_path):
         ("plain", "none/t.csv", "none does not exist"),
     ],
 )
-def test_exports_that_cannot_be_are_refused(triplets, tmp_path, layout, name, message):
+def test_impossible_exports_are_refused(triplets, tmp_path, layout, name, message):
     with pytest.raises(InputError, match=message):
         export(triplets, TripletQuery(), layout, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_export_of_nothing_writes_nothing(triplets, tmp_path):
+def test_an_empty_export_writes_nothing(triplets, tmp_path):
     for layout, name in (("plain", "t.csv"), ("indices", "t.npy")):
         with pytest.raises(InputError, match="no triplet fits"):
             export(triplets, TripletQuery(label="none"), layout, tmp_path / name)

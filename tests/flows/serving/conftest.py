@@ -1,4 +1,4 @@
-"""One store, and a server over it, for the tests that change nothing."""
+"""A store and a server over it, for tests that do not change them."""
 
 import numpy as np
 import pyarrow.parquet as pq

@@ -1,4 +1,4 @@
-"""The HTTP server's answers, beside those of the snapshot and of the commands."""
+"""Answers of the HTTP server, compared with those of the snapshot and the commands."""
 
 import csv
 import dataclasses
@@ -25,20 +25,20 @@ def good(answer):
     return answer.json()
 
 
-def pairs(found):
-    return [(one["id"], one["distance"]) for one in found["neighbours"]]
+def pairs(content):
+    return [(one["id"], one["distance"]) for one in content["neighbours"]]
 
 
 def test_search_by_id_by_address_and_body(client, snapshot, expected_pairs):
-    for found in (
+    for content in (
         good(client.get("/search", params={"id": 3, "k": 4})),
         good(client.post("/search", json={"id": 3, "k": 4})),
     ):
-        assert pairs(found) == expected_pairs(snapshot, 3, k=4)
-        assert found["version"] == 3
-        assert found["index"] == snapshot.version.artifacts["index"].digest
-        assert found["query"]["id"] == 3
-        for one in found["neighbours"]:
+        assert pairs(content) == expected_pairs(snapshot, 3, k=4)
+        assert content["version"] == 3
+        assert content["index"] == snapshot.version.artifacts["index"].digest
+        assert content["query"]["id"] == 3
+        for one in content["neighbours"]:
             row = int(np.searchsorted(snapshot.catalogue.ids, one["id"]))
             assert one["label"] == snapshot.label_of(row)
             assert one["split"] == SPLITS[snapshot.catalogue.splits[row]]
@@ -47,10 +47,10 @@ def test_search_by_id_by_address_and_body(client, snapshot, expected_pairs):
 
 def test_filters_itself_distinct_and_explain(client, snapshot, expected_pairs):
     item_filter = Filter(splits=("test",))
-    found = good(client.post("/search", json={"id": 3, "k": 5, "splits": ["test"]}))
-    assert pairs(found) == expected_pairs(snapshot, 3, k=5, item_filter=item_filter)
+    content = good(client.post("/search", json={"id": 3, "k": 5, "splits": ["test"]}))
+    assert pairs(content) == expected_pairs(snapshot, 3, k=5, item_filter=item_filter)
     again = client.get("/search", params={"id": 3, "k": 5, "split": "test", "explain": True})
-    assert pairs(good(again)) == pairs(found)
+    assert pairs(good(again)) == pairs(content)
     assert good(again)["explain"]["kept"] == (snapshot.catalogue.splits == 2).sum()
     itself = good(client.get("/search", params={"id": 3, "k": 2, "itself": True}))
     assert itself["neighbours"][0]["id"] == 3
@@ -79,14 +79,14 @@ def test_vectors_pictures_and_batches_agree(client, snapshot, pictures):
         assert shown["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-5)
 
 
-def test_fewer_neighbours_than_wished(client, snapshot):
+def test_fewer_neighbours_than_k(client, snapshot):
     label = snapshot.label_of(100)
     body = {"ids": [3, int(snapshot.catalogue.ids[100])], "k": 500, "labels": [label]}
-    found = good(client.post("/search/batch", json=body))
+    content = good(client.post("/search/batch", json=body))
     count = int((snapshot.catalogue.label_codes == snapshot.catalogue.label_codes[100]).sum())
     same = snapshot.catalogue.label_codes[3] == snapshot.catalogue.label_codes[100]
-    assert [len(row) for row in found["ids"]] == [count - int(same), count - 1]
-    assert [len(row) for row in found["distances"]] == [len(row) for row in found["ids"]]
+    assert [len(row) for row in content["ids"]] == [count - int(same), count - 1]
+    assert [len(row) for row in content["distances"]] == [len(row) for row in content["ids"]]
 
 
 def test_items_labels_and_thumbnails(client, snapshot):
@@ -119,7 +119,7 @@ def test_items_labels_and_thumbnails(client, snapshot):
 def test_triplets_and_rounds(client, store):
     triplets = TripletTable(store, store.current())
     query = {"round": 0, "kind": ["hard"], "d_an_max": 0.05, "sort": "margin", "limit": 7}
-    found = good(client.get("/triplets", params={**query, "offset": 7}))
+    content = good(client.get("/triplets", params={**query, "offset": 7}))
     own_query = TripletQuery(
         round=0,
         kinds=("hard",),
@@ -128,8 +128,8 @@ def test_triplets_and_rounds(client, store):
         offset=7,
         limit=7,
     )
-    assert found["triplets"] == triplets.page(own_query)
-    assert found["total"] == triplets.count(own_query)
+    assert content["triplets"] == triplets.page(own_query)
+    assert content["total"] == triplets.count(own_query)
     last = good(client.get("/triplets"))
     assert (last["round"], last["total"]) == (1, triplets.count(TripletQuery()))
     rounds = good(client.get("/rounds"))["rounds"]
@@ -144,23 +144,23 @@ def test_triplets_and_rounds(client, store):
     assert both["kinds"]["hard"]["second"] == one["kinds"]["hard"]["rows"]
 
 
-def test_the_map_keeps_the_widest_directions(client, snapshot):
-    found = good(client.get("/map", params={"items": 400}))
-    assert len(found["ids"]) == len(set(found["ids"])) == 400
-    whole = good(client.get("/map", params={"items": 5000}))
-    assert len(whole["ids"]) == len(snapshot.catalogue.ids)
-    vectors = snapshot.searcher.vectors(np.array(whole["ids"])).astype(np.float64)
+def test_the_map_shows_the_principal_axes(client, snapshot):
+    content = good(client.get("/map", params={"items": 400}))
+    assert len(content["ids"]) == len(set(content["ids"])) == 400
+    full_map = good(client.get("/map", params={"items": 5000}))
+    assert len(full_map["ids"]) == len(snapshot.catalogue.ids)
+    vectors = snapshot.searcher.vectors(np.array(full_map["ids"])).astype(np.float64)
     values = np.linalg.eigvalsh(np.cov(vectors.T))[::-1]
-    assert whole["explained"] == pytest.approx(values[:2].sum() / values.sum())
-    points = np.stack([whole["x"], whole["y"]])
+    assert full_map["explained"] == pytest.approx(values[:2].sum() / values.sum())
+    points = np.stack([full_map["x"], full_map["y"]])
     spread = np.var(points, axis=1)
     assert spread[0] / spread[1] == pytest.approx(values[0] / values[1], rel=1e-3)
-    labels = [whole["labels"][place] for place in whole["label"]]
-    rows = np.searchsorted(snapshot.catalogue.ids, whole["ids"])
+    labels = [full_map["labels"][place] for place in full_map["label"]]
+    rows = np.searchsorted(snapshot.catalogue.ids, full_map["ids"])
     assert labels == [snapshot.label_of(row) for row in rows]
 
 
-def test_what_a_round_is_made_of_is_computed_once(store, monkeypatch):
+def test_statistics_of_a_round_are_computed_once(store, monkeypatch):
     import remine.flows.serving.routes.triplets as routes
 
     calls = []
@@ -196,7 +196,7 @@ def test_state(client, store):
     assert str(buckets[-1]) == values["remine_search_queries_count"]
 
 
-def test_nothing_is_loaded_from_elsewhere(client):
+def test_nothing_is_loaded_from_other_hosts(client):
     for path in ("/docs", "/redoc"):
         assert client.get(path).status_code == 404
     assert "http" not in json.dumps(client.get("/openapi.json").json()).replace("HTTP", "")
@@ -204,8 +204,8 @@ def test_nothing_is_loaded_from_elsewhere(client):
 
 
 def test_items_by_id(client, snapshot):
-    found = good(client.get("/items", params={"id": [500, 3, 10**9, 3]}))
-    assert [one["id"] for one in found["items"]] == [3, 500]
+    content = good(client.get("/items", params={"id": [500, 3, 10**9, 3]}))
+    assert [one["id"] for one in content["items"]] == [3, 500]
     split = SPLITS[snapshot.catalogue.splits[np.searchsorted(snapshot.catalogue.ids, 3)]]
     other = next(name for name in SPLITS if name != split)
     assert good(client.get("/items", params={"id": 3, "split": other}))["total"] == 0
@@ -213,31 +213,31 @@ def test_items_by_id(client, snapshot):
 
 def suspects(client, **params):
     until = time.monotonic() + 30
-    while (found := good(client.get("/suspects", params=params)))["state"] == "working":
+    while (content := good(client.get("/suspects", params=params)))["state"] == "working":
         assert time.monotonic() < until
         time.sleep(0.05)
-    return found
+    return content
 
 
-def test_suspects_are_those_of_the_command(client, snapshot):
+def test_suspects_equal_those_of_the_command(client, snapshot):
     expected = find_suspects(snapshot, SuspectConfig(margin=0.1), lambda *_: None).suspects
-    found = suspects(client, margin=0.1, limit=100)
-    assert found["total"] == len(expected) > 0
+    content = suspects(client, margin=0.1, limit=100)
+    assert content["total"] == len(expected) > 0
     rows = list(expected.head(100).itertuples(index=False))
-    assert [one["item"]["id"] for one in found["suspects"]] == [row.id for row in rows]
-    assert [one["suspected_label"] for one in found["suspects"]] == [
+    assert [one["item"]["id"] for one in content["suspects"]] == [row.id for row in rows]
+    assert [one["suspected_label"] for one in content["suspects"]] == [
         row.suspected_label for row in rows
     ]
-    assert sum(found["counts"].values()) == found["total"]
+    assert sum(content["counts"].values()) == content["total"]
     page = suspects(client, margin=0.1, offset=2, limit=3)
-    assert page["suspects"] == found["suspects"][2:5]
+    assert page["suspects"] == content["suspects"][2:5]
     label = rows[0].label
     fits = (expected["label"] == label) | (expected["suspected_label"] == label)
     assert suspects(client, margin=0.1, label=label)["total"] == fits.sum()
     assert suspects(client, margin=4, reason="mislabelled")["total"] == 0
 
 
-def test_a_search_for_suspects_holds_nothing_up_and_ends_with_the_server(store, monkeypatch):
+def test_a_search_for_suspects_blocks_nothing_and_ends_with_the_server(store, monkeypatch):
     import remine.flows.serving.routes.suspects as routes
 
     calls, seen = [], threading.Event()
@@ -258,7 +258,7 @@ def test_a_search_for_suspects_holds_nothing_up_and_ends_with_the_server(store, 
     assert len(calls) == 1
 
 
-def test_a_failed_search_for_suspects_is_told_and_tried_again(store, monkeypatch, capsys):
+def test_a_failed_search_for_suspects_is_reported_and_repeated(store, monkeypatch, capsys):
     import remine.flows.serving.routes.suspects as routes
 
     def broken(*_):
@@ -271,12 +271,12 @@ def test_a_failed_search_for_suspects_is_told_and_tried_again(store, monkeypatch
             assert time.monotonic() < until
         assert answer.status_code == 503
         monkeypatch.undo()
-        client.get("/suspects")  # one that failed before it was asked for again is told twice
+        client.get("/suspects")  # a task that failed before the next request is reported twice
         assert suspects(client)["state"] == "done"
     assert "ValueError: no" in capsys.readouterr().err
 
 
-def test_more_items_than_may_be_are_not_searched_for_suspects(client, monkeypatch):
+def test_too_many_items_are_not_searched_for_suspects(client, monkeypatch):
     import remine.flows.serving.routes.suspects as routes
 
     monkeypatch.setattr(routes, "MAX_ITEMS", 10)

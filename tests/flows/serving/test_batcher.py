@@ -1,4 +1,4 @@
-"""Micro-batching: what waits is asked together, of one version and wish, and answered as alone."""
+"""Micro-batching: waiting queries of one version with equal options are searched together."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ def snapshots(cycled):
 
 
 class Watched:
-    """A snapshot whose searches are written down, the first of them held until `go`."""
+    """A snapshot that records the sizes of its searches and blocks the first until `go` is set."""
 
     def __init__(self, snapshot):
         self.snapshot, self.sizes, self.go = snapshot, [], threading.Event()
@@ -32,7 +32,7 @@ class Watched:
 
 
 def run(watched, *requests):
-    """All questions at once, while the first search is held."""
+    """The answers to requests that arrive while the first search is blocked."""
 
     async def main():
         batcher = Batcher(Counters())
@@ -54,17 +54,17 @@ def assert_same(answers, alone):
     np.testing.assert_allclose(answers.distances[finite], alone.distances[finite], atol=1e-5)
 
 
-def test_what_waits_is_asked_together_and_answered_as_alone(snapshots):
+def test_waiting_queries_are_merged_and_answered_as_if_alone(snapshots):
     snapshot = snapshots[1]
     watched = Watched(snapshot)
     queries = [snapshot.item_queries(np.array(ids)) for ids in ([1], [2], [3, 4], [500], [41])]
-    found = run(watched, *[(watched, one, SearchOptions(k=4)) for one in queries])
+    results = run(watched, *[(watched, one, SearchOptions(k=4)) for one in queries])
     assert watched.sizes == [1, 5]
-    for one, answers in zip(queries, found, strict=True):
+    for one, answers in zip(queries, results, strict=True):
         assert_same(answers, snapshot.search(one, SearchOptions(k=4)))
 
 
-def test_other_versions_and_wishes_are_asked_apart(snapshots):
+def test_other_versions_and_options_are_searched_separately(snapshots):
     watched, other = Watched(snapshots[1]), Watched(snapshots[0])
     other.go.set()
     one = snapshots[1].item_queries(np.array([3]))
@@ -78,14 +78,14 @@ def test_other_versions_and_wishes_are_asked_apart(snapshots):
         (watched, one, SearchOptions(k=4)),
         (watched, one, test),
     ]
-    found = run(watched, *requests)
+    results = run(watched, *requests)
     assert sorted(watched.sizes) == [1, 1, 2, 2]
     assert other.sizes == [1]
-    for (snapshot, queries, options), answers in zip(requests, found, strict=True):
+    for (snapshot, queries, options), answers in zip(requests, results, strict=True):
         assert_same(answers, snapshot.snapshot.search(queries, options))
 
 
-def test_duplicates_are_left_out_each_by_itself(snapshots):
+def test_distinct_queries_are_not_merged(snapshots):
     watched = Watched(snapshots[1])
     queries = [snapshots[1].item_queries(np.array([i])) for i in (3, 5, 500)]
     options = SearchOptions(k=20, distinct=True)
@@ -96,24 +96,24 @@ def test_duplicates_are_left_out_each_by_itself(snapshots):
     assert watched.sizes == [1, 1, 1]
 
 
-def test_a_large_batch_is_cut_so_that_others_get_their_turn(snapshots):
+def test_a_large_batch_is_split(snapshots):
     watched = Watched(snapshots[1])
     ids = np.resize(snapshots[1].catalogue.ids, 3 * MAX_QUERIES + 5)
     large = snapshots[1].item_queries(ids)
-    found = run(
+    results = run(
         watched,
         (watched, large, SearchOptions(k=3)),
         (watched, snapshots[1].item_queries(ids[:1]), SearchOptions(k=3)),
     )
     assert max(watched.sizes) <= MAX_QUERIES
     assert sum(watched.sizes) == len(ids) + 1
-    assert_same(found[0], snapshots[1].search(large, SearchOptions(k=3)))
+    assert_same(results[0], snapshots[1].search(large, SearchOptions(k=3)))
 
 
-def test_a_fault_reaches_who_asked_and_the_line_goes_on(snapshots):
+def test_an_error_reaches_its_request_alone(snapshots):
     watched = Watched(snapshots[1])
     bad = Queries(vectors=np.ones((1, 3), np.float32), excluded_ids=np.array([-1]))
     good = snapshots[1].item_queries(np.array([3]))
-    found = run(watched, (watched, bad, SearchOptions(k=3)), (watched, good, SearchOptions(k=3)))
-    assert "the index holds vectors of 16" in str(found[0])
-    assert_same(found[1], snapshots[1].search(good, SearchOptions(k=3)))
+    results = run(watched, (watched, bad, SearchOptions(k=3)), (watched, good, SearchOptions(k=3)))
+    assert "the index holds vectors of 16" in str(results[0])
+    assert_same(results[1], snapshots[1].search(good, SearchOptions(k=3)))

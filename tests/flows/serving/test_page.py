@@ -1,4 +1,4 @@
-"""The page in a real browser, against a real server: it is driven as a person would."""
+"""The page in a real browser against a real server."""
 
 import dataclasses
 import re
@@ -69,7 +69,7 @@ def home(store):
 
 @contextmanager
 def opened(browser, address, path="", **options):
-    """A page that may ask nobody but its own server, and must not fail meanwhile."""
+    """A page that may only send requests to its own server, and must not raise errors."""
     context = browser.new_context(**options)
     elsewhere, faults = [], []
 
@@ -95,7 +95,7 @@ def opened(browser, address, path="", **options):
     assert faults == []
 
 
-def asked(address, path, **params):
+def get_json(address, path, **params):
     import httpx2
 
     answer = httpx2.get(f"{address}/{path}", params=params)
@@ -124,12 +124,12 @@ def test_search_by_upload_then_walk_and_back(browser, home, glyphs, tmp_path):
         assert page.inner_text("h1") == "Your picture"
         page.click("#neighbours .tile >> nth=2")
         page.wait_for_selector(f"h1:text-is('Item {first[2]}')")
-        found = asked(home, "search", id=first[2], k=24)["neighbours"]
-        assert tiles(page) == [one["id"] for one in found]
+        neighbours = get_json(home, "search", id=first[2], k=24)["neighbours"]
+        assert tiles(page) == [one["id"] for one in neighbours]
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Enter")
-        page.wait_for_selector(f"h1:text-is('Item {found[1]['id']}')")
+        page.wait_for_selector(f"h1:text-is('Item {neighbours[1]['id']}')")
         assert page.locator(".crumbs a").count() == 2
         page.go_back()
         page.wait_for_selector(f"h1:text-is('Item {first[2]}')")
@@ -144,9 +144,9 @@ def test_filters_are_in_the_address(browser, home):
         assert len(tiles(page)) == 5
         page.select_option("select[name=split]", "test")
         page.wait_for_url(re.compile("split=test"))
-        found = asked(home, "search", id=3, k=5, split="test")["neighbours"]
-        page.wait_for_selector(f"#neighbours [data-id='{found[0]['id']}']")
-        assert tiles(page) == [one["id"] for one in found]
+        neighbours = get_json(home, "search", id=3, k=5, split="test")["neighbours"]
+        page.wait_for_selector(f"#neighbours [data-id='{neighbours[0]['id']}']")
+        assert tiles(page) == [one["id"] for one in neighbours]
         page.click("summary:text('What was searched')")
         assert "The filter kept" in page.inner_text(".explain")
         page.fill("input[name=label]", "no such label")
@@ -165,18 +165,20 @@ def test_triplets_are_filtered_sorted_paged_and_explained(browser, home):
         page.wait_for_selector("th[aria-sort=ascending]")
         page.click("[data-page=n]")
         page.wait_for_selector(".pages :text('26 to 50')")
-        wanted = asked(home, "triplets", kind="hard", sort="d_an", offset=25, limit=25)["triplets"]
+        expected = get_json(home, "triplets", kind="hard", sort="d_an", offset=25, limit=25)[
+            "triplets"
+        ]
         rows = page.locator("tr.triplet")
         assert rows.count() == 25
         for place in (0, 24):
             said = rows.nth(place).inner_text()
             for name in ("anchor_id", "positive_id", "negative_id"):
-                assert f"#{wanted[place][name]}" in said
-            assert f"{wanted[place]['d_an']:.3f}" in said
+                assert f"#{expected[place][name]}" in said
+            assert f"{expected[place]['d_an']:.3f}" in said
         assert "--kind hard" in page.inner_text("pre")
         page.click("tr.triplet button >> nth=0")
         page.wait_for_selector(".because .strip .tile.this")
-        rank = wanted[0]["negative_rank"]
+        rank = expected[0]["negative_rank"]
         said = page.inner_text(".because ul")
         assert "That makes it hard" in said
         assert ("No other negative" if rank == 0 else str(rank)) in said
@@ -184,12 +186,12 @@ def test_triplets_are_filtered_sorted_paged_and_explained(browser, home):
             page.click("#download")
         lines = download.value.path().read_text().splitlines()
         assert lines[0].startswith("anchor_id,positive_id,negative_id,d_ap,d_an,kind")
-        assert lines[26].startswith(f"{wanted[0]['anchor_id']},{wanted[0]['positive_id']},")
-        assert len(lines) == 1 + asked(home, "triplets", kind="hard")["total"]
+        assert lines[26].startswith(f"{expected[0]['anchor_id']},{expected[0]['positive_id']},")
+        assert len(lines) == 1 + get_json(home, "triplets", kind="hard")["total"]
 
 
 @needs_browser
-def test_every_view_shows_itself_by_keyboard(browser, home):
+def test_every_view_opens_by_keyboard(browser, home):
     with opened(browser, home, color_scheme="dark") as page:
         page.wait_for_selector(".welcome .tile")
         light = "getComputedStyle(document.body).backgroundColor"
@@ -215,22 +217,22 @@ def test_every_view_shows_itself_by_keyboard(browser, home):
 def test_the_map_leads_to_a_search(browser, home):
     with opened(browser, home, "#/map") as page:
         page.wait_for_selector("canvas.plane")
-        found = asked(home, "map", items=2000)
+        plane = get_json(home, "map", items=2000)
         box = page.locator("canvas.plane").bounding_box()
         side = min(box["width"], box["height"]) / 2 - 16
-        far = int(np.argmax(np.abs(found["x"])))
+        farthest = int(np.argmax(np.abs(plane["x"])))
         at = (
-            box["x"] + box["width"] / 2 + found["x"][far] * side,
-            box["y"] + box["height"] / 2 - found["y"][far] * side,
+            box["x"] + box["width"] / 2 + plane["x"][farthest] * side,
+            box["y"] + box["height"] / 2 - plane["y"][farthest] * side,
         )
         page.mouse.move(*at)
-        page.wait_for_selector(f".tip :text('#{found['ids'][far]}')")
+        page.wait_for_selector(f".tip :text('#{plane['ids'][farthest]}')")
         page.mouse.click(*at)
-        page.wait_for_selector(f"h1:text-is('Item {found['ids'][far]}')")
+        page.wait_for_selector(f"h1:text-is('Item {plane['ids'][farthest]}')")
 
 
 @needs_browser
-def test_a_new_version_is_told_and_shown(browser, cycled, tmp_path):
+def test_a_new_version_is_announced_and_shown(browser, cycled, tmp_path):
     # A store of its own: the other tests want triplets, and version 1 has none.
     store = Store(shutil.copytree(cycled, tmp_path / "store", symlinks=True))
     with serving(store) as home, opened(browser, home, "#/search?id=3") as page:
@@ -242,10 +244,10 @@ def test_a_new_version_is_told_and_shown(browser, cycled, tmp_path):
         )
         store.publish(version)
         page.wait_for_selector(f".news:text('Version {version.number}')")
-        found = [one["id"] for one in asked(home, "search", id=3, k=24)["neighbours"]]
-        assert found != before
-        page.wait_for_selector(f"#neighbours > :nth-child(1) [data-id='{found[0]}']")
-        assert tiles(page) == found
+        expected_ids = [one["id"] for one in get_json(home, "search", id=3, k=24)["neighbours"]]
+        assert expected_ids != before
+        page.wait_for_selector(f"#neighbours > :nth-child(1) [data-id='{expected_ids[0]}']")
+        assert tiles(page) == expected_ids
 
 
 @pytest.fixture(scope="module")
@@ -295,12 +297,12 @@ def test_texts_and_labels_stay_text(browser, hostile):
         assert page.evaluate("document.cookie") == ""
 
 
-def test_the_page_is_open_and_its_data_is_not(cycled):
+def test_the_page_needs_no_token_but_its_data_does(cycled):
     with TestClient(make_app(Store(cycled), Limits(token="s3cret"))) as client:
-        whole = client.get("/")
-        assert whole.status_code == 200
-        assert "'unsafe" not in whole.headers["content-security-policy"]
-        for name in re.findall(r'(?:src|href)="(page/[^"]+)"', whole.text):
+        index_page = client.get("/")
+        assert index_page.status_code == 200
+        assert "'unsafe" not in index_page.headers["content-security-policy"]
+        for name in re.findall(r'(?:src|href)="(page/[^"]+)"', index_page.text):
             answer = client.get(f"/{name}")
             assert answer.status_code == 200
             tag = {"if-none-match": answer.headers["etag"]}

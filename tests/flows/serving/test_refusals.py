@@ -1,4 +1,4 @@
-"""What the HTTP server refuses, and its limits: never an echo, never a fault of ours."""
+"""Refused requests and limits of the HTTP server; no response repeats what was sent."""
 
 import asyncio
 import io
@@ -111,11 +111,11 @@ def npy(shape, descr="<f4", body=b"", fortran="False"):
         b"",
     ],
 )
-def test_an_npy_file_is_held_against_its_length(client, content):
+def test_an_npy_header_is_checked_against_the_length(client, content):
     assert client.post("/search/npy", content=content).status_code == 422
 
 
-def test_a_picture_is_measured_before_it_is_decoded(client, pictures):
+def test_the_size_of_a_picture_is_checked_before_decoding(client, pictures):
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
     assert len(buffer.getvalue()) < 100_000
@@ -155,14 +155,14 @@ FIELDS = (
     path=st.sampled_from(["/search", "/search/batch"]),
     body=json_values | st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=4),
 )
-def test_no_body_is_a_fault_of_ours(client, path, body):
+def test_no_body_causes_an_internal_error(client, path, body):
     content = json.dumps(body).encode()
     answer = client.post(path, content=content, headers={"content-type": "application/json"})
     assert answer.status_code < 500
     json.loads(answer.text, parse_constant=lambda name: pytest.fail(f"{name} in an answer"))
 
 
-def test_bodies_and_requests_at_a_time_are_bounded(store):
+def test_the_size_of_a_body_is_limited(store):
     with TestClient(make_app(store, Limits(body=1000))) as client:
         assert client.post("/search", content=b" " * 1001).status_code == 413
 
@@ -174,7 +174,7 @@ def test_bodies_and_requests_at_a_time_are_bounded(store):
         good(client.post("/search", content=b'{"id": 3}' + b" " * 900))
 
 
-def test_a_slow_answer_is_given_up(store, monkeypatch):
+def test_a_slow_request_times_out(store, monkeypatch):
     search = Snapshot.search
 
     def slow(self, queries, options):
@@ -191,31 +191,31 @@ def test_a_slow_answer_is_given_up(store, monkeypatch):
         good(client.get("/search", params={"id": 3}))
 
 
-def test_more_than_may_wait_are_turned_away(store, monkeypatch):
+def test_too_many_waiting_requests_are_refused(store, monkeypatch):
     search, inside, out = Snapshot.search, threading.Event(), threading.Event()
 
-    def held(self, queries, options):
+    def blocked(self, queries, options):
         if options.k == 77:
             inside.set()
             out.wait(10)
         return search(self, queries, options)
 
-    monkeypatch.setattr(Snapshot, "search", held)
+    monkeypatch.setattr(Snapshot, "search", blocked)
     with TestClient(make_app(store, Limits(waiting=1))) as client:
-        found = []
+        responses = []
         thread = threading.Thread(
-            target=lambda: found.append(client.get("/search", params={"id": 3, "k": 77}))
+            target=lambda: responses.append(client.get("/search", params={"id": 3, "k": 77}))
         )
         thread.start()
         assert inside.wait(10)
         assert client.get("/health").status_code == 429
         out.set()
         thread.join()
-        good(found[0])
+        good(responses[0])
         good(client.get("/health"))
 
 
-def test_a_token_is_asked_for(store):
+def test_a_token_is_required(store):
     with TestClient(make_app(store, Limits(token="s3cret"))) as client:
         for headers in (
             {},
@@ -233,7 +233,7 @@ def test_a_token_is_asked_for(store):
         good(client.get("/health"))
 
 
-def test_only_its_own_name_is_answered_to(store):
+def test_other_host_names_are_refused(store):
     app = make_app(store, hosts=frozenset({"localhost", "127.0.0.1", "::1"}))
     with TestClient(app) as client:
         for host, status in [
@@ -247,7 +247,7 @@ def test_only_its_own_name_is_answered_to(store):
             assert client.get("/health", headers={"host": host}).status_code == status
 
 
-def test_a_body_that_breaks_off_is_no_fault_of_ours(store, capsys):
+def test_an_incomplete_body_is_a_client_error(store, capsys):
     app = make_app(store)
     sent = []
 

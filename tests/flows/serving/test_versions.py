@@ -1,4 +1,4 @@
-"""A server that goes on while versions change, are pinned, or cannot be opened."""
+"""The server while versions change, are pinned, or cannot be opened."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from remine.flows.serving.app import make_app
 
 
 def republished(store, number):
-    """The artifacts of version `number` as the newest version."""
+    """Publish the artifacts of version `number` again as the newest version."""
     current = store.current()
     version = dataclasses.replace(
         store.version(number), number=current.number + 1, parent=current.digest
@@ -26,33 +26,35 @@ def republished(store, number):
 
 def test_versions_change_under_load_without_a_failed_or_mixed_answer(own_store, expected_pairs):
     store = Store(own_store)
-    asked = [3, 41, 500]
+    items = [3, 41, 500]
     truth = {}
     for number in (1, 2, 3):
         old = Snapshot(store, store.version(number))
         truth[old.version.artifacts["index"].digest] = {
-            item: expected_pairs(old, item, k=5) for item in asked
+            item: expected_pairs(old, item, k=5) for item in items
         }
     assert len({json.dumps(value) for value in truth.values()}) == 3
-    faults, seen, stop = [], [], threading.Event()
+    faults, versions, stop = [], [], threading.Event()
     with TestClient(make_app(store, every=0.02)) as client:
 
         def load(place):
             while not stop.is_set():
-                item = asked[place % 3]
+                item = items[place % 3]
                 answer = client.get("/search", params={"id": item, "k": 5})
-                found = answer.json()
+                content = answer.json()
                 if answer.status_code != 200:
-                    faults.append(found)
+                    faults.append(content)
                     continue
-                right = truth[found["index"]][item]
-                ids = [one["id"] for one in found["neighbours"]]
-                near = [one["distance"] for one in found["neighbours"]]
-                if ids != [i for i, _ in right] or not np.allclose(near, [d for _, d in right]):
-                    faults.append(found)
-                if answer.headers["x-remine-version"] != str(found["version"]):
-                    faults.append(found)
-                seen.append(found["version"])
+                right = truth[content["index"]][item]
+                ids = [one["id"] for one in content["neighbours"]]
+                distances = [one["distance"] for one in content["neighbours"]]
+                if ids != [i for i, _ in right] or not np.allclose(
+                    distances, [d for _, d in right]
+                ):
+                    faults.append(content)
+                if answer.headers["x-remine-version"] != str(content["version"]):
+                    faults.append(content)
+                versions.append(content["version"])
 
         threads = [threading.Thread(target=load, args=(place,)) for place in range(6)]
         for thread in threads:
@@ -60,21 +62,21 @@ def test_versions_change_under_load_without_a_failed_or_mixed_answer(own_store, 
         for change in range(8):
             version = republished(store, change % 3 + 1)
             until = time.monotonic() + 20
-            while seen[-1:] != [version.number] and time.monotonic() < until:
+            while versions[-1:] != [version.number] and time.monotonic() < until:
                 time.sleep(0.01)
         stop.set()
         for thread in threads:
             thread.join()
     assert faults == []
-    assert set(range(4, 12)) <= set(seen)
+    assert set(range(4, 12)) <= set(versions)
 
 
 def waits_for(client, version, field="version"):
     until = time.monotonic() + 20
-    while (found := client.get("/health").json())[field] != version:
-        assert time.monotonic() < until, found
+    while (content := client.get("/health").json())[field] != version:
+        assert time.monotonic() < until, content
         time.sleep(0.02)
-    return found
+    return content
 
 
 def test_a_pin_is_followed(own_store):
@@ -97,9 +99,9 @@ def test_a_version_that_cannot_be_opened_is_not_served(own_store):
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
         republished(store, 1)
-        found = waits_for(client, "degraded", "status")
-        assert found["version"] == 3
-        assert str(own_store) not in json.dumps(found)
+        content = waits_for(client, "degraded", "status")
+        assert content["version"] == 3
+        assert str(own_store) not in json.dumps(content)
         assert client.get("/search", params={"id": 3}).status_code == 200
         assert "remine_version_faults_total 1" in client.get("/metrics").text
         republished(store, 2)

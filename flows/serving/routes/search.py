@@ -9,7 +9,7 @@ from PIL import Image
 from starlette.responses import Response
 
 from remine.data.items.inputs import FORMATS, vector_transform
-from remine.data.types import Float32, unit
+from remine.data.types import Float32, Split, unit
 from remine.flows.query.snapshot import Answers, Filter, Queries, SearchOptions
 from remine.flows.serving.context import (
     ERROR_RESPONSES,
@@ -26,13 +26,12 @@ from remine.flows.serving.faults import Refusal
 from remine.flows.serving.holder import ServedVersion
 from remine.flows.serving.models import (
     MAX_ID,
+    AnswerOptions,
     BatchAnswer,
     BatchBody,
     Neighbour,
     SearchAnswer,
     SearchBody,
-    Split,
-    Wanted,
 )
 from remine.index.search import Searched
 
@@ -49,9 +48,9 @@ async def address_options(
     *,
     distinct: bool = False,
     explain: bool = False,
-) -> Wanted:
+) -> AnswerOptions:
     """Search options from the query string; labels, splits and groups may be repeated."""
-    return Wanted.model_construct(
+    return AnswerOptions.model_construct(
         k=k,
         recall=recall,
         labels=label,
@@ -66,7 +65,7 @@ async def address_options(
 async def search_by_address(
     request: Request,
     version: RequestVersion,
-    options: Annotated[Wanted, Depends(address_options)],
+    options: Annotated[AnswerOptions, Depends(address_options)],
     id: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,  # noqa: A002
     text: Annotated[str | None, Query(min_length=1, max_length=10_000)] = None,
     *,
@@ -103,7 +102,7 @@ async def search(
 async def search_by_image(
     request: Request,
     version: RequestVersion,
-    options: Annotated[Wanted, Depends(address_options)],
+    options: Annotated[AnswerOptions, Depends(address_options)],
     file: UploadFile,
 ) -> Response:
     """Neighbours of an uploaded picture."""
@@ -139,7 +138,9 @@ async def search_batch(
     },
 )
 async def search_npy(
-    request: Request, version: RequestVersion, options: Annotated[Wanted, Depends(address_options)]
+    request: Request,
+    version: RequestVersion,
+    options: Annotated[AnswerOptions, Depends(address_options)],
 ) -> Response:
     """Neighbours of the (q, d) float vectors of an .npy file, the fastest form of many queries."""
     vectors = _read_npy(await request.body())
@@ -176,7 +177,7 @@ async def _queries(
 
 
 async def _single(
-    request: Request, version: ServedVersion, queries: Queries, options: Wanted
+    request: Request, version: ServedVersion, queries: Queries, options: AnswerOptions
 ) -> Response:
     search_options = _search_options(request, options, 1)
     answers = await context(request).batcher.search(version.snapshot, queries, search_options)
@@ -199,7 +200,7 @@ async def _single(
 
 
 async def _many(
-    request: Request, version: ServedVersion, queries: Queries, options: Wanted
+    request: Request, version: ServedVersion, queries: Queries, options: AnswerOptions
 ) -> Response:
     search_options = _search_options(request, options, len(queries))
     answers = await context(request).batcher.search(version.snapshot, queries, search_options)
@@ -220,7 +221,7 @@ async def _many(
     )
 
 
-def _search_options(request: Request, options: Wanted, count: int) -> SearchOptions:
+def _search_options(request: Request, options: AnswerOptions, count: int) -> SearchOptions:
     """The options for `count` queries; refuses more than the limits allow."""
     limits = context(request).limits
     if options.k > limits.k:
@@ -238,7 +239,7 @@ def _search_options(request: Request, options: Wanted, count: int) -> SearchOpti
     )
 
 
-def _explanation(answers: Answers, options: Wanted) -> Searched | None:
+def _explanation(answers: Answers, options: AnswerOptions) -> Searched | None:
     return answers.explanation if options.explain else None
 
 

@@ -66,7 +66,7 @@ class EncoderConfig:
     """
 
     def __post_init__(self) -> None:
-        if not self.backbone and (self.frozen or self.head != "auto"):
+        if not self.has_backbone and (self.frozen or self.head != "auto"):
             setting = "frozen is true" if self.frozen else f"head is {self.head!r}"
             raise InputError(
                 f"encoder.{setting}, but {self.name!r} is trained from scratch and has no head: set"
@@ -74,14 +74,14 @@ class EncoderConfig:
             )
 
     @property
-    def custom(self) -> bool:
+    def is_custom(self) -> bool:
         """Whether the name is that of a function of the user's."""
         return is_function_name(self.name)
 
     @property
-    def backbone(self) -> bool:
+    def has_backbone(self) -> bool:
         """Whether the network is pretrained or the user's own, so that it can be frozen."""
-        return self.custom or self.name in PRETRAINED_ENCODERS
+        return self.is_custom or self.name in PRETRAINED_ENCODERS
 
 
 @config_table("train")
@@ -172,20 +172,22 @@ class TrainConfig:
             _check_warmup(self)
 
     @property
-    def online(self) -> bool:
+    def uses_pk_batches(self) -> bool:
         """Whether batches are PK batches rather than mined triplets."""
         return self.batches != "triplets"
 
     @property
-    def unsquared(self) -> bool:
+    def has_unsquared_margin(self) -> bool:
         """Whether the margin is an unsquared distance."""
         return self.loss == "triplet" and self.losses.triplet.distance == "unsquared"
 
-    def at(self, rounds_trained: int) -> Self:
+    def after_rounds(self, rounds_trained: int) -> Self:
         """The settings of the next round of an encoder with `rounds_trained` rounds behind it."""
         if rounds_trained >= self.warmup_rounds:
             return replace(self, warmup_rounds=0)
-        batch = self.batch if self.online else 3 * self.batch // self.per_class * self.per_class
+        batch = self.batch
+        if not self.uses_pk_batches:  # three items per triplet, so that a step costs the same
+            batch = 3 * batch // self.per_class * self.per_class
         warm = replace(self, warmup_rounds=0, refresh_when=0.0)
         return replace(warm, batches="pk", batch=batch, miner=self.warmup_miner)
 
@@ -202,12 +204,12 @@ def _check_combinations(config: TrainConfig) -> None:
             f"train.losses.pml is set, but train.loss is {config.loss!r}: remove the options, or"
             ' set train.loss = "pml:Name"'
         )
-    if config.unsquared and config.margin > 2:
+    if config.has_unsquared_margin and config.margin > 2:
         raise InputError(
             f"train.margin is {config.margin}; it must be at most 2 (unsquared Euclidean distance,"
             ' because train.losses.triplet.distance is "unsquared")'
         )
-    if config.online:
+    if config.uses_pk_batches:
         _check_pk_batches(config)
         if config.refresh_when:
             raise InputError(
@@ -229,7 +231,7 @@ def _check_warmup(config: TrainConfig) -> None:
             ' too: set train.batches = "triplets" or "confusable", or remove it'
         )
     try:
-        config.at(0)
+        config.after_rounds(0)
     except InputError as error:
         raise InputError(
             f"in the first {config.warmup_rounds} rounds (train.warmup_rounds), where the miner is"
@@ -258,7 +260,7 @@ def _check_candidates(config: TrainConfig) -> None:
         raise InputError(
             f"train.{name} is {value!r}, but the loss {config.loss} uses the whole batch: remove it"
         )
-    if config.memory and not (has_miner or config.online):
+    if config.memory and not (has_miner or config.uses_pk_batches):
         raise InputError(
             f"train.memory is {config.memory}, but mined triplets used as they are need no further"
             ' candidates: set a train.miner, or train.batches = "pk"'
@@ -287,7 +289,7 @@ def _check_generator(config: TrainConfig) -> None:
             f'train.synthesis is {config.synthesis!r}, which needs train.loss = "triplet";'
             f" it is {config.loss!r}"
         )
-    if (config.online and config.miner == "auto") or config.miner == "batch_all":
+    if (config.uses_pk_batches and config.miner == "auto") or config.miner == "batch_all":
         raise InputError(
             f"train.synthesis is {config.synthesis!r}, which changes one negative per pair: set a"
             ' train.miner that selects one, such as "semi_hard"'

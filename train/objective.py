@@ -138,7 +138,7 @@ def build_loss(config: TrainConfig, dimensions: int, classes: int, items: int) -
 
 def needs_classes(config: TrainConfig) -> bool:
     """Whether the loss needs the class of every item, beyond the mined triplets themselves."""
-    uses_mined_triplets = not config.online and config.miner == "auto"
+    uses_mined_triplets = not config.uses_pk_batches and config.miner == "auto"
     needs_no_labels = config.loss in ("contrastive", "triplet") or (
         config.loss == "margin" and not config.losses.margin.per_class
     )

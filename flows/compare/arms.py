@@ -87,11 +87,11 @@ def _of_arm(
 def _batch(config: Config) -> int:
     """train.batch such that compare.items items pass through the encoder in a step."""
     train, items = config.train, config.compare.items
-    if (train.online or train.warmup_rounds) and items % train.per_class:
+    if (train.uses_pk_batches or train.warmup_rounds) and items % train.per_class:
         raise InputError(
             f"compare.items = {items} is no multiple of train.per_class = {train.per_class}"
         )
-    if train.online:
+    if train.uses_pk_batches:
         return items
     each = 4 if train.synthesis == "symmetrical" else 3
     if items % each:

@@ -129,7 +129,7 @@ class Contestant:
 
     def _settings(self) -> TrainConfig:
         """Of the round that the next step belongs to: warm-up, or as they are."""
-        return self.run.config.train.at(self._round)
+        return self.run.config.train.after_rounds(self._round)
 
     def _due(self) -> bool:
         """Whether to embed and mine now: a new round, and a step can be paid for after it."""

@@ -77,7 +77,7 @@ class Config:
     def check_cycle(self) -> None:
         """Refuse settings that are valid one by one but leave a cycle nothing to train on."""
         strategies = set(self.mining.negatives)
-        if self.train.online or not strategies <= set(KIND_OF_STRATEGY):
+        if self.train.uses_pk_batches or not strategies <= set(KIND_OF_STRATEGY):
             return
         kinds = {KIND_OF_STRATEGY[name] for name in strategies}
         if missing := sorted(set(self.train.kinds) - kinds):
@@ -106,7 +106,7 @@ class Config:
 def _check_across_tables(config: Config) -> None:
     """Refuse settings of two tables that contradict each other."""
     train = config.train
-    if config.augment.on and config.encoder.frozen:
+    if config.augment.is_on and config.encoder.frozen:
         raise InputError(
             "[augment] changes pictures at each step, but with encoder.frozen = true a step uses"
             " features that were computed once: remove one of the two"
@@ -116,10 +116,15 @@ def _check_across_tables(config: Config) -> None:
             f"train.refresh_when is {train.refresh_when}, but with health.every = 0 nothing is"
             " measured: set health.every to the steps between measurements"
         )
-    if train.online:
+    if train.uses_pk_batches:
         return
     is_hinge = train.losses.triplet.form == "hinge"
-    if train.unsquared and is_hinge and train.miner == "auto" and "semi_hard" in train.kinds:
+    if (
+        train.has_unsquared_margin
+        and is_hinge
+        and train.miner == "auto"
+        and "semi_hard" in train.kinds
+    ):
         raise InputError(
             f'train.losses.triplet.distance is "unsquared", but mining.margin ='
             f" {config.mining.margin}, which selected the semi-hard triplets, is a squared"

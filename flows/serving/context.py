@@ -18,7 +18,7 @@ from remine.flows.serving.faults import Refusal, field_errors
 from remine.flows.serving.holder import Holder, ServedVersion
 from remine.flows.serving.limits import Limits
 from remine.flows.serving.long_tasks import LongTasks
-from remine.flows.serving.models import Fault, Item, OfVersion
+from remine.flows.serving.models import Fault, Item, VersionedAnswer
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -101,7 +101,7 @@ def body_schema(model: type[BaseModel]) -> dict[str, Any]:
 def json_response(model: BaseModel) -> Response:
     """A model as a JSON response, without FastAPI's second validation."""
     headers = {}
-    if isinstance(model, OfVersion):
+    if isinstance(model, VersionedAnswer):
         headers["x-remine-version"] = str(model.version)
     return Response(model.model_dump_json(), 200, headers, "application/json")
 

@@ -73,7 +73,7 @@ class ServedVersion:
 
     @property
     def stamp(self) -> dict[str, Any]:
-        """The fields of `OfVersion`, which every answer of this version carries."""
+        """The fields of `VersionedAnswer`, which every answer of this version carries."""
         return {"version": self.record.number, "index": self.index_digest}
 
 

@@ -7,13 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from remine.data import types
+from remine.data.types import Kind, Split
 from remine.index.recall import Point
 from remine.index.search import Searched
 
 MAX_ID = 2**63 - 1
-Kind = types.Kind
-Split = types.Split
 Id = Annotated[int, Field(ge=0, le=MAX_ID)]
 Name = Annotated[str, Field(max_length=1_000)]
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
@@ -33,7 +31,7 @@ class Body(Record):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
-class SearchFields(Body):
+class AnswerOptions(Body):
     """How many neighbours to return, and among which items."""
 
     k: Annotated[int, Field(ge=1, le=9_999)] = 10
@@ -52,7 +50,7 @@ class SearchFields(Body):
     """Report what was searched."""
 
 
-class SearchBody(SearchFields):
+class SearchBody(AnswerOptions):
     """One query: exactly one of id, text and vector."""
 
     id: Id | None = None
@@ -71,7 +69,7 @@ class SearchBody(SearchFields):
         return self
 
 
-class BatchBody(SearchFields):
+class BatchBody(AnswerOptions):
     """Many queries of one kind: exactly one of ids, texts and vectors."""
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=100_000)] | None = None
@@ -97,7 +95,7 @@ class Fault(Record):
     """Names of the wrong fields or parameters."""
 
 
-class OfVersion(Record):
+class VersionedAnswer(Record):
     """An answer that comes from one published version alone."""
 
     version: int
@@ -132,7 +130,7 @@ class Neighbour(Item):
     """Squared Euclidean distance to the query, 0 to 4."""
 
 
-class SearchAnswer(OfVersion):
+class SearchAnswer(VersionedAnswer):
     """The neighbours of one query."""
 
     query: Item | None = None
@@ -143,7 +141,7 @@ class SearchAnswer(OfVersion):
     """What was searched, if the request asks for it."""
 
 
-class BatchAnswer(OfVersion):
+class BatchAnswer(VersionedAnswer):
     """The neighbours of many queries, in the order of the request."""
 
     ids: list[list[int]]
@@ -154,7 +152,7 @@ class BatchAnswer(OfVersion):
     """What was searched, if the request asks for it."""
 
 
-class ItemAnswer(OfVersion):
+class ItemAnswer(VersionedAnswer):
     """One item and its roles in the last mined round."""
 
     item: Item
@@ -163,7 +161,7 @@ class ItemAnswer(OfVersion):
     """Triplets in which it is the anchor, the positive and the negative; null without triplets."""
 
 
-class ItemsAnswer(OfVersion):
+class ItemsAnswer(VersionedAnswer):
     """A page of items, in order of id or at random."""
 
     total: int
@@ -181,7 +179,7 @@ class Label(Record):
     """Its number of items."""
 
 
-class LabelsAnswer(OfVersion):
+class LabelsAnswer(VersionedAnswer):
     """A page of classes."""
 
     total: int
@@ -194,8 +192,11 @@ class Triplet(Record):
     """A mined triplet with the labels of its items."""
 
     anchor_id: int
+    """Id of the anchor."""
     positive_id: int
+    """Id of the positive."""
     negative_id: int
+    """Id of the negative."""
     d_ap: float
     """Squared Euclidean distance from the anchor to the positive, 0 to 4."""
     d_an: float
@@ -205,11 +206,14 @@ class Triplet(Record):
     negative_rank: int
     """Negatives that are nearer to the anchor; -1 for random negatives."""
     anchor_label: str | None
+    """Class of the anchor."""
     positive_label: str | None
+    """Class of the positive."""
     negative_label: str | None
+    """Class of the negative."""
 
 
-class TripletsAnswer(OfVersion):
+class TripletsAnswer(VersionedAnswer):
     """A page of the triplets of a round."""
 
     round: int
@@ -235,7 +239,7 @@ class RoundRow(Record):
     """Figures of the training, such as its loss."""
 
 
-class RoundsAnswer(OfVersion):
+class RoundsAnswer(VersionedAnswer):
     """All rounds of the served cycle."""
 
     cycle: int
@@ -250,8 +254,11 @@ class Measure(Record):
     """The distribution of a measure over the triplets of a kind."""
 
     mean: float | None
+    """Mean."""
     min: float | None
+    """Smallest value."""
     max: float | None
+    """Largest value."""
     p5: float | None = None
     """5th percentile."""
     p50: float | None = None
@@ -290,7 +297,7 @@ class Hub(Record):
     """Different anchors of these triplets."""
 
 
-class Confused(Record):
+class ConfusedClasses(Record):
     """Two classes that triplets separate."""
 
     label: str
@@ -301,7 +308,7 @@ class Confused(Record):
     """Number of triplets."""
 
 
-class HistogramModel(Record):
+class Histogram(Record):
     """A histogram by kind."""
 
     edges: list[float]
@@ -310,7 +317,7 @@ class HistogramModel(Record):
     """Triplets per bin, by kind."""
 
 
-class RoundAnswer(OfVersion):
+class RoundAnswer(VersionedAnswer):
     """Statistics of what a round mined."""
 
     round: int
@@ -325,13 +332,13 @@ class RoundAnswer(OfVersion):
     """The triplets by kind."""
     hubs: list[Hub]
     """The 20 items that are negatives most often."""
-    confused: list[Confused]
+    confused: list[ConfusedClasses]
     """The 20 pairs of classes with most triplets."""
-    histograms: dict[str, HistogramModel]
+    histograms: dict[str, Histogram]
     """Histograms of d_ap, d_an and the margin d_an - d_ap."""
 
 
-class PairsModel(Record):
+class PairChanges(Record):
     """The (anchor, positive) pairs of two rounds."""
 
     first: int
@@ -346,7 +353,7 @@ class PairsModel(Record):
     """Mean change of d_an over the pairs of both rounds."""
 
 
-class ComparedKind(Record):
+class KindChanges(Record):
     """The triplets of a kind in two rounds."""
 
     first: int
@@ -357,22 +364,22 @@ class ComparedKind(Record):
     """Triplets of the second round that the first has too."""
 
 
-class CompareAnswer(OfVersion):
+class CompareAnswer(VersionedAnswer):
     """What changed from one round to another."""
 
     first: int
     """Number of the first round."""
     second: int
     """Number of the second round."""
-    pairs: PairsModel
+    pairs: PairChanges
     """The (anchor, positive) pairs."""
-    kinds: dict[str, ComparedKind]
+    kinds: dict[str, KindChanges]
     """The triplets by kind."""
     means: dict[str, list[float | None]]
     """By measure its mean in the first and in the second round."""
 
 
-class MapAnswer(OfVersion):
+class MapAnswer(VersionedAnswer):
     """A random sample of items in the plane of the embedding's two widest directions."""
 
     ids: list[int]
@@ -425,7 +432,7 @@ class VersionsAnswer(Record):
     """The versions, newest first."""
 
 
-class IndexAnswer(OfVersion):
+class IndexAnswer(VersionedAnswer):
     """The served index: what it is, how exact its answers are, what it was made from."""
 
     factory: str
@@ -481,7 +488,7 @@ class Suspect(Record):
     """Squared Euclidean distance to the other item."""
 
 
-class SuspectsAnswer(OfVersion):
+class SuspectsAnswer(VersionedAnswer):
     """A page of suspects; empty while they are searched."""
 
     state: Literal["working", "done"]

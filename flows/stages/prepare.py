@@ -214,7 +214,7 @@ def _check_settings(config: "Config", source: Source, inputs: Mapping[str, Any],
     """Refuse an encoder or an index that does not fit the data, before a store is made for it."""
     shape, dtype, base = inputs["shape"], inputs["dtype"], config.base
     found = design(config.encoder, source.content, shape, dtype, base)
-    if config.augment.on and (dtype != "uint8" or len(shape) != 3 or shape[0] not in (1, 3)):
+    if config.augment.is_on and (dtype != "uint8" or len(shape) != 3 or shape[0] not in (1, 3)):
         raise InputError(
             f"[augment] changes pictures of uint8 pixels, and of each {source.content} the encoder"
             f" reads {dtype} of shape {tuple(shape)}: leave it out"

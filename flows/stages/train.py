@@ -44,7 +44,7 @@ OBJECTIVE = "objective.safetensors"
 
 def round_settings(run: "Run", checkpoint: Artifact) -> "TrainConfig":
     """Training settings of the round that starts from `checkpoint`: of warm-up, or as they are."""
-    return run.config.train.at(checkpoint.card.get("rounds", 0))
+    return run.config.train.after_rounds(checkpoint.card.get("rounds", 0))
 
 
 def train(
@@ -136,8 +136,8 @@ def check_training(config: "Config", items: Artifact) -> None:
     if config.train.loss == "l2_softmax":
         settings = config.train.losses.l2_softmax
         check_alpha(settings.alpha, classes, settings.probability)
-    for train in (config.train.at(0), config.train):
-        if train.online and train.batch // train.per_class > classes:
+    for train in (config.train.after_rounds(0), config.train):
+        if train.uses_pk_batches and train.batch // train.per_class > classes:
             raise InputError(
                 f"train.batch = {config.train.batch} with train.per_class = {train.per_class} needs"
                 f" {train.batch // train.per_class} classes in a batch; there are {classes} to"
@@ -224,7 +224,7 @@ def make_training(
 
 
 def _augment(config: "AugmentConfig") -> Callable[[Tensor, int], Tensor] | None:
-    return (lambda pictures, seed: augment(pictures, config, seed)) if config.on else None
+    return (lambda pictures, seed: augment(pictures, config, seed)) if config.is_on else None
 
 
 def _batches(
@@ -268,7 +268,10 @@ def online_miner(config: "Config") -> Miner | None:
     if train.miner == "auto":
         return None
     return OnlineMiner(
-        name=train.miner, margin=train.margin, unsquared=train.unsquared, config=config.online
+        name=train.miner,
+        margin=train.margin,
+        unsquared=train.has_unsquared_margin,
+        config=config.online,
     )
 
 

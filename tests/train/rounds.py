@@ -50,7 +50,7 @@ def training(folder, scratch, content, config):
         EncoderConfig(width=8, dimensions=8), content, inputs.shards[0].shape[1:]
     )
     labels = CODES.astype(np.int64)
-    if config.online:
+    if config.uses_pk_batches:
         loader = PKSampler(labels=labels, batch=config.batch, per_class=config.per_class, seed=5)
     else:
         loader = TripletLoader(

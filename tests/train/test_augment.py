@@ -139,8 +139,8 @@ def test_settings_out_of_range(name):
     for value in (-0.1, LIMITS[name] + 0.1, math.nan):
         with pytest.raises(InputError, match=f"^augment.{name} is {value}; it must be 0 to "):
             AugmentConfig(**{name: value})
-    assert AugmentConfig(**{name: LIMITS[name]}).on
-    assert not AugmentConfig().on
+    assert AugmentConfig(**{name: LIMITS[name]}).is_on
+    assert not AugmentConfig().is_on
 
 
 def test_a_round_resumes_with_the_same_changes(tmp_path):

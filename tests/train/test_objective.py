@@ -107,7 +107,7 @@ def training(data, config, scratch="scratch", *, has_labels=True):
     encoder = build_encoder(EncoderConfig(dimensions=D), "vector", (12,))
     loader = (
         PKSampler(labels=codes, batch=config.batch, per_class=config.per_class, seed=5)
-        if config.online
+        if config.uses_pk_batches
         else TripletLoader(
             paths=[folder / "triplets.parquet"],
             kinds=("semi_hard",),

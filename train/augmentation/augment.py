@@ -24,7 +24,7 @@ def augment(pictures: Tensor, config: AugmentConfig, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     draws = torch.rand((DRAWS, len(pictures)), generator=generator).to(pictures.device)
     output = pictures.float()
-    if config.moves:
+    if config.moves_pixels:
         maps = affine_maps(config, draws, pictures.shape[2] / pictures.shape[3])
         grid = functional.affine_grid(maps, list(pictures.shape), align_corners=False)
         # Repeating the border keeps the background, whether it is white or black.

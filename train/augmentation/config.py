@@ -35,11 +35,11 @@ class AugmentConfig:
     """Standard deviation of the noise added to each pixel."""
 
     @property
-    def on(self) -> bool:
+    def is_on(self) -> bool:
         """Whether any change is switched on."""
         return any(asdict(self).values())
 
     @property
-    def moves(self) -> bool:
+    def moves_pixels(self) -> bool:
         """Whether any change moves pixels."""
         return bool(self.shift or self.rotate or self.scale or self.crop or self.flip)

@@ -87,7 +87,7 @@ def design(
 
     """
     backbone: dict[str, Any] = {}
-    if config.custom:
+    if config.is_custom:
         network, source = load_custom(config.name, base).parts
         backbone["dimensions"] = output_dimensions(config.name, network, shape, dtype)
         backbone["source"] = source
@@ -108,7 +108,7 @@ def design(
 def build_trainable(design: Design, base: Path, seed: int = 0) -> Encoder:
     """The part that is trained and saved: the encoder, or the head of a frozen one."""
     config = design.config
-    if not config.backbone:
+    if not config.has_backbone:
         return build_encoder(config, design.content, design.shape, seed)
     dimensions = int(design.backbone["dimensions"])
     with torch.random.fork_rng(devices=[]):
@@ -140,7 +140,7 @@ def build_backbone(design: Design, base: Path, seed: int = 0) -> nn.Module:
 
     """
     config = design.config
-    if not config.custom:
+    if not config.is_custom:
         return LOADERS[config.name]().eval()
     network, source = load_custom(config.name, base, 0 if config.frozen else seed).parts
     if source != design.backbone["source"]:
@@ -170,7 +170,7 @@ def input_transform(
         pictures: The transform of pictures, for an encoder without one of its own.
 
     """
-    if config.custom and (
+    if config.is_custom and (
         custom := as_transform(config.name, content, load_custom(config.name, base))
     ):
         return custom
@@ -183,7 +183,7 @@ def input_transform(
 
 def transform_key(config: EncoderConfig, base: Path) -> list[str]:
     """Hash of a transform's source or tokenizer: what determines the inputs beside the data."""
-    if config.custom:
+    if config.is_custom:
         custom = load_custom(config.name, base)
         return [config.name, custom.source] if custom.transform else []
     return [TOKENIZER_SHA256] if config.name == "minilm" else []

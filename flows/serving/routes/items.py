@@ -9,6 +9,7 @@ from PIL import Image
 from starlette.responses import Response
 
 from remine.data.items.inputs import PICTURES
+from remine.data.types import Split
 from remine.flows.query.snapshot import Filter
 from remine.flows.query.triplet_stats import role_counts
 from remine.flows.serving.context import (
@@ -28,7 +29,6 @@ from remine.flows.serving.models import (
     ItemsAnswer,
     Label,
     LabelsAnswer,
-    Split,
 )
 
 router = APIRouter(tags=["items"], responses=ERROR_RESPONSES)

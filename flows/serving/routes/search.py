@@ -9,7 +9,7 @@ from PIL import Image
 from starlette.responses import Response
 
 from remine.data.items.inputs import FORMATS, vector_transform
-from remine.data.types import Float32, unit
+from remine.data.types import Float32, Split, unit
 from remine.flows.query.snapshot import Answers, Filter, Queries, SearchOptions
 from remine.flows.serving.context import (
     ERROR_RESPONSES,
@@ -26,20 +26,17 @@ from remine.flows.serving.faults import Refusal
 from remine.flows.serving.holder import ServedVersion
 from remine.flows.serving.models import (
     MAX_ID,
+    AnswerOptions,
     BatchAnswer,
     BatchBody,
     Neighbour,
     SearchAnswer,
     SearchBody,
-    SearchFields,
-    Split,
 )
 from remine.index.search import Searched
 
 router = APIRouter(tags=["search"], responses=ERROR_RESPONSES)
 Names = Annotated[list[str], Query(max_length=100)]
-JsonSearch = Annotated[SearchBody, Depends(json_body(SearchBody))]
-JsonBatch = Annotated[BatchBody, Depends(json_body(BatchBody))]
 
 
 async def address_options(
@@ -51,9 +48,9 @@ async def address_options(
     *,
     distinct: bool = False,
     explain: bool = False,
-) -> SearchFields:
+) -> AnswerOptions:
     """Search options from the query string; labels, splits and groups may be repeated."""
-    return SearchFields.model_construct(
+    return AnswerOptions.model_construct(
         k=k,
         recall=recall,
         labels=label,
@@ -64,14 +61,11 @@ async def address_options(
     )
 
 
-AddressOptions = Annotated[SearchFields, Depends(address_options)]
-
-
 @router.get("/search", response_model=SearchAnswer)
 async def search_by_address(
     request: Request,
     version: RequestVersion,
-    options: AddressOptions,
+    options: Annotated[AnswerOptions, Depends(address_options)],
     id: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,  # noqa: A002
     text: Annotated[str | None, Query(min_length=1, max_length=10_000)] = None,
     *,
@@ -90,7 +84,7 @@ async def search_by_address(
 async def search(
     request: Request,
     version: RequestVersion,
-    body: JsonSearch,
+    body: Annotated[SearchBody, Depends(json_body(SearchBody))],
 ) -> Response:
     """Neighbours of one item, text or vector."""
     queries = await _queries(
@@ -108,7 +102,7 @@ async def search(
 async def search_by_image(
     request: Request,
     version: RequestVersion,
-    options: AddressOptions,
+    options: Annotated[AnswerOptions, Depends(address_options)],
     file: UploadFile,
 ) -> Response:
     """Neighbours of an uploaded picture."""
@@ -122,7 +116,7 @@ async def search_by_image(
 async def search_batch(
     request: Request,
     version: RequestVersion,
-    body: JsonBatch,
+    body: Annotated[BatchBody, Depends(json_body(BatchBody))],
 ) -> Response:
     """Neighbours of many items, texts or vectors."""
     queries = await _queries(
@@ -144,7 +138,9 @@ async def search_batch(
     },
 )
 async def search_npy(
-    request: Request, version: RequestVersion, options: AddressOptions
+    request: Request,
+    version: RequestVersion,
+    options: Annotated[AnswerOptions, Depends(address_options)],
 ) -> Response:
     """Neighbours of the (q, d) float vectors of an .npy file, the fastest form of many queries."""
     vectors = _read_npy(await request.body())
@@ -181,7 +177,7 @@ async def _queries(
 
 
 async def _single(
-    request: Request, version: ServedVersion, queries: Queries, options: SearchFields
+    request: Request, version: ServedVersion, queries: Queries, options: AnswerOptions
 ) -> Response:
     search_options = _search_options(request, options, 1)
     answers = await context(request).batcher.search(version.snapshot, queries, search_options)
@@ -204,14 +200,14 @@ async def _single(
 
 
 async def _many(
-    request: Request, version: ServedVersion, queries: Queries, options: SearchFields
+    request: Request, version: ServedVersion, queries: Queries, options: AnswerOptions
 ) -> Response:
     search_options = _search_options(request, options, len(queries))
     answers = await context(request).batcher.search(version.snapshot, queries, search_options)
     exists = answers.rows >= 0
     ids = np.where(exists, version.snapshot.catalogue.ids[answers.rows], -1).tolist()
     distances = answers.distances.tolist()
-    if not exists.all():  # filters can leave fewer than k neighbours
+    if not exists.all():
         lengths = exists.sum(axis=1).tolist()
         ids = [row[:n] for row, n in zip(ids, lengths, strict=True)]
         distances = [row[:n] for row, n in zip(distances, lengths, strict=True)]
@@ -225,7 +221,7 @@ async def _many(
     )
 
 
-def _search_options(request: Request, options: SearchFields, count: int) -> SearchOptions:
+def _search_options(request: Request, options: AnswerOptions, count: int) -> SearchOptions:
     """The options for `count` queries; refuses more than the limits allow."""
     limits = context(request).limits
     if options.k > limits.k:
@@ -243,7 +239,7 @@ def _search_options(request: Request, options: SearchFields, count: int) -> Sear
     )
 
 
-def _explanation(answers: Answers, options: SearchFields) -> Searched | None:
+def _explanation(answers: Answers, options: AnswerOptions) -> Searched | None:
     return answers.explanation if options.explain else None
 
 
@@ -295,12 +291,11 @@ def _read_npy(raw: bytes) -> np.ndarray:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, is_fortran, dtype = read_header(file)
-    except Exception:  # noqa: BLE001 - the header is parsed as Python, with all its errors
+    except Exception:  # noqa: BLE001 - numpy parses the header as Python, which raises all kinds of errors
         raise Refusal(422, "the body is not an .npy file") from None
     byte_count = len(raw) - file.tell()
     if len(shape) != 2 or min(shape) < 1 or is_fortran or dtype.str not in ("<f4", "<f8"):
         raise Refusal(422, "the .npy file must hold (q, d) little-endian floats in row order")
-    # The header may claim any size: it must match the bytes before an array is made.
     if shape[0] * shape[1] * dtype.itemsize != byte_count:
         raise Refusal(422, "the .npy file is not as long as its header says")
     return np.frombuffer(raw, dtype, offset=file.tell()).reshape(shape)

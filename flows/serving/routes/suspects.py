@@ -8,7 +8,7 @@ import pandas as pd
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from remine.data.types import SPLITS
+from remine.data.types import SPLITS, Split
 from remine.flows.query.suspects import REASONS, find_suspects
 from remine.flows.serving.context import (
     ERROR_RESPONSES,
@@ -20,7 +20,7 @@ from remine.flows.serving.context import (
 from remine.flows.serving.faults import Refusal
 from remine.flows.serving.holder import ServedVersion
 from remine.flows.serving.long_tasks import Progress
-from remine.flows.serving.models import Split, Suspect, SuspectsAnswer
+from remine.flows.serving.models import Suspect, SuspectsAnswer
 from remine.mining.suspects import SuspectConfig
 
 MAX_ITEMS = 200_000

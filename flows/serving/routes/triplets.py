@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from remine.data.errors import InputError
-from remine.data.types import KINDS, SPLITS
+from remine.data.types import KINDS, SPLITS, Kind
 from remine.flows.query.triplet_stats import compare, histograms, stats
 from remine.flows.query.triplets import MAX_LIMIT, Range, TripletQuery
 from remine.flows.serving.context import (
@@ -28,7 +28,6 @@ from remine.flows.serving.holder import ServedVersion
 from remine.flows.serving.models import (
     MAX_ID,
     CompareAnswer,
-    Kind,
     MapAnswer,
     RoundAnswer,
     RoundRow,

@@ -203,6 +203,15 @@ def test_nothing_is_loaded_from_other_hosts(client):
     assert "default-src 'self'" in client.get("/health").headers["content-security-policy"]
 
 
+def test_the_openapi_document_describes_every_field(client):
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    # Records of the index document their fields in their own description.
+    documented = {"Point", "Searched", "Body_search_by_image_search_image_post"}
+    for name in set(schemas) - documented:
+        for field, schema in schemas[name]["properties"].items():
+            assert "description" in schema, f"{name}.{field}"
+
+
 def test_items_by_id(client, snapshot):
     content = good(client.get("/items", params={"id": [500, 3, 10**9, 3]}))
     assert [one["id"] for one in content["items"]] == [3, 500]

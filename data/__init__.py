@@ -5,7 +5,9 @@ In reading order:
     types         embeddings, neighbours and triplets as checked arrays; sizes and units
     schemas       the same as Parquet tables
     errors        the exceptions of remine, and advice for faults of the machine
+    config_table  how settings declare their limits and documentation
     config        settings of the data
+    faiss_library FAISS, imported in the right order
 
     store/        the artifact store: files by content hash, versions, locks, garbage collection
     sources/      readers of users' data: tables, folders of images, arrays, the built-in glyphs

@@ -7,6 +7,7 @@ In reading order:
     errors        the exceptions of remine, and advice for faults of the machine
     config_table  what the tables of settings have in common: limits, docs, one-line errors
     config        settings of the data
+    faiss_library FAISS, imported in the right order
 
     store/        the artifact store: files by content hash, versions, locks, garbage collection
     sources/      readers of users' data: tables, folders of images, arrays, the built-in glyphs

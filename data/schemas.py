@@ -64,7 +64,7 @@ def write(table: pa.Table, path: Path, *, schema: str, provenance: Mapping[str, 
     table = table.replace_schema_metadata({"remine": json.dumps(note, sort_keys=True)})
     dictionary, byte_stream_split, compression = [], [], {}
     for column in table.schema:
-        if pa.types.is_fixed_size_list(column.type):
+        if pa.types.is_fixed_size_list(column.type):  # a vector
             continue
         compression[column.name] = "zstd"
         if pa.types.is_dictionary(column.type) or column.name in ("label", "split", "group"):
@@ -88,7 +88,6 @@ def check(path: Path, *, schema: str) -> dict[str, Any]:
 
     Raises:
         StoreError: The file has another schema, or was not written by remine.
-
     """
     metadata = pq.read_schema(path).metadata or {}
     note: dict[str, Any] = json.loads(metadata.get(b"remine", b"{}"))

@@ -46,7 +46,6 @@ class Embeddings:
         ids: (n,) int64, ascending and unique.
         label_codes: (n,) int32 into the label names of the catalogue.
         vectors: (n, d) float32, every row of length 1.
-
     """
 
     ids: Int64
@@ -76,7 +75,6 @@ class Neighbours:
     Attributes:
         ids: (q, k) int64, -1 where fewer than k exist.
         distances: (q, k) float32 squared distances, ascending, inf where ids are -1.
-
     """
 
     ids: Int64
@@ -99,7 +97,6 @@ class Triplets:
             anchor than this one; -1 for a negative drawn at random, whose rank is not counted.
         negative2_id: (t,) int64, another item of the negative's class, -1 if it has only one;
             None unless `mining.second_negative` is set.
-
     """
 
     anchor_id: Int64
@@ -150,7 +147,6 @@ def unit(vectors: Float32, row_noun: str = "vector") -> Float32:
 
     Raises:
         InputError: A row is zero or not finite, so it has no direction.
-
     """
     unit_vectors = np.empty(vectors.shape, np.float32)
     for start in range(0, len(vectors), UNIT_ROWS):

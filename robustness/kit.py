@@ -300,7 +300,6 @@ def verified_state(root: Path) -> StoreState:
 
     Raises:
         AssertionError: An object does not match its hash, or temporary files are left.
-
     """
     store = Store(root)
     version = store.current()

@@ -31,7 +31,6 @@ class Catalogue:
         labels: The c label names.
         splits: (n,) int8 into SPLITS.
         groups: The optional column `group`, n strings or nulls.
-
     """
 
     ids: Int64
@@ -62,7 +61,6 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
     Raises:
         InputError: An id, label or split is missing or invalid, or the data leaves nothing to
             train on or to test.
-
     """
     table = source.metadata()
     if not len(table):
@@ -109,7 +107,6 @@ def texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
 
     Raises:
         InputError: The column holds lists, structs, or bytes that are not UTF-8.
-
     """
     column = table[name]
     try:

@@ -41,7 +41,6 @@ class EarlierItems:
         hashes: (n,) content hashes of the items, in order of id.
         lasts: (s,) the last id of each shard.
         next_id: The id that the next item without an id of its own is assigned.
-
     """
 
     items: Artifact
@@ -111,7 +110,6 @@ class ItemComparison:
         earlier_rows: (n,) the row of the same id among the earlier items, -1 for a new id.
         same_content: (n,) whether the content hash is the same.
         same_row: (n,) whether label code, split and group are the same, too.
-
     """
 
     change: Change
@@ -146,7 +144,6 @@ def compare_items(catalogue: Catalogue, hashes: Hashes, earlier: EarlierItems) -
         catalogue: The items of the source, in order of id.
         hashes: (n,) their content hashes.
         earlier: The items that were stored last.
-
     """
     old = earlier.catalogue
     # Rows of new ids are -1 and index the last earlier item below; `has_earlier` masks them out.
@@ -190,6 +187,7 @@ def assign_ids(labels: Sequence[str], hashes: Hashes, earlier: EarlierItems) -> 
     old_labels = [old.labels[code] for code in old.label_codes]
     old_hashes, new_hashes = earlier.hashes.tolist(), hashes.tolist()
     used_ids: set[int] = set()
+    # First pass: same content and label. Second pass: same content, for items left over.
     for old_keys, new_keys in (
         (zip(old_hashes, old_labels, strict=True), list(zip(new_hashes, labels, strict=True))),
         (iter(old_hashes), new_hashes),
@@ -227,13 +225,13 @@ def shard_ranges(ids: Int64, lasts: Int64, size: int) -> list[tuple[int, int]]:
         size: Rows of a shard. Items after the last earlier one first fill the last shard up to
             this size, then make new shards. A shard that grew beyond twice the size is divided;
             neighbours that together have at most half the size are joined.
-
     """
     ends: list[int] = np.searchsorted(ids, lasts, side="right").tolist()
     n = len(ids)
     ranges: list[tuple[int, int]] = []
     start = 0
     for stop in ends:
+        # `start` to `stop` are the present rows of one earlier shard.
         if ranges and stop - ranges[-1][0] <= size // 2:
             ranges[-1] = (ranges[-1][0], stop)
         elif stop - start > 2 * size:
@@ -242,6 +240,7 @@ def shard_ranges(ids: Int64, lasts: Int64, size: int) -> list[tuple[int, int]]:
         elif stop > start:
             ranges.append((start, stop))
         start = stop
+    # Rows after the last earlier id fill up the last shard; it changes anyway when items are added.
     if ranges and start < n:
         first = ranges[-1][0]
         start = max(start, min(n, first + size))

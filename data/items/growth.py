@@ -75,7 +75,6 @@ def match_by_content(
 
     Returns:
         The source with ids, and the content hashes in order of id.
-
     """
     labels = texts(source.metadata(), "label", "data.source").to_pylist()
     numbered_source = NumberedSource(source, assign_ids(labels, hashes, earlier))
@@ -105,7 +104,6 @@ class ItemsUpdate:
         hashes: (n,) the content hashes of the items.
         comparison: The items compared with the earlier ones.
         earlier: The items that were stored last.
-
     """
 
     source: Source
@@ -125,7 +123,6 @@ class ItemsUpdate:
             folder: Where new files are written.
             size: Rows of a shard.
             progress: Called after each shard.
-
         """
         ranges = shard_ranges(self.catalogue.ids, self.earlier.lasts, size)
         old = Inputs(store.paths(self.earlier.inputs))
@@ -208,6 +205,7 @@ def regroup(blocks: Iterator[Block], sizes: Sequence[int]) -> Iterator[Block]:
         while count < size:
             pending.append(next(blocks))
             count += len(pending[-1])
+        # Blocks usually match the sizes, and then nothing is copied.
         rows: Any = pending[0] if len(pending) == 1 else _concatenate(pending)
         yield rows[:size]
         pending, count = [rows[size:]], count - size

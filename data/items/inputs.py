@@ -45,7 +45,6 @@ class ImageTransform:
         side: Pixels to which pictures of any size are fitted (scaled, then cropped in the middle);
             0 to take the size of the first picture and refuse pictures of another size.
         channels: 1 or 3; 0 to take the number that the first picture needs.
-
     """
 
     side: int = 0
@@ -77,7 +76,6 @@ class ImageTransform:
 
         Raises:
             InputError: A picture is damaged, missing, too large or of another size.
-
         """
         try:
             first = open_image(contents[0])
@@ -120,7 +118,6 @@ def open_image(content: bytes | Path) -> Image.Image:
 
     Raises:
         InputError: The picture is missing, damaged, too large or of an unknown format.
-
     """
     source = content if isinstance(content, Path) else io.BytesIO(content)
     try:
@@ -146,7 +143,6 @@ def vector_transform(contents: Sequence[Any], row_name: Callable[[int], str]) ->
     Raises:
         InputError: A vector is not finite, is zero, or is so long that its squared length
             overflows float32.
-
     """
     vectors = np.asarray(contents, dtype=np.float32)
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)

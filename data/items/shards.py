@@ -37,7 +37,6 @@ class StagedItems:
             new file, or a reference to one that the store has already.
         labels: The label names.
         items_card, inputs_card: The cards of the two artifacts.
-
     """
 
     files: Sequence[tuple[Path | FileRef, Path | FileRef, int]]
@@ -69,7 +68,6 @@ def stage_items(
 
     Raises:
         InputError: A row cannot be decoded, or its shape differs from that of the first row.
-
     """
     files: list[tuple[Path | FileRef, Path | FileRef, int]] = []
     shape: tuple[int, ...] | None = None
@@ -125,7 +123,6 @@ def items_table(
         contents: The contents of these rows.
         source: The source that they come from.
         hashes: The hashes of the contents if they have been computed already.
-
     """
     labels = pa.array(catalogue.labels)
     codes = pa.array(catalogue.label_codes[rows])
@@ -150,7 +147,6 @@ def content_hash(content: bytes | str | Path | np.ndarray) -> str:
 
     Raises:
         OSError: The file cannot be read or is not a regular file.
-
     """
     if isinstance(content, Path):
         if not content.is_file():  # reading a device might never end

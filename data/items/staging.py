@@ -22,7 +22,6 @@ def staging_folder(place: Path) -> Iterator[Path]:
 
     Raises:
         StoreBusyError: Another process uses the folder.
-
     """
     place = place.absolute()
     parent = next(p for p in (place, *place.parents) if p.is_dir())

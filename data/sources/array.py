@@ -132,7 +132,6 @@ def vector_rows(values: pa.ChunkedArray, row_name: Callable[[int], str]) -> Floa
 
     Raises:
         InputError: A list has another length than the first.
-
     """
     lengths = pc.list_value_length(values).to_numpy()
     if (lengths != lengths[0]).any():

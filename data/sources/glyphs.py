@@ -130,11 +130,11 @@ def _look_alikes(glyphs: list[Glyph], typefaces: Counter[str]) -> set[str]:
     Args:
         glyphs: All glyphs to compare.
         typefaces: The number of typefaces that draw each character.
-
     """
     by_shape: dict[tuple[str, bytes], list[str]] = defaultdict(list)
     for g in glyphs:
         by_shape[g.typeface, bytes(str(g.ink.shape), "ascii") + g.ink.tobytes()].append(g.character)
+    # The number of typefaces in which two characters have the same shape.
     pairs: Counter[tuple[str, str]] = Counter()
     for characters in by_shape.values():
         pairs.update(itertools.combinations(sorted(characters), 2))
@@ -157,6 +157,7 @@ def _picture(glyph: Glyph, variant: int, config: GlyphConfig) -> Image.Image:
 
 def _jitter(canvas: Image.Image, glyph: Glyph, variant: int, config: GlyphConfig) -> Image.Image:
     """Rotate, scale, shear and shift `canvas` at random, seeded by the glyph and variant."""
+    # Not hash(), which differs between processes.
     face = int.from_bytes(hashlib.blake2b(glyph.typeface.encode(), digest_size=4).digest())
     rng = np.random.default_rng([config.seed, ord(glyph.character), face, variant])
     turn, x_scale, y_scale, shear, dx, dy = config.jitter * rng.uniform(-1, 1, 6)

@@ -28,7 +28,6 @@ class Source(Protocol):
         root: The folder that paths are relative to.
         lacks_ids: Whether the items have no ids of their own. Such a source also has the method
             `ordered_blocks(order, rows)`, which gives the contents in another order.
-
     """
 
     content: str
@@ -60,7 +59,6 @@ def open_source(config: DataConfig, base: Path) -> Source:
 
     Raises:
         InputError: The path does not exist or is of no known format.
-
     """
     if config.source == "glyphs":
         from remine.data.sources.glyphs import GlyphSource  # imports matplotlib

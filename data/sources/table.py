@@ -44,7 +44,6 @@ class TableSource:
         Args:
             path: A .parquet or .csv file, or a folder of .parquet files.
             columns: The user's column names by ours, where they differ.
-
         """
         self.path, self.root = path, path if path.is_dir() else path.parent
         self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]

@@ -29,7 +29,6 @@ class VectorFile:
         ids: (n,) int64, unique.
         vectors: (n, d) float32 of length 1.
         labels: n labels, or n lists of labels, or None.
-
     """
 
     ids: Int64
@@ -54,7 +53,6 @@ def read_vectors(
     Raises:
         InputError: The file is damaged, a column or value is missing, a vector has no direction,
             or an id occurs more than once.
-
     """
     _check_exists(path)
     label_values: Sequence[object] | None
@@ -90,6 +88,7 @@ def vector_shape(path: Path) -> tuple[int, int]:
     if "vector" not in names:
         raise InputError(f"{path} has no column 'vector'; it has {names}")
     _check_vector_column(path, file.schema_arrow.field("vector").type)
+    # Lists of variable length state no dimension in the schema, so one row is read.
     first = next(file.iter_batches(1, columns=["vector"]), None)
     return file.metadata.num_rows, len(first["vector"][0]) if first else 0
 

@@ -80,6 +80,7 @@ class Bucket:
     def make(self, marker: bytes) -> None:
         """Make an empty store; InputError if the server ignores conditions on puts."""
         self.put("probe", marker)
+        # Both puts must fail: the object exists, and "0" is not its ETag.
         for condition in ({"IfNoneMatch": "*"}, {"IfMatch": '"0"'}):
             with suppress(ConditionFailedError):
                 self.put("probe", marker, **condition)
@@ -105,6 +106,7 @@ class Bucket:
         start = self._key(f"{folder}/")
         entries: dict[str, Entry] = {}
         with self._translate_errors():
+            # The delimiter leaves out objects in subfolders.
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=start, Delimiter="/"):
                 for item in page.get("Contents", ()):
@@ -125,6 +127,7 @@ class Bucket:
             with suppress(UnansweredError, ConditionFailedError):
                 self.put(name, content)
                 return
+            # The put may have taken effect although its answer was lost.
             with suppress(FileNotFoundError):
                 if self.read(name) == content:
                     return
@@ -150,7 +153,6 @@ class Bucket:
         Raises:
             ConditionFailedError: The condition does not hold.
             UnansweredError: The server gave no answer, so the outcome is unknown.
-
         """
         with self._translate_errors(name):
             response = self._client.put_object(
@@ -189,6 +191,7 @@ class Bucket:
                 # A file in the cache is not enough: other machines need the object, too.
                 with self._translate_errors(ref.object):
                     self._client.head_object(Bucket=self.bucket, Key=self._key(ref.object))
+            # Another process may have written a damaged file, so the first use here verifies it.
             is_cached = path.is_file() and not path.is_symlink()
             if not is_cached or (is_first_use and file_sha256(path) != ref.sha256):
                 self._download(ref, path)
@@ -286,6 +289,7 @@ class Bucket:
                     f"{self.address}/{ref.object} ({ref.name}) is corrupt: its bytes do not match"
                     " its hash"
                 )
+            # No fsync: after a power cut a damaged cache file is detected and downloaded again.
             temp.chmod(0o444)
             temp.replace(path)
         finally:

@@ -88,6 +88,7 @@ class Folder:
             try:
                 disk.link(temp, target)
             except OSError:
+                # The name exists, or an NFS server made the link and lost the answer.
                 if not target.exists():
                     raise
             content_now = target.read_bytes()
@@ -141,6 +142,7 @@ class Folder:
         """Remove files; they need not exist."""
         for name in names:
             disk.unlink(self.local / name)
+        # One fsync per folder, however many files were removed from it.
         for folder in {(self.local / name).parent for name in names}:
             disk.sync(folder)
 

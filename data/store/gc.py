@@ -58,7 +58,6 @@ class CollectionPlan:
         receipts: Names of files in receipts/.
         objects: Bytes of files in objects/, by name.
         folders: Views and scratch folders.
-
     """
 
     reasons: dict[int, str]
@@ -86,6 +85,7 @@ def collect(store: Store, keeping: Keeping) -> CollectionPlan:
     """Remove what need not be retained, under the write lock; returns what was removed."""
     with store.lock():
         first = plan_collection(store, keeping)
+        # Step 1; a version that a killed collection has already moved is only in retired/.
         for number in first.versions:
             if number in store.numbers():
                 store.place.move(_manifest(number), _manifest(number, "retired"))
@@ -116,6 +116,7 @@ def retention_reasons(
     if pin and pin not in versions:
         raise StoreError(f"version {pin} is pinned but does not exist: `remine index use --newest`")
     reasons: dict[int, str] = {}
+    # The first reason that applies is the one that `remine gc` prints.
     for number in numbers:
         if number == pin:
             reasons[number] = "pinned"
@@ -148,6 +149,8 @@ def _plan(
     oldest = 0.0 if in_cycle else time.time() - keeping.days * DAY
     linked_objects, folders = _views(store, {version.number for version in old_versions}, oldest)
     references |= linked_objects
+    # A receipt goes with any of its files, or when it is too old and nothing else refers to one of
+    # its files. Otherwise it protects its files.
     receipts = []
     for name, entry in store.place.entries("receipts").items():
         files = {file.object for file in _receipt(store, name).files}
@@ -177,6 +180,7 @@ def _remove(store: Store, plan: CollectionPlan) -> None:
     place.remove(*(f"receipts/{name}" for name in plan.receipts))
     place.check_lock()
     place.remove(*(f"objects/{name}" for name in plan.objects))
+    # No fsync: a folder that reappears after a power cut is removed by the next collection.
     for folder in plan.folders:
         shutil.rmtree(folder, ignore_errors=True)
     place.remove(*(f"retired/{name}" for name in place.entries("retired")))

@@ -21,7 +21,6 @@ class VersionSummary:
         bytes: The size of its files.
         new: The size of those that the version before it does not have.
         notes: Whether it is the newest, pinned, served or read, separated by commas.
-
     """
 
     number: int

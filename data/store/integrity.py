@@ -30,7 +30,6 @@ class IntegrityReport:
         files, bytes, receipts: How many of each were verified.
         faults: One line per fault, with its repair.
         notes: One line per harmless irregularity.
-
     """
 
     versions: list[int]
@@ -107,6 +106,7 @@ def _read_receipts(store: Store, files: Files, faults: list[str]) -> int:
             faults.append(f"{error} (no version): {REPEAT}")
             continue
         for file in artifact.files:
+            # A receipt whose file is missing is no fault: the work is simply repeated.
             if store.place.exists(file.object):
                 files.setdefault(file.object, (file, ""))
     return len(names)
@@ -134,7 +134,6 @@ def _fault_line(
         users: The versions that have the file.
         artifact: The artifact that has it.
         last_finished: The last version that ended its cycle.
-
     """
     address = f"{store.address}/{path}"
     if not users:

@@ -62,6 +62,7 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def __enter__(self) -> Self:
+        # Taken before the request: the lock must not seem valid here for longer than to others.
         before, content = time.monotonic(), self._body(SECONDS)
         if self.place.create(NAME, content) != content:
             self._take_over()
@@ -109,6 +110,7 @@ class Lease:
         while not self._stop.wait(SECONDS / 3):
             before = time.monotonic()
             with suppress(Exception):  # tried again before the lock expires; check() notices
+                # A failed put may still have taken effect, so the lock is read back in any case.
                 with suppress(Exception):
                     self.place.put(NAME, self._body(SECONDS), IfMatch=self.etag)
                 holder, etag = _read_lock(self.place)

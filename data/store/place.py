@@ -67,7 +67,6 @@ class Place(Protocol):
 
         Returns:
             The content of the file afterwards: `content`, or that of an earlier caller.
-
         """
 
     def add_object(self, temp: Path, ref: FileRef) -> None:
@@ -102,7 +101,6 @@ class Place(Protocol):
 
         Returns:
             A function that ends the registration. It also ends with the process.
-
         """
 
     def versions_in_use(self) -> set[int]:

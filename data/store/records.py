@@ -43,7 +43,6 @@ def check_name(name: object, noun: str) -> None:
     Args:
         name: The value to check.
         noun: What the name is of, for the message.
-
     """
     text = name if isinstance(name, str) else ""
     parts = PurePosixPath(text)
@@ -131,7 +130,6 @@ class Version:
         rounds: Rounds of training in the cycle.
         config: The settings of the cycle, as JSON.
         artifacts: The artifacts by name, such as `embeddings` or `triplets/round=0`.
-
     """
 
     number: int
@@ -188,10 +186,10 @@ def unseal(content: bytes, address: object) -> dict[str, Any]:
 
     Raises:
         StoreError: The text is not byte for byte what `seal` gives for its body.
-
     """
     try:
         body: dict[str, Any] = json.loads(content)["body"]
+        # Comparing the whole text also detects changes outside the body, in white space, say.
         is_intact = content == seal(body)
     except (ValueError, KeyError, TypeError, RecursionError):
         is_intact = False

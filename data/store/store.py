@@ -56,7 +56,6 @@ class Store:
         Raises:
             InputError: There is no store, or none can be made there.
             StoreError: The store has another format.
-
         """
         self.place = place_of(address)
         self.address, self.root = self.place.address, self.place.local
@@ -104,7 +103,6 @@ class Store:
 
         Raises:
             StoreError: The file is missing or does not match its hash.
-
         """
         path = self.place.fetch(ref)
         status = path.stat()
@@ -141,7 +139,7 @@ class Store:
         try:
             artifact = self.receipt(key)
             self.paths(artifact)
-        except UnansweredError:
+        except UnansweredError:  # a StoreError, but not a sign of damage
             raise
         except (FileNotFoundError, StoreError):
             return None  # the caller repeats the work, which also replaces a damaged file
@@ -167,7 +165,6 @@ class Store:
         Raises:
             InputError: It does not exist.
             StoreError: Its manifest is damaged.
-
         """
         name = f"versions/{number:08d}.json"
         try:
@@ -187,13 +184,13 @@ class Store:
         Raises:
             StoreError: Another run published a different version of this number.
             LostLockError: Another process has taken over the write lock.
-
         """
         self.place.check_lock()
         body, name = seal(asdict(version)), f"versions/{version.number:08d}.json"
         numbers = self.numbers()
         if version.number not in numbers and version.number != max(numbers, default=0) + 1:
             raise StoreError(f"version {version.number} does not follow the newest one")
+        # The content is deterministic, so equal bytes mean that it was published before a kill.
         if self.place.create(name, body) != body:
             raise StoreError(f"{self.address}/{name} was published by another run")
         self.place.write("CURRENT", f"{version.number}\n".encode())
@@ -211,7 +208,6 @@ class Store:
 
         Raises:
             InputError: The version has been removed.
-
         """
         release = self.place.register_reader(version.number)
         try:

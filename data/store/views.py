@@ -63,6 +63,7 @@ def _make_view(store: Store, name: str, files: Sequence[tuple[Path, FileRef]]) -
 
 
 def _link_latest(store: Store, folder: Path) -> Path:
+    # A link cannot be overwritten in place, but renaming a new one over it is atomic.
     link = store.root / "tmp" / secrets.token_hex(8)
     link.symlink_to(folder.relative_to(store.root))
     link.replace(store.root / "latest")

@@ -126,7 +126,7 @@ def test_of_two_that_take_over_one_gets_it(store, monkeypatch):
 
 def test_a_lock_that_is_none_is_named(store):
     store.place.put("lock", b"[]")
-    for look in (take, Store.holder):
+    for look in (take, Store.lock_holder):
         with pytest.raises(StoreError, match="/lock is not a lock; remove it"):
             look(store)
 

@@ -120,51 +120,59 @@ def roc_curves(roc: pd.DataFrame) -> str:
     return svg(figure)
 
 
-@styled
 def training_curves(steps: pd.DataFrame, column: str, arms: Sequence[str]) -> str:
     """Active fraction or loss of the first seed, smoothed over SMOOTHING_STEPS."""
-    figure, axes = wide_figure(2.8)
-    colours = arm_colours(arms)
-    ends = []
-    for arm, rows in steps[steps["seed"] == 0].groupby("arm", sort=False):
-        smooth = rows[column].rolling(SMOOTHING_STEPS, min_periods=1).mean()
-        axes.plot(rows["step"], smooth, dashes(rows), color=colours[arm])
-        ends.append((rows["step"].iloc[-1], smooth.iloc[-1], arm))
-    axes.set(xlabel="step", ylabel={"active": "active fraction", "loss": "loss"}[column])
-    axes.set_ylim(0, None)
-    axes.set_xlim(0, None)
-    label_line_ends(axes, ends, colours)
-    return svg(figure)
+    curves = [
+        (
+            arm,
+            dashes(rows),
+            rows.set_index("step")[column].rolling(SMOOTHING_STEPS, min_periods=1).mean(),
+        )
+        for arm, rows in steps[steps["seed"] == 0].groupby("arm", sort=False)
+    ]
+    labels = {"active": "active fraction", "loss": "loss"}
+    return _step_plot(curves, arms, labels[column])
 
 
-@styled
 def spread_curves(points: pd.DataFrame) -> str:
     """Mean squared distance of the test embeddings by step, mean over seeds."""
-    figure, axes = wide_figure(2.8)
-    colours = arm_colours(points["arm"].unique())
-    ends = []
-    for arm, rows in points[points["split"] == "test"].groupby("arm", sort=False):
-        mean = rows.groupby("step")["spread"].mean()
-        axes.plot(mean.index, mean, dashes(rows), color=colours[arm])
-        ends.append((mean.index[-1], mean.iloc[-1], arm))
-    axes.set(xlabel="step", ylabel="mean squared distance", ylim=(0, None), xlim=(0, None))
-    label_line_ends(axes, ends, colours)
-    return svg(figure)
+    curves = [
+        (arm, dashes(rows), rows.groupby("step")["spread"].mean())
+        for arm, rows in points[points["split"] == "test"].groupby("arm", sort=False)
+    ]
+    return _step_plot(curves, points["arm"].unique(), "mean squared distance")
+
+
+def health_curves(health: pd.DataFrame, column: str, arms: Sequence[str]) -> str:
+    """A health measure of the first seed by step; empty if no arm was measured."""
+    first_seed = health[(health["seed"] == 0) & health[column].notna()]
+    curves = [
+        (arm, dashes(rows), rows.set_index("step")[column])
+        for arm, rows in first_seed.groupby("arm", sort=False)
+    ]
+    labels = {"stale": "share of triplets", "effective_rank": "effective rank"}
+    return _step_plot(curves, arms, labels[column])
 
 
 @styled
-def health_curves(health: pd.DataFrame, column: str, arms: Sequence[str]) -> str:
-    """A health measure of the first seed by step; empty if no arm was measured."""
+def _step_plot(
+    curves: Sequence[tuple[str, str, pd.Series]], arms: Sequence[str], ylabel: str
+) -> str:
+    """A line for each arm, with its name at the end.
+
+    Args:
+        curves: Arm, line style, and values indexed by step.
+        arms: All arms, for their colours.
+        ylabel: Label of the vertical axis.
+
+    """
     figure, axes = wide_figure(2.8)
     colours = arm_colours(arms)
-    ends = []
-    first_seed = health[(health["seed"] == 0) & health[column].notna()]
-    for arm, rows in first_seed.groupby("arm", sort=False):
-        axes.plot(rows["step"], rows[column], dashes(rows), color=colours[arm])
-        ends.append((rows["step"].iloc[-1], rows[column].iloc[-1], arm))
-    labels = {"stale": "share of triplets", "effective_rank": "effective rank"}
-    axes.set(xlabel="step", ylabel=labels[column], ylim=(0, None), xlim=(0, None))
-    if ends:
+    for arm, style, values in curves:
+        axes.plot(values.index, values, style, color=colours[arm])
+    axes.set(xlabel="step", ylabel=ylabel, ylim=(0, None), xlim=(0, None))
+    if curves:
+        ends = [(values.index[-1], values.iloc[-1], arm) for arm, _, values in curves]
         label_line_ends(axes, ends, colours)
     return svg(figure)
 

@@ -77,6 +77,7 @@ def load_arms(source: ConfigSource, overrides: Sequence[str] = ()) -> tuple[Conf
 def _arm_config(
     name: str, values: Mapping[str, Any], changes: Mapping[str, Any], path: Path | None, items: int
 ) -> Config:
+    """The settings of one arm: `values` with its `changes`, checked."""
     key = f"compare.arms.{name}"
     if unknown := sorted(set(changes) - set(ARM_TABLES)):
         raise InputError(
@@ -87,6 +88,7 @@ def _arm_config(
         hint = "; set compare.items instead" if shared_keys[0] == "batch" else ""
         raise InputError(f"{key} changes train.{shared_keys[0]}, which all arms share{hint}")
     try:
+        # train.batch counts items online and triplets otherwise; which one, the merge decides.
         arm_values = _merge(_merge(values, changes), {"train": {"batch": items}})
         config = build_config(arm_values, path)
         config = replace(config, train=replace(config.train, batch=_batch(config)))

@@ -15,8 +15,6 @@ from remine.flows.report.plot_style import label_line_ends, new_figure, styled, 
 
 DASHES = {"online": "-", "offline": "--", "hybrid": "-."}
 STAGE_COLOURS = {"train": "#2f7ed8", "embed": "#e0a32f", "index": "#9a5fc0", "mine": "#d64545"}
-
-
 MARKERS = "os^Dv"
 SMOOTHING_STEPS = 20
 BUDGET_LABELS = {

@@ -130,7 +130,8 @@ class Contestant:
         return points
 
     def _point(self, checkpoint: Artifact) -> Point:
-        usage = replace(self.usage, seconds=dict(self.usage.seconds))
+        """Evaluate a checkpoint, at no cost to the budget."""
+        usage = replace(self.usage, seconds=dict(self.usage.seconds))  # a copy, also of the dict
         metrics = measure(self.run, checkpoint, self.items, self.inputs)
         return Point(usage=usage, checkpoint=checkpoint, metrics=metrics)
 
@@ -158,8 +159,10 @@ class Contestant:
         compare, usage = self.run.config.compare, self.usage
         remaining = compare.amount - usage.of(compare.budget) - further_cost
         if compare.budget == "seconds":
-            if not usage.steps:  # the time of a step is unknown: train up to the next evaluation
+            if not usage.steps:
+                # The time of a step is not known yet: train up to the first evaluation.
                 return compare.evaluate_every if remaining > 0 else 0
+            # From the training time of a step so far; mining is paid separately.
             return max(0, int(remaining * usage.steps / usage.seconds["train"]))
         return max(0, int(remaining // (1 if compare.budget == "steps" else compare.items)))
 
@@ -178,6 +181,7 @@ class Contestant:
         seed, train_config = self._seed("mine"), self._train_config()
         key_parts = [embeddings.digest, seed, asdict(run.config.mining), code_hash(MINE)]
         if train_config.batches == "triplets":
+            # Before the mining, which then recalls the engine: its choice has a cost of its own.
             self._paid("index", key_parts, lambda: engine_setup(run, embeddings, items, seed))
 
         def work() -> Artifact:
@@ -185,6 +189,7 @@ class Contestant:
             artifacts = training_data(round_run, checkpoint, embeddings, items, seed, call_plain)
             return next(iter(artifacts.values()))
 
+        # Triplets and confusable classes of the same embeddings are different results.
         self.training_data = self._paid("mine", [*key_parts, train_config.batches], work)
         self.mining_round = self._round
         self.mining_cost = self.usage.of(run.config.compare.budget) - usage_before
@@ -215,6 +220,7 @@ class Contestant:
         return result
 
     def _seed(self, purpose: str) -> int:
+        """A seed that no other stage of this run has, and the same one after a resume."""
         return int(digest([self.run.config.run.seed, purpose, self.usage.steps])[:7], 16)
 
     def _paid(
@@ -230,6 +236,8 @@ class Contestant:
             share: Share of the seconds to add.
 
         """
+        # One receipt before the work and one after it: if a kill comes in between, the stage may
+        # resume from a save, and the seconds of its first part are lost.
         key = digest(["seconds", stage, key_parts, torch.get_num_threads()])
         was_started = self.run.store.has_receipt(f"{key}-started")
         receipt = self.run.store.recall(key) if was_started else None

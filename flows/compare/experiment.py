@@ -68,6 +68,7 @@ def compare(config: Config, arms: Sequence[Arm], console: Console) -> Path:
     with ExitStack() as stack:
         run, items, inputs = stack.enter_context(prepared(config, run_plain, console))
         check_splits(items)
+        # All arms before the first one trains, so that a mistake in the last costs nothing.
         for arm in arms:
             check_training(arm.config, items)
         arm_runs: list[ArmRun] = []
@@ -93,6 +94,7 @@ def with_own_store(config: Config) -> Config:
 def _run_arm(
     run: Run, arm: Arm, seed: int, items: Artifact, inputs: Artifact, position: str
 ) -> ArmRun:
+    """Run one arm with one seed as one stage of the console."""
     settings = replace(arm.config, run=replace(run.config.run, seed=run.config.run.seed + seed))
     quiet_run = replace(run, config=settings, console=Console(quiet=True))
     compare = run.config.compare

@@ -133,6 +133,7 @@ def verdict(contrasts: Sequence[Contrast], results: pd.DataFrame, costs: pd.Data
 def _contrast(
     offline: str, online: str, metric: str, at: str, values: Sequence[pd.Series]
 ) -> Contrast:
+    """The contrast of `values`, of the offline and the online arm by seed."""
     return Contrast(
         offline=offline,
         online=online,
@@ -148,32 +149,36 @@ def _at_equal_seconds(
 ) -> list[pd.Series]:
     """Both arms on test by seed, after the seconds of the cheaper; linear between evaluations."""
     test = points[points["split"] == "test"].sort_values("seconds")
-    sides = [dict(list(test[test["arm"] == arm].groupby("seed"))) for arm in (offline, online)]
-    limits = {seed: min(side[seed]["seconds"].max() for side in sides) for seed in sides[0]}
+    arms = [dict(list(test[test["arm"] == arm].groupby("seed"))) for arm in (offline, online)]
+    # By seed, since both arms start a seed from the same weights.
+    limits = {seed: min(by_arm[seed]["seconds"].max() for by_arm in arms) for seed in arms[0]}
     return [
         pd.Series(
             {
-                seed: np.interp(limit, side[seed]["seconds"], side[seed][metric])
+                seed: np.interp(limit, by_arm[seed]["seconds"], by_arm[seed][metric])
                 for seed, limit in limits.items()
             }
         )
-        for side in sides
+        for by_arm in arms
     ]
 
 
 def _sentence(contrast: Contrast) -> str:
+    """A contrast in words, in per cent."""
     name, (a, b), d = METRIC_NAMES[contrast.metric], contrast.means, contrast.difference
     checkpoint = (
         "at the checkpoints selected on val"
         if contrast.at == "selected"
         else "at the same seconds of work"
     )
-    spread = ""
+    interval_text = ""
     if d.n > 1:
-        spread = f", 95 % interval {100 * d.low:+.1f} to {100 * d.high:+.1f} over {d.n} seeds"
+        interval_text = (
+            f", 95 % interval {100 * d.low:+.1f} to {100 * d.high:+.1f} over {d.n} seeds"
+        )
     return (
         f"{name} on test {checkpoint}: {100 * a:.1f} % against {100 * b:.1f} % (difference"
-        f" {100 * d.mean:+.1f}{spread}): {contrast.words}."
+        f" {100 * d.mean:+.1f}{interval_text}): {contrast.words}."
     )
 
 
@@ -191,6 +196,7 @@ def _cost_sentence(contrast: Contrast, costs: pd.DataFrame) -> str:
 
 def cost_table(points: pd.DataFrame) -> pd.DataFrame:
     """Seconds of a run by stage, its steps and forwards: one row for each arm, means over seeds."""
+    # Usage is cumulative, so the last evaluation of a seed has the total.
     ends = points[points["split"] == "test"].sort_values("step").groupby(["arm", "seed"]).last()
     columns = ["step", "forwards", "seconds", "embed", "index", "mine", "train"]
     means = ends.groupby("arm", sort=False)[columns].mean()

@@ -212,6 +212,7 @@ def _run_stages(
     def call(stage: Callable[..., Artifact], *args: Any) -> Artifact:
         nonlocal stage_count
         title = STAGE_TITLES.get(stage.__name__, stage.__name__)
+        # The name that Prefect's page shows in the run's timeline.
         named_task = stage_task.with_options(task_run_name=f"{run.console.round} {title}")
         artifact = named_task(lambda: stage(*args))
         stage_count += 1

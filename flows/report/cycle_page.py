@@ -120,6 +120,7 @@ def _examples(gallery: Gallery, triplets: Triplets) -> dict[str, list[list[Card]
 
 
 def _triplet_cards(gallery: Gallery, triplets: Triplets, row: int) -> list[Card]:
+    """Anchor, positive and negative, with the distances and the negative's rank."""
     rank = int(triplets.negative_rank[row])
     note = f"{triplets.d_an[row]:.3f}" + (f"\nrank {rank:,}" if rank >= 0 else "")
     return [
@@ -183,7 +184,7 @@ def _nearest(
     embeddings = schemas.read_embeddings(store.paths(artifact))
     products = embeddings.vectors[query_rows] @ embeddings.vectors[gallery_rows].T
     distances = np.maximum(2 - 2 * products, 0)
-    distances[query_rows[:, None] == gallery_rows] = np.inf
+    distances[query_rows[:, None] == gallery_rows] = np.inf  # the query itself
     order = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
     return embeddings.ids[gallery_rows[order]], np.take_along_axis(distances, order, axis=1)
 
@@ -191,6 +192,7 @@ def _nearest(
 def _stage_seconds(store: Store) -> list[tuple[str, str, int, float]]:
     """(round, stage, count, seconds) of every stage that ran in the last cycle, from the log."""
     events = store.events()
+    # Each cycle ends with one event; stages after the last but one belong to the last cycle.
     ends = [i for i, event in enumerate(events) if event.get("event") == "cycle"]
     start = ends[-2] + 1 if len(ends) > 1 else 0
     return [

@@ -29,6 +29,7 @@ def metric_curves(rows: Sequence[Mapping[str, Any]]) -> str:
         values = [100 * row[key] for row in rows]
         axes.plot(rounds, values, "o-", color=colour, label=name)
         ends.append(values[-1])
+    # The last values beside the curves, moved apart where curves meet.
     for height, value in zip(spread_apart(ends, gap=9), ends, strict=True):
         axes.annotate(f"{value:.1f}", (rounds[-1], height), (7, -3), textcoords="offset points")
     axes.set(xlabel="rounds trained", ylabel="% of test queries", ylim=(0, 102))
@@ -85,7 +86,7 @@ def _measure_plot(
     for number, readings in enumerate(rounds):
         steps = start + np.asarray(readings["step"])
         for colour, (side, key) in zip(COLOURS, lines, strict=False):
-            name = _title(key) if not number else None
+            name = _title(key) if not number else None  # one entry in the legend for all rounds
             side.plot(steps, readings[key], ".-", color=colour, label=name)
         start = steps[-1]
         if number < len(rounds) - 1:

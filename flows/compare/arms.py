@@ -8,7 +8,7 @@ from typing import Any
 from remine.data.errors import InputError
 from remine.flows.config.settings import Config, ConfigSource, build_config, path_of, read_values
 
-STANDARD: dict[str, Any] = {
+STANDARD_ARMS: dict[str, Any] = {
     "random": {"train": {"batches": "pk", "miner": "random"}},
     "batch_all": {"train": {"batches": "pk"}},
     "batch_hard": {"train": {"batches": "pk", "miner": "batch_hard"}},
@@ -19,16 +19,22 @@ STANDARD: dict[str, Any] = {
     "confusable": {"train": {"batches": "confusable", "miner": "semi_hard"}},
     "online_then_offline": {"train": {"batches": "triplets", "miner": "auto", "warmup_rounds": 1}},
 }
-"""What runs where the config names no arms; the first five are online, the last three hybrids."""
+"""Arms of a config that names none: five online, one offline, three hybrids."""
 
-TABLES = ("train", "mining", "online")
-SHARED = ("batch", "learning_rate", "save_every")
-"""Of [train]: the same for all arms, or the contrast would be of something else."""
+ARM_TABLES = ("train", "mining", "online")
+"""Tables of the config that an arm may change."""
+
+SHARED_KEYS = ("batch", "learning_rate", "save_every")
+"""Keys of [train] that all arms share, so that they differ in the choice of triplets alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One way to choose what is trained on; `config` is whole, and its train.batch made equal."""
+    """One way to choose what to train on.
+
+    config: All settings of the arm, train.batch such that every arm trains on compare.items items
+        a step.
+    """
 
     name: str
     config: Config
@@ -44,66 +50,80 @@ class Arm:
         train = self.config.train
         if not self.mines:
             return "online"
-        whole = train.batches == "triplets" and train.miner == "auto" and not train.warmup_rounds
-        return "offline" if whole else "hybrid"
+        is_offline = (
+            train.batches == "triplets" and train.miner == "auto" and not train.warmup_rounds
+        )
+        return "offline" if is_offline else "hybrid"
 
 
 def load_arms(source: ConfigSource, overrides: Sequence[str] = ()) -> tuple[Config, list[Arm]]:
-    """The configuration of a source and its arms, each checked as if it were run by itself."""
+    """Load the configuration of a source and its arms, each checked as if it were run by itself.
+
+    Raises:
+        InputError: If there are fewer than two arms, or one changes what all share.
+
+    """
     values, path = read_values(source, overrides), path_of(source)
     base = build_config(values, path)
     arms = [
-        Arm(name=name, config=_of_arm(name, values, changes, path, base.compare.items))
-        for name, changes in (base.compare.arms or STANDARD).items()
+        Arm(name=name, config=_arm_config(name, values, changes, path, base.compare.items))
+        for name, changes in (base.compare.arms or STANDARD_ARMS).items()
     ]
     if len(arms) < 2:
-        raise InputError("compare.arms names one arm; a comparison needs two or more")
+        raise InputError("compare.arms names one arm; a comparison needs at least two")
     return base, arms
 
 
-def _of_arm(
+def _arm_config(
     name: str, values: Mapping[str, Any], changes: Mapping[str, Any], path: Path | None, items: int
 ) -> Config:
-    where = f"compare.arms.{name}"
-    if unknown := sorted(set(changes) - set(TABLES)):
+    """The settings of one arm: `values` with its `changes`, checked."""
+    key = f"compare.arms.{name}"
+    if unknown := sorted(set(changes) - set(ARM_TABLES)):
         raise InputError(
-            f"{where} changes [{unknown[0]}], which all arms share; it may change"
-            f" {', '.join(TABLES)}"
+            f"{key} changes [{unknown[0]}], which all arms share; it may change"
+            f" {', '.join(ARM_TABLES)}"
         )
-    if shared := sorted(set(changes.get("train", {})) & set(SHARED)):
-        instead = ": compare.items is for that" if shared[0] == "batch" else ""
-        raise InputError(f"{where} changes train.{shared[0]}, which all arms share{instead}")
+    if shared_keys := sorted(set(changes.get("train", {})) & set(SHARED_KEYS)):
+        hint = "; set compare.items instead" if shared_keys[0] == "batch" else ""
+        raise InputError(f"{key} changes train.{shared_keys[0]}, which all arms share{hint}")
     try:
-        changed = _merged(_merged(values, changes), {"train": {"batch": items}})
-        config = build_config(changed, path)
+        # train.batch counts items online and triplets otherwise; which one, the merge decides.
+        arm_values = _merge(_merge(values, changes), {"train": {"batch": items}})
+        config = build_config(arm_values, path)
         config = replace(config, train=replace(config.train, batch=_batch(config)))
         config.check_cycle()
     except InputError as error:
-        hint = "; compare.items is what sets it here" if "train.batch is" in str(error) else ""
-        raise InputError(f"{where}: {error}{hint}") from None
+        hint = "; in a comparison compare.items sets it" if "train.batch is" in str(error) else ""
+        raise InputError(f"{key}: {error}{hint}") from None
     return config
 
 
 def _batch(config: Config) -> int:
-    """train.batch such that compare.items items pass through the encoder in a step."""
+    """The train.batch with which compare.items items pass through the encoder in a step."""
     train, items = config.train, config.compare.items
     if (train.uses_pk_batches or train.warmup_rounds) and items % train.per_class:
         raise InputError(
-            f"compare.items = {items} is no multiple of train.per_class = {train.per_class}"
+            f"compare.items = {items} is not a multiple of train.per_class = {train.per_class}"
         )
     if train.uses_pk_batches:
         return items
-    each = 4 if train.synthesis == "symmetrical" else 3
-    if items % each:
-        raise InputError(f"compare.items = {items} is no multiple of the {each} items of a triplet")
-    return items // each
+    # Symmetrical synthesis also takes a second item of the negative's class.
+    triplet_items = 4 if train.synthesis == "symmetrical" else 3
+    if items % triplet_items:
+        raise InputError(
+            f"compare.items = {items} is not a multiple of the {triplet_items} items of a triplet"
+        )
+    return items // triplet_items
 
 
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with `changes` over it, table by table."""
-    merged = dict(values)
+def _merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `values` with `changes` applied, table by table."""
+    result = dict(values)
     for key, value in changes.items():
-        old = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        merged[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
-    return merged
+        old_value = result.get(key)
+        if isinstance(value, Mapping) and isinstance(old_value, Mapping):
+            result[key] = _merge(old_value, value)
+        else:
+            result[key] = value
+    return result

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -16,20 +15,28 @@ from remine.data.store.views import verified_path
 from remine.flows.compare import comparison_plots as plots
 from remine.flows.compare.verdict import (
     Interval,
-    best,
+    best_arm,
     by_seed,
     contrasts,
     cost_table,
     interval,
-    paired,
+    paired_difference,
     verdict,
 )
 from remine.flows.config.settings import Config
-from remine.flows.report.metric_names import NAMES
+from remine.flows.report import rendering
+from remine.flows.report.metric_names import METRIC_NAMES
 
 TABLES = ("points", "results", "roc", "steps", "health", "map")
-RETRIEVAL = ("recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision")
-SHORT = ("recall@1", "recall@8", "map@r")
+RETRIEVAL_METRICS = ("recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision")
+SUMMARY_METRICS = ("recall@1", "recall@8", "map@r")
+CONTRAST_METRICS = ("recall@1", "map@r")
+BUDGETS = {
+    "step": "steps of the optimizer",
+    "forwards": "items through the encoder, mining included",
+    "seconds": "seconds of work, mining included",
+}
+BUDGET_UNITS = {"steps": "steps", "forwards": "items through the encoder"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,174 +53,191 @@ class Comparison:
 
     @property
     def select(self) -> str:
-        """What of val chose checkpoints and arms."""
+        """The metric that selects checkpoints and arms on val."""
         return str(self.settings["compare"]["select"])
 
     @property
     def arms(self) -> list[str]:
-        """In their order."""
+        """The names of the arms, in the order of the config."""
         return list(self.points["arm"].unique())
 
+    def values(self, arm: str, metric: str) -> pd.Series:
+        """A metric on test at the selected checkpoints, by seed."""
+        return by_seed(self.results, arm, metric, "selected", "test")
+
     def verdict(self) -> list[str]:
-        """The sentences that follow from the tables."""
-        found = contrasts(self.results, self.points, self.select)
-        return verdict(found, self.results, cost_table(self.points))
+        """The verdict as sentences."""
+        pairs = contrasts(self.results, self.points, self.select)
+        return verdict(pairs, self.results, cost_table(self.points))
 
 
 def read_comparison(folder: Path) -> Comparison:
-    """The tables in `folder`."""
+    """Read the tables in `folder`.
+
+    Raises:
+        StoreError: If a file does not match its hash.
+
+    """
     frames = {name: pd.read_parquet(verified_path(folder / f"{name}.parquet")) for name in TABLES}
     settings = json.loads(verified_path(folder / "arms.json").read_text())
     return Comparison(**frames, settings=settings)
 
 
 def write_page(folder: Path) -> Path:
-    """Draw compare.html from the tables in `folder`, beside them."""
-    environment = Environment(
-        loader=PackageLoader("remine.flows"), autoescape=True, undefined=StrictUndefined
-    )
-    page = environment.get_template("compare.html.j2").render(_content(read_comparison(folder)))
-    temp = folder / ".compare.html"
-    temp.write_text(page)
-    return temp.replace(folder / "compare.html")
+    """Draw compare.html from the tables in `folder`, beside them; returns its path."""
+    content = _content(read_comparison(folder))
+    return rendering.write_page("compare.html.j2", content, folder / "compare.html")
 
 
-def summary(found: Comparison) -> Table:
-    """The arms for the terminal: test at val's choice, and the cost."""
-    table = Table(title="on test, at the checkpoint that val chose", box=SIMPLE_HEAD)
-    for name in ("arm", "family", *(f"{NAMES[m]} %" for m in SHORT), "step", "seconds"):
+def summary(comparison: Comparison) -> Table:
+    """The arms for the terminal: metrics on test, and the cost."""
+    table = Table(title="on test, at the checkpoint selected on val", box=SIMPLE_HEAD)
+    metric_columns = [f"{METRIC_NAMES[metric]} %" for metric in SUMMARY_METRICS]
+    for name in ("arm", "family", *metric_columns, "step", "seconds"):
         table.add_column(name, justify="left" if name in ("arm", "family") else "right")
-    for row in _rows(found, SHORT):
+    for row in _metric_rows(comparison, SUMMARY_METRICS):
         cells = [f"{c['mean']} ± {c['half']}" if c["half"] else c["mean"] for c in row["cells"]]
         table.add_row(row["arm"], row["family"], *cells, row["step"], row["seconds"])
     return table
 
 
-def _content(found: Comparison) -> dict[str, Any]:
-    points, results = found.points, found.results
-    compare = found.settings["compare"]
-    metrics = [name for name in NAMES if name in set(results["metric"])]
-    online = best(results, ("online",), found.select)
-    reference = online or best(results, list(results["family"].unique()), found.select)
+def _content(comparison: Comparison) -> dict[str, Any]:
+    """All that the template shows."""
+    points, results = comparison.points, comparison.results
+    compare = comparison.settings["compare"]
+    online = best_arm(results, ("online",), comparison.select)
+    reference = online or best_arm(results, list(results["family"].unique()), comparison.select)
     assert reference is not None
     return {
-        "arms": found.arms,
+        "arms": comparison.arms,
         "compare": compare,
-        "unit": {"steps": "steps", "forwards": "items through the encoder"}.get(
-            compare["budget"], "seconds of work"
-        ),
-        "verdict": found.verdict(),
-        "stopped": found.settings["stopped"],
+        "unit": BUDGET_UNITS.get(compare["budget"], "seconds of work"),
+        "verdict": comparison.verdict(),
+        "stopped": comparison.settings["stopped"],
         "resumed": ", ".join(points.loc[points["resumed"], "arm"].unique()),
-        "tables": [
-            {"names": [NAMES[name] for name in part], "rows": _rows(found, part)}
-            for part in (
-                [name for name in metrics if name in RETRIEVAL],
-                [name for name in metrics if name not in RETRIEVAL],
-            )
-        ],
+        "tables": _metric_tables(comparison),
         "reference": reference,
-        "online": online is not None,
-        "differences": _differences(found, reference, ("recall@1", "map@r")),
+        "has_online": online is not None,
+        "differences": _differences(comparison, reference),
         "costs": cost_table(points).to_dict("records"),
         "curves": [
-            (plots.curves(points, budget, metric), f"{NAMES[metric]} by {text}")
-            for metric in ("recall@1", "map@r")
-            for budget, text in (
-                ("step", "steps of the optimizer"),
-                ("forwards", "items through the encoder, mining included"),
-                ("seconds", "seconds of work, mining included"),
-            )
+            (plots.budget_curves(points, budget, metric), f"{METRIC_NAMES[metric]} by {text}")
+            for metric in CONTRAST_METRICS
+            for budget, text in BUDGETS.items()
         ],
-        "plots": {
-            "seeds": plots.seeds(results, "recall@1"),
-            "costs": plots.costs(points),
-            "roc": plots.roc_curves(found.roc),
-            "active": plots.training(found.steps, "active", found.arms),
-            "loss": plots.training(found.steps, "loss", found.arms),
-            "spread": plots.spread(points),
-            "stale": plots.health(found.health, "stale", found.arms),
-            "rank": plots.health(found.health, "effective_rank", found.arms),
-        },
+        "plots": _plots(comparison),
         "maps": [
             (name, plots.embedding_map(rows.reset_index()))
-            for name, rows in found.map.groupby("panel", sort=False)
+            for name, rows in comparison.map.groupby("panel", sort=False)
         ],
-        "settings": [(name, _changed(found.settings["arms"][name])) for name in found.arms],
+        "settings": [
+            (arm, _changed_settings(comparison.settings["arms"][arm])) for arm in comparison.arms
+        ],
     }
 
 
-def _rows(found: Comparison, metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """A row an arm: family, a cell a metric, the mean step that val chose, seconds."""
-    costs = cost_table(found.points).set_index("arm")
-    results = found.results
-    values = {
-        (arm, metric): interval(by_seed(results, arm, metric, "selected", "test").to_numpy())
-        for arm in found.arms
-        for metric in metrics
+def _plots(comparison: Comparison) -> dict[str, str]:
+    """Inline SVG by the name that the template gives it."""
+    steps, health, arms = comparison.steps, comparison.health, comparison.arms
+    return {
+        "seeds": plots.seed_scatter(comparison.results, "recall@1"),
+        "costs": plots.cost_bars(comparison.points),
+        "roc": plots.roc_curves(comparison.roc),
+        "active": plots.training_curves(steps, "active", arms),
+        "loss": plots.training_curves(steps, "loss", arms),
+        "spread": plots.spread_curves(comparison.points),
+        "stale": plots.health_curves(health, "stale", arms),
+        "rank": plots.health_curves(health, "effective_rank", arms),
     }
-    tops = {metric: _top(metric, [values[arm, metric] for arm in found.arms]) for metric in metrics}
-    chosen = results[results["which"] == "selected"].groupby("arm")["step"].mean()
+
+
+def _metric_tables(comparison: Comparison) -> list[dict[str, Any]]:
+    """Two tables of all metrics: retrieval, then clustering and verification."""
+    available = set(comparison.results["metric"])
+    metrics = [name for name in METRIC_NAMES if name in available]
+    retrieval = [name for name in metrics if name in RETRIEVAL_METRICS]
+    further = [name for name in metrics if name not in RETRIEVAL_METRICS]
     return [
         {
-            "arm": arm,
-            "family": results.loc[results["arm"] == arm, "family"].iloc[0],
-            "cells": [
-                {**_cell(values[arm, metric]), "best": values[arm, metric].mean == tops[metric]}
-                for metric in metrics
-            ],
-            "step": f"{chosen[arm]:,.0f}",
-            "seconds": f"{costs.loc[arm, 'seconds']:,.0f}",
+            "names": [METRIC_NAMES[name] for name in table_metrics],
+            "rows": _metric_rows(comparison, table_metrics),
         }
-        for arm in found.arms
+        for table_metrics in (retrieval, further)
     ]
 
 
-def _top(metric: str, values: Sequence[Interval]) -> float:
-    """The best mean; a false accept rate is best where it is what was asked for, so none is."""
+def _metric_rows(comparison: Comparison, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each arm: family, a cell for each metric, mean selected step, seconds."""
+    results = comparison.results
+    families = results.drop_duplicates("arm").set_index("arm")["family"]
+    seconds = cost_table(comparison.points).set_index("arm")["seconds"]
+    steps = results[results["which"] == "selected"].groupby("arm")["step"].mean()
+    columns = [_metric_cells(comparison, metric) for metric in metrics]
+    return [
+        {
+            "arm": arm,
+            "family": families[arm],
+            "cells": [cells[arm] for cells in columns],
+            "step": f"{steps[arm]:,.0f}",
+            "seconds": f"{seconds[arm]:,.0f}",
+        }
+        for arm in comparison.arms
+    ]
+
+
+def _metric_cells(comparison: Comparison, metric: str) -> dict[str, dict[str, Any]]:
+    """The cell of each arm for one metric, the best mean marked."""
+    intervals = {arm: interval(comparison.values(arm, metric)) for arm in comparison.arms}
+    best_mean = _best_mean(metric, [value.mean for value in intervals.values()])
+    return {
+        arm: {**_cell(value), "best": value.mean == best_mean} for arm, value in intervals.items()
+    }
+
+
+def _best_mean(metric: str, means: Sequence[float]) -> float:
+    """The best of the means; NaN for a false accept rate, which is to hit its target."""
     if metric.startswith("far@"):
         return np.nan
-    means = [value.mean for value in values]
     return min(means) if metric == "eer" else max(means)
 
 
-def _cell(found: Interval) -> dict[str, str]:
-    digits = 2 if found.mean < 0.02 else 1
-    half = f"{100 * (found.high - found.mean):.{digits}f}" if found.n > 1 else ""
-    return {"mean": f"{100 * found.mean:.{digits}f}", "half": half}
+def _cell(value: Interval) -> dict[str, str]:
+    """Mean and half interval in per cent; the latter is empty for one seed."""
+    digits = 2 if value.mean < 0.02 else 1
+    half = f"{100 * (value.high - value.mean):.{digits}f}" if value.n > 1 else ""
+    return {"mean": f"{100 * value.mean:.{digits}f}", "half": half}
 
 
-def _differences(found: Comparison, reference: str, metrics: Sequence[str]) -> dict[str, Any]:
+def _differences(comparison: Comparison, reference: str) -> dict[str, Any]:
+    """Paired differences of each arm to `reference`, in percentage points."""
     rows = []
-    for arm in found.arms:
+    for arm in comparison.arms:
         if arm == reference:
             continue
         cells = []
-        for metric in metrics:
-            mine, other = (
-                by_seed(found.results, name, metric, "selected", "test")
-                for name in (arm, reference)
-            )
-            d = paired(mine, other)
+        for metric in CONTRAST_METRICS:
+            arm_values = comparison.values(arm, metric)
+            d = paired_difference(arm_values, comparison.values(reference, metric))
             span = f"{100 * d.low:+.1f} to {100 * d.high:+.1f}" if d.n > 1 else ""
             cells.append({"mean": f"{100 * d.mean:+.1f}", "interval": span})
         rows.append({"arm": arm, "cells": cells})
-    return {"names": [NAMES[metric] for metric in metrics], "rows": rows}
+    return {"names": [METRIC_NAMES[metric] for metric in CONTRAST_METRICS], "rows": rows}
 
 
-def _changed(arm: Mapping[str, Any]) -> str:
-    """The settings of an arm that are not at their defaults, as TOML keys."""
+def _changed_settings(arm: Mapping[str, Any]) -> str:
+    """The settings of an arm that differ from the defaults, as TOML keys."""
     defaults = Config().to_json()
-    found = []
-    for name in ("train", "mining", "online"):
-        found += list(_leaves(name, arm[name], defaults[name]))
-    return ", ".join(found)
+    lines: list[str] = []
+    for table in ("train", "mining", "online"):
+        lines += _changed_leaves(table, arm[table], defaults[table])
+    return ", ".join(lines)
 
 
-def _leaves(prefix: str, value: Any, default: Any) -> Iterable[str]:
+def _changed_leaves(key: str, value: Any, default: Any) -> Iterable[str]:
+    """Yield "key = value" for `value`, or each value in it, that differs from its default."""
     if isinstance(value, Mapping):
-        for key, inner in value.items():
-            known = default.get(key) if isinstance(default, Mapping) else None
-            yield from _leaves(f"{prefix}.{key}", inner, known)
+        for name, inner_value in value.items():
+            inner_default = default.get(name) if isinstance(default, Mapping) else None
+            yield from _changed_leaves(f"{key}.{name}", inner_value, inner_default)
     elif value != (list(default) if isinstance(default, tuple) else default):
-        yield f"{prefix} = {json.dumps(value)}"
+        yield f"{key} = {json.dumps(value)}"

@@ -1,59 +1,81 @@
-"""The plots of a comparison, as inline SVG."""
+"""Plots of the comparison page. In all of them an arm has the same colour and dashes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from remine.flows.compare.verdict import cost_table, interval
-from remine.flows.report.metric_names import NAMES
-from remine.flows.report.plots import INK, figure_of, spread_apart, styled, svg
+from remine.flows.report.metric_names import METRIC_NAMES
+from remine.flows.report.plot_style import label_line_ends, new_figure, styled, svg
 
 DASHES = {"online": "-", "offline": "--", "hybrid": "-."}
-STAGES = {"train": "#2f7ed8", "embed": "#e0a32f", "index": "#9a5fc0", "mine": "#d64545"}
+STAGE_COLOURS = {"train": "#2f7ed8", "embed": "#e0a32f", "index": "#9a5fc0", "mine": "#d64545"}
+MARKERS = "os^Dv"
+SMOOTHING_STEPS = 20
+BUDGET_LABELS = {
+    "step": "steps",
+    "forwards": "items through the encoder",
+    "seconds": "seconds of work",
+}
 
 
-def colours(arms: Sequence[str]) -> dict[str, Any]:
-    """A colour for each arm, the same in all plots."""
-    wheel = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
-    return {arm: wheel[number % len(wheel)] for number, arm in enumerate(arms)}
+def arm_colours(arms: Sequence[str]) -> dict[str, Any]:
+    """A colour for each arm."""
+    palette = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    return {arm: palette[number % len(palette)] for number, arm in enumerate(arms)}
+
+
+def wide_figure(height: float) -> tuple[Figure, Axes]:
+    """A figure as wide as the page's columns, `height` inches high, and its axes."""
+    return new_figure(6.4, height)
+
+
+def bar_height(count: int) -> float:
+    """Height in inches of a figure with one row for each of `count` arms."""
+    return 0.9 + 0.28 * count
+
+
+def dashes(rows: pd.DataFrame) -> str:
+    """The line style of the arm that `rows` belong to."""
+    return DASHES[rows["family"].iloc[0]]
 
 
 @styled
-def curves(points: pd.DataFrame, budget: str, metric: str) -> str:
-    """A metric on test against what was spent: the mean over seeds, and a band of all of them."""
-    figure, axes = figure_of(width=6.4, height=3.6)
-    test = points[points["split"] == "test"]
-    of = colours(points["arm"].unique())
+def budget_curves(points: pd.DataFrame, budget: str, metric: str) -> str:
+    """A metric on test against a budget: the mean over seeds, with a band of all seeds."""
+    figure, axes = wide_figure(3.6)
+    test_points = points[points["split"] == "test"]
+    colours = arm_colours(points["arm"].unique())
     ends = []
-    for arm, rows in test.groupby("arm", sort=False):
-        number = rows.groupby("seed").cumcount()  # seeds may stop at steps of their own
+    for arm, rows in test_points.groupby("arm", sort=False):
+        # By number of the evaluation: seeds may be evaluated at different steps.
+        number = rows.groupby("seed").cumcount()
         mean = rows.groupby(number)[[budget, metric]].mean()
         low, high = (rows.groupby(number)[metric].agg(end) for end in ("min", "max"))
-        x = mean[budget].to_numpy()
-        style = DASHES[rows["family"].iloc[0]]
-        axes.plot(x, 100 * mean[metric], style, color=of[arm], label=arm)
-        axes.fill_between(x, 100 * low, 100 * high, color=of[arm], alpha=0.12, linewidth=0)
+        x, colour = mean[budget].to_numpy(), colours[arm]
+        axes.plot(x, 100 * mean[metric], dashes(rows), color=colour, label=arm)
+        axes.fill_between(x, 100 * low, 100 * high, color=colour, alpha=0.12, linewidth=0)
         ends.append((x[-1], 100 * mean[metric].iloc[-1], arm))
-    _end_labels(axes, ends, of)
-    what = {"step": "steps", "forwards": "items through the encoder", "seconds": "seconds of work"}
-    axes.set(xlabel=what[budget], ylabel=f"{NAMES[metric]} on test, %")
+    label_line_ends(axes, ends, colours)
+    axes.set(xlabel=BUDGET_LABELS[budget], ylabel=f"{METRIC_NAMES[metric]} on test, %")
     axes.set_xlim(0, None)
     return svg(figure)
 
 
 @styled
-def costs(points: pd.DataFrame) -> str:
-    """Seconds of a run by stage, mean over seeds, an arm a bar."""
+def cost_bars(points: pd.DataFrame) -> str:
+    """Seconds of a run by stage, means over seeds, one bar for each arm."""
     table = cost_table(points)
-    figure, axes = figure_of(width=6.4, height=0.9 + 0.28 * len(table))
-    left = np.zeros(len(table))
-    for stage, colour in STAGES.items():
-        axes.barh(table["arm"], table[stage], left=left, color=colour, label=stage)
-        left += table[stage].to_numpy()
+    figure, axes = wide_figure(bar_height(len(table)))
+    bar_starts = np.zeros(len(table))
+    for stage, colour in STAGE_COLOURS.items():
+        axes.barh(table["arm"], table[stage], left=bar_starts, color=colour, label=stage)
+        bar_starts += table[stage].to_numpy()
     axes.invert_yaxis()
     axes.set(xlabel="seconds")
     figure.legend(loc="outside upper center", ncols=4)
@@ -61,133 +83,116 @@ def costs(points: pd.DataFrame) -> str:
 
 
 @styled
-def seeds(results: pd.DataFrame, metric: str) -> str:
-    """Every seed of every arm on test at its selected checkpoint, with mean and interval."""
-    chosen = results[
-        (results["metric"] == metric)
-        & (results["which"] == "selected")
-        & (results["split"] == "test")
-    ]
+def seed_scatter(results: pd.DataFrame, metric: str) -> str:
+    """A metric on test at the selected checkpoints: every seed, mean and interval of each arm."""
     arms = list(results["arm"].unique())
-    figure, axes = figure_of(width=6.4, height=0.9 + 0.28 * len(arms))
-    of = colours(arms)
-    for place, arm in enumerate(arms):
-        values = 100 * chosen.loc[chosen["arm"] == arm, "value"].to_numpy()
-        found = interval(values)
-        axes.plot(values, np.full(len(values), place), "o", color=of[arm], alpha=0.45, markersize=4)
-        axes.plot(found.mean, place, "|", color=of[arm], markersize=14, markeredgewidth=2)
-        if found.n > 1:
-            axes.plot([found.low, found.high], [place, place], color=of[arm], linewidth=1.5)
+    figure, axes = wide_figure(bar_height(len(arms)))
+    colours = arm_colours(arms)
+    for y, arm in enumerate(arms):
+        by_arm = results[(results["arm"] == arm) & (results["metric"] == metric)]
+        rows = by_arm[(by_arm["which"] == "selected") & (by_arm["split"] == "test")]
+        values, colour = 100 * rows["value"].to_numpy(), colours[arm]
+        mean = interval(values)
+        axes.plot(values, np.full(len(values), y), "o", color=colour, alpha=0.45, markersize=4)
+        axes.plot(mean.mean, y, "|", color=colour, markersize=14, markeredgewidth=2)
+        if mean.n > 1:
+            axes.plot([mean.low, mean.high], [y, y], color=colour, linewidth=1.5)
     axes.set_yticks(range(len(arms)), arms)
     axes.invert_yaxis()
-    axes.set(xlabel=f"{NAMES[metric]} on test, %")
+    axes.set(xlabel=f"{METRIC_NAMES[metric]} on test, %")
     return svg(figure)
 
 
 @styled
 def roc_curves(roc: pd.DataFrame) -> str:
-    """True accepts by false accepts on test, mean over seeds, at the selected checkpoints."""
-    figure, axes = figure_of(width=6.4, height=3.2)
-    of = colours(roc["arm"].unique())
-    chosen = roc[roc["which"] == "selected"]
-    for arm, rows in chosen.groupby("arm", sort=False):
+    """True accept rate by false accept rate on test, mean over seeds, at selected checkpoints."""
+    figure, axes = wide_figure(3.2)
+    colours = arm_colours(roc["arm"].unique())
+    selected_rows = roc[roc["which"] == "selected"]
+    for arm, rows in selected_rows.groupby("arm", sort=False):
         mean = rows.groupby("far")["tar"].mean()
-        axes.plot(mean.index, 100 * mean, DASHES[rows["family"].iloc[0]], color=of[arm], label=arm)
+        axes.plot(mean.index, 100 * mean, dashes(rows), color=colours[arm], label=arm)
     axes.set_xscale("log")
     axes.set(xlabel="false accept rate", ylabel="true accepts, %", xlim=(1e-5, 1), ylim=(0, 102))
     axes.legend(loc="lower right", fontsize=8)
     return svg(figure)
 
 
-@styled
-def training(steps: pd.DataFrame, column: str, arms: Sequence[str]) -> str:
-    """Active fraction or loss of the first seed, smoothed over 20 steps."""
-    figure, axes = figure_of(width=6.4, height=2.8)
-    of = colours(arms)
-    ends = []
-    for arm, rows in steps[steps["seed"] == 0].groupby("arm", sort=False):
-        smooth = rows[column].rolling(20, min_periods=1).mean()
-        axes.plot(rows["step"], smooth, DASHES[rows["family"].iloc[0]], color=of[arm])
-        ends.append((rows["step"].iloc[-1], smooth.iloc[-1], arm))
-    axes.set(xlabel="step", ylabel={"active": "active fraction", "loss": "loss"}[column])
-    axes.set_ylim(0, None)
-    axes.set_xlim(0, None)
-    _end_labels(axes, ends, of)
-    return svg(figure)
+def training_curves(steps: pd.DataFrame, column: str, arms: Sequence[str]) -> str:
+    """Active fraction or loss of the first seed, smoothed over SMOOTHING_STEPS."""
+    curves = [
+        (
+            arm,
+            dashes(rows),
+            rows.set_index("step")[column].rolling(SMOOTHING_STEPS, min_periods=1).mean(),
+        )
+        for arm, rows in steps[steps["seed"] == 0].groupby("arm", sort=False)
+    ]
+    labels = {"active": "active fraction", "loss": "loss"}
+    return _step_plot(curves, arms, labels[column])
+
+
+def spread_curves(points: pd.DataFrame) -> str:
+    """Mean squared distance of the test embeddings by step, mean over seeds."""
+    curves = [
+        (arm, dashes(rows), rows.groupby("step")["spread"].mean())
+        for arm, rows in points[points["split"] == "test"].groupby("arm", sort=False)
+    ]
+    return _step_plot(curves, points["arm"].unique(), "mean squared distance")
+
+
+def health_curves(health: pd.DataFrame, column: str, arms: Sequence[str]) -> str:
+    """A health measure of the first seed by step; empty if no arm was measured."""
+    first_seed = health[(health["seed"] == 0) & health[column].notna()]
+    curves = [
+        (arm, dashes(rows), rows.set_index("step")[column])
+        for arm, rows in first_seed.groupby("arm", sort=False)
+    ]
+    labels = {"stale": "share of triplets", "effective_rank": "effective rank"}
+    return _step_plot(curves, arms, labels[column])
 
 
 @styled
-def spread(points: pd.DataFrame) -> str:
-    """The test embedding's mean squared distance by step, mean over seeds."""
-    figure, axes = figure_of(width=6.4, height=2.8)
-    of = colours(points["arm"].unique())
-    ends = []
-    for arm, rows in points[points["split"] == "test"].groupby("arm", sort=False):
-        mean = rows.groupby("step")["spread"].mean()
-        axes.plot(mean.index, mean, DASHES[rows["family"].iloc[0]], color=of[arm])
-        ends.append((mean.index[-1], mean.iloc[-1], arm))
-    axes.set(xlabel="step", ylabel="mean squared distance", ylim=(0, None), xlim=(0, None))
-    _end_labels(axes, ends, of)
-    return svg(figure)
+def _step_plot(
+    curves: Sequence[tuple[str, str, pd.Series]], arms: Sequence[str], ylabel: str
+) -> str:
+    """A line for each arm, with its name at the end.
 
+    Args:
+        curves: Arm, line style, and values indexed by step.
+        arms: All arms, for their colours.
+        ylabel: Label of the vertical axis.
 
-@styled
-def health(rows: pd.DataFrame, column: str, arms: Sequence[str]) -> str:
-    """A measure that was taken while training, of the first seed; empty where none has it."""
-    figure, axes = figure_of(width=6.4, height=2.8)
-    of = colours(arms)
-    ends = []
-    first = rows[(rows["seed"] == 0) & rows[column].notna()]
-    for arm, part in first.groupby("arm", sort=False):
-        axes.plot(part["step"], part[column], DASHES[part["family"].iloc[0]], color=of[arm])
-        ends.append((part["step"].iloc[-1], part[column].iloc[-1], arm))
-    names = {"stale": "share of triplets", "effective_rank": "effective rank"}
-    axes.set(xlabel="step", ylabel=names[column], ylim=(0, None), xlim=(0, None))
-    if ends:
-        _end_labels(axes, ends, of)
+    """
+    figure, axes = wide_figure(2.8)
+    colours = arm_colours(arms)
+    for arm, style, values in curves:
+        axes.plot(values.index, values, style, color=colours[arm])
+    axes.set(xlabel="step", ylabel=ylabel, ylim=(0, None), xlim=(0, None))
+    if curves:
+        ends = [(values.index[-1], values.iloc[-1], arm) for arm, _, values in curves]
+        label_line_ends(axes, ends, colours)
     return svg(figure)
 
 
 @styled
 def embedding_map(rows: pd.DataFrame) -> str:
-    """Test items in two dimensions, a colour a class; the label on hover."""
-    figure, axes = figure_of(width=4.2, height=4.2)
+    """Test items in two dimensions, one colour and marker for each class."""
+    figure, axes = new_figure(4.2, 4.2)
     codes = pd.factorize(rows["label"], sort=True)[0]
-    wheel = np.array(matplotlib.colormaps["tab20"].colors)  # type: ignore[attr-defined]
-    marks = "os^Dv"
-    for turn in range(codes.max(initial=0) // len(wheel) + 1):
-        mine = codes // len(wheel) == turn
+    palette = np.array(matplotlib.colormaps["tab20"].colors)  # type: ignore[attr-defined]
+    # With more classes than colours the next marker takes over.
+    for turn in range(codes.max(initial=0) // len(palette) + 1):
+        has_marker = codes // len(palette) == turn
         axes.scatter(
-            rows["x"][mine],
-            rows["y"][mine],
+            rows["x"][has_marker],
+            rows["y"][has_marker],
             s=11,
-            c=wheel[codes[mine] % len(wheel)],
-            marker=marks[turn % len(marks)],
+            c=palette[codes[has_marker] % len(palette)],
+            marker=MARKERS[turn % len(MARKERS)],
             linewidths=0,
         )
     axes.set(xticks=[], yticks=[], aspect="equal")
     for side in axes.spines.values():
         side.set_visible(False)
     return svg(figure)
-
-
-def _end_labels(
-    axes: Axes, ends: Sequence[tuple[float, float, str]], of: Mapping[str, Any]
-) -> None:
-    """Each line's name beside its end, no two over one another."""
-    low, high = axes.get_ylim()
-    gap = (high - low) / 16
-    heights = spread_apart([y - low for _, y, _ in ends], gap)
-    right = max(x for x, _, _ in ends)
-    for height, (x, y, name) in zip(heights, ends, strict=True):
-        axes.plot([x, right * 1.02], [y, height + low], color=of[name], linewidth=0.5, alpha=0.6)
-        axes.annotate(
-            name,
-            (right * 1.02, height + low),
-            (3, -3),
-            color=INK,
-            fontsize=8,
-            textcoords="offset points",
-            annotation_clip=False,
-        )
-    axes.set_ylim(low, high)

@@ -1,16 +1,17 @@
-"""The contrast experiment: every arm with every seed, then tables that the page is drawn from.
+"""A comparison: every arm with every seed, then the tables that the page is drawn from.
 
-points.parquet    arm, seed, each evaluation: what was spent, retrieval on val and on test
-results.parquet   arm, seed, at the checkpoint that val chose and at the last: every metric
-roc.parquet       true accepts by false accepts on test
+points.parquet    arm, seed, evaluation: usage of the budgets, retrieval on val and on test
+results.parquet   arm, seed, at the checkpoint selected on val and at the last: every metric
+roc.parquet       true accept rate by false accept rate on test
 steps.parquet     loss and active fraction of every step
-map.parquet       test items in two dimensions, before and after
+health.parquet    staleness and health measures by step
+map.parquet       test items in two dimensions, before and after training
 arms.json         the settings of the comparison and of each arm
 """
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,10 +23,11 @@ import pandas as pd
 from remine.data.items.catalogue import read_catalogue
 from remine.data.store.records import Artifact
 from remine.data.store.views import lay_out_artifact
-from remine.flows.compare.arms import Arm
-from remine.flows.compare.contestant import Contestant, Point, check_splits, measure_fully
+from remine.flows.compare.arms import ARM_TABLES, Arm
+from remine.flows.compare.contestant import Contestant, Point
+from remine.flows.compare.evaluation import check_splits, measure_fully
 from remine.flows.compare.projection import map_rows
-from remine.flows.compare.verdict import OFFLINE, best
+from remine.flows.compare.verdict import OFFLINE, best_arm
 from remine.flows.config.settings import Config
 from remine.flows.cycle.cycle import prepared
 from remine.flows.jobs.console import Console
@@ -35,157 +37,202 @@ from remine.flows.stages.train import check_training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
-    """How one arm with one seed went."""
+class ArmRun:
+    """The finished run of one arm with one seed.
+
+    points: Every evaluation; the first is before any training.
+    checkpoints: Every checkpoint, without the initial one.
+    stop_reason: Why it ended early; empty if it did not.
+    """
 
     arm: Arm
     seed: int
     points: Sequence[Point]
-    trained: Sequence[Artifact]
-    stopped: str = ""
+    checkpoints: Sequence[Artifact]
+    stop_reason: str = ""
 
-    def chosen(self, select: str) -> dict[str, Point]:
-        """The checkpoint that is best on val (the earliest of equals), and the last."""
-        trained = self.points[1:] or self.points  # an arm may collapse before its first evaluation
-        scores = [point.metrics["val"][select] for point in trained]
-        return {"selected": trained[int(np.argmax(scores))], "final": trained[-1]}
+    def end_points(self, select: str) -> dict[str, Point]:
+        """The "selected" evaluation, best on val by metric `select`, and the "final" one.
+
+        Of equal evaluations the earliest is selected.
+        """
+        # An arm may collapse before its first evaluation after training.
+        points = self.points[1:] or self.points
+        scores = [point.metrics["val"][select] for point in points]
+        return {"selected": points[int(np.argmax(scores))], "final": points[-1]}
 
 
 def compare(config: Config, arms: Sequence[Arm], console: Console) -> Path:
-    """Run what is left of the comparison; returns the folder of its tables."""
-    config = of_comparison(config)
+    """Run the comparison, or the rest of an interrupted one; returns the folder of its tables."""
+    config = with_own_store(config)
     with ExitStack() as stack:
         run, items, inputs = stack.enter_context(prepared(config, run_plain, console))
         check_splits(items)
+        # All arms before the first one trains, so that a mistake in the last costs nothing.
         for arm in arms:
             check_training(arm.config, items)
-        courses: list[Course] = []
+        arm_runs: list[ArmRun] = []
         total = config.compare.seeds * len(arms)
         for seed in range(config.compare.seeds):
             for arm in arms:
-                place = f"{len(courses) + 1} of {total}"
-                courses.append(_course(run, arm, seed, items, inputs, place))
+                position = f"{len(arm_runs) + 1} of {total}"
+                arm_runs.append(_run_arm(run, arm, seed, items, inputs, position))
         console.round = ""
-        with console.stage("measure", "courses") as bar:
-            tables = _tables(run, courses, items, inputs, lambda n: bar.update(n, total))
-        return lay_out_artifact(run.store, _put(run, tables, config, arms, courses))
+        with console.stage("measure", "runs") as bar:
+            tables = _tables(run, arm_runs, items, inputs, lambda n: bar.update(n, total))
+        return lay_out_artifact(run.store, _put(run, tables, config, arms, arm_runs))
 
 
-def of_comparison(config: Config) -> Config:
-    """`config` with a store of its own, so that no time is of work that a cycle had done before."""
+def with_own_store(config: Config) -> Config:
+    """`config` with a separate store, so that no stage is recalled from an earlier cycle.
+
+    Its seconds would be missing from the comparison.
+    """
     return replace(config, run=replace(config.run, store=f"{config.run.store}-compare"))
 
 
-def _course(run: Run, arm: Arm, seed: int, items: Artifact, inputs: Artifact, place: str) -> Course:
+def _run_arm(
+    run: Run, arm: Arm, seed: int, items: Artifact, inputs: Artifact, position: str
+) -> ArmRun:
+    """Run one arm with one seed as one stage of the console."""
     settings = replace(arm.config, run=replace(run.config.run, seed=run.config.run.seed + seed))
-    quiet = replace(run, config=settings, console=Console(quiet=True))
+    quiet_run = replace(run, config=settings, console=Console(quiet=True))
     compare = run.config.compare
-    run.console.round = f"{place:<9}"
+    run.console.round = f"{position:<9}"
     with run.console.stage(f"{arm.name}, seed {seed}", compare.budget) as bar:
 
-        def progress(spent: float, point: Point) -> None:
+        def progress(amount: float, point: Point) -> None:
             score = 100 * point.metrics["val"][compare.select]
-            bar.update(int(spent), compare.amount, f"val {compare.select} {score:.1f} %")
+            bar.update(int(amount), compare.amount, f"val {compare.select} {score:.1f} %")
 
-        contestant = Contestant(run=quiet, arm=arm, items=items, inputs=inputs)
-        points = contestant.go(progress)
-        if contestant.stopped:
-            run.console.say(f"{place:<9} {arm.name}, seed {seed} stopped: {contestant.stopped}")
-        return Course(
+        contestant = Contestant(run=quiet_run, arm=arm, items=items, inputs=inputs)
+        points = contestant.run_to_budget(progress)
+        if contestant.stop_reason:
+            run.console.say(
+                f"{position:<9} {arm.name}, seed {seed} stopped: {contestant.stop_reason}"
+            )
+        return ArmRun(
             arm=arm,
             seed=seed,
             points=points,
-            trained=contestant.trained,
-            stopped=contestant.stopped,
+            checkpoints=contestant.checkpoints,
+            stop_reason=contestant.stop_reason,
         )
 
 
 def _tables(
-    run: Run, courses: Sequence[Course], items: Artifact, inputs: Artifact, progress: Any
+    run: Run,
+    arm_runs: Sequence[ArmRun],
+    items: Artifact,
+    inputs: Artifact,
+    progress: Callable[[int], None],
 ) -> dict[str, pd.DataFrame]:
-    select = run.config.compare.select
+    """All tables by name; progress(n) is called after the n-th run."""
     points, results, curves, steps, health = [], [], [], [], []
-    for number, course in enumerate(courses):
-        who = {"arm": course.arm.name, "family": course.arm.family, "seed": course.seed}
-        points += _point_rows(course, who)
-        steps += _step_rows(run, course, who)
-        health += _health_rows(run, course, who)
-        for which, point in course.chosen(select).items():
+    for number, arm_run in enumerate(arm_runs):
+        points += _point_rows(arm_run)
+        steps += _step_rows(run, arm_run)
+        health += _health_rows(run, arm_run)
+        for name, point in arm_run.end_points(run.config.compare.select).items():
             full = measure_fully(run, point.checkpoint, items, inputs)
-            end = {**who, "which": which, "step": point.spent.steps}
-            for split, metrics in point.metrics.items():
-                more = full["metrics"] if split == "test" else {}
-                results += [
-                    {**end, "split": split, "metric": name, "value": value}
-                    for name, value in {**metrics, **more}.items()
-                ]
-            for far, tar in zip(full["far"], full["tar"], strict=True):
-                curves.append({**end, "far": far, "tar": tar})
+            keys = {**_keys(arm_run), "which": name, "step": point.usage.steps}
+            results += _result_rows(keys, point, full["metrics"])
+            rates = zip(full["far"], full["tar"], strict=True)
+            curves += [{**keys, "far": far, "tar": tar} for far, tar in rates]
         progress(number + 1)
-    tables = {"points": points, "results": results, "roc": curves, "steps": steps}
-    frames = {name: pd.DataFrame(rows) for name, rows in tables.items()}
-    frames["health"] = pd.DataFrame(health, columns=HEALTH).astype(dict.fromkeys(HEALTH[3:], float))
-    frames["map"] = _map(run, courses, frames["results"], items, inputs)
+    rows = {"points": points, "results": results, "roc": curves, "steps": steps}
+    frames = {name: pd.DataFrame(table_rows) for name, table_rows in rows.items()}
+    # With types, because without a mined arm this table has no rows.
+    dtypes = dict.fromkeys(HEALTH_MEASURES, float)
+    frames["health"] = pd.DataFrame(health, columns=HEALTH_COLUMNS).astype(dtypes)
+    frames["map"] = _map(run, arm_runs, frames["results"], items, inputs)
     return frames
 
 
-def _point_rows(course: Course, who: dict[str, Any]) -> list[dict[str, Any]]:
+def _keys(arm_run: ArmRun) -> dict[str, Any]:
+    """The columns that every table starts with."""
+    return {"arm": arm_run.arm.name, "family": arm_run.arm.family, "seed": arm_run.seed}
+
+
+def _point_rows(arm_run: ArmRun) -> list[dict[str, Any]]:
+    """Two rows for each evaluation, of val and of test."""
     return [
         {
-            **who,
-            "step": point.spent.steps,
-            "forwards": point.spent.forwards,
-            "seconds": point.spent.of("seconds"),
-            **point.spent.seconds,
-            "resumed": point.spent.resumed,
+            **_keys(arm_run),
+            "step": point.usage.steps,
+            "forwards": point.usage.forwards,
+            "seconds": point.usage.of("seconds"),
+            **point.usage.seconds,
+            "resumed": point.usage.resumed,
             "split": split,
             **metrics,
         }
-        for point in course.points
+        for point in arm_run.points
         for split, metrics in point.metrics.items()
     ]
 
 
-def _step_rows(run: Run, course: Course, who: dict[str, Any]) -> list[dict[str, Any]]:
-    """The training record, one checkpoint's after the other."""
-    rows: list[dict[str, Any]] = []
-    for checkpoint in course.trained:
-        file = next(f for f in checkpoint.files if f.name == "history.json")
-        history = json.loads(run.store.path(file).read_bytes())
+def _result_rows(
+    keys: dict[str, Any], point: Point, test_metrics: dict[str, float]
+) -> list[dict[str, Any]]:
+    """A row for each metric of an evaluation; `test_metrics` are further ones of test."""
+    rows = []
+    for split, metrics in point.metrics.items():
+        all_metrics = metrics | test_metrics if split == "test" else metrics
         rows += [
-            {**who, "step": len(rows) + 1 + i, "loss": loss, "active": active}
-            for i, (loss, active) in enumerate(zip(history["loss"], history["active"], strict=True))
+            {**keys, "split": split, "metric": name, "value": value}
+            for name, value in all_metrics.items()
         ]
     return rows
 
 
-HEALTH = ["arm", "family", "seed", "step", "stale", "drift", "overlap", "spread", "effective_rank"]
-
-
-def _health_rows(run: Run, course: Course, who: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was measured while training, by step of the whole course."""
+def _step_rows(run: Run, arm_run: ArmRun) -> list[dict[str, Any]]:
+    """The training record, the checkpoints' parts joined."""
     rows: list[dict[str, Any]] = []
-    for checkpoint in course.trained:
-        first = checkpoint.card["steps"] - checkpoint.card["round_steps"]
+    for checkpoint in arm_run.checkpoints:
+        file = next(f for f in checkpoint.files if f.name == "history.json")
+        history = json.loads(run.store.path(file).read_bytes())
+        pairs = zip(history["loss"], history["active"], strict=True)
+        rows += [
+            {**_keys(arm_run), "step": step, "loss": loss, "active": active}
+            for step, (loss, active) in enumerate(pairs, start=len(rows) + 1)
+        ]
+    return rows
+
+
+HEALTH_MEASURES = ["step", "stale", "drift", "overlap", "spread", "effective_rank"]
+HEALTH_COLUMNS = ["arm", "family", "seed", *HEALTH_MEASURES]
+
+
+def _health_rows(run: Run, arm_run: ArmRun) -> list[dict[str, Any]]:
+    """The measurements during training, by step of the whole run."""
+    rows: list[dict[str, Any]] = []
+    for checkpoint in arm_run.checkpoints:
+        first_step = checkpoint.card["steps"] - checkpoint.card["round_steps"]
         for file in checkpoint.files:
             if file.name == "health.parquet":
                 table = pd.read_parquet(run.store.path(file))
-                table["step"] += first
-                rows += [{**who, **row} for row in table[HEALTH[3:]].to_dict("records")]
+                table["step"] += first_step
+                records = table[HEALTH_MEASURES].to_dict("records")
+                rows += [{**_keys(arm_run), **record} for record in records]
     return rows
 
 
 def _map(
-    run: Run, courses: Sequence[Course], results: pd.DataFrame, items: Artifact, inputs: Artifact
+    run: Run,
+    arm_runs: Sequence[ArmRun],
+    results: pd.DataFrame,
+    items: Artifact,
+    inputs: Artifact,
 ) -> pd.DataFrame:
-    """The first seed's test items before training and after it by the arms that val chose."""
+    """Maps of the first seed's test items: untrained, best online arm, best that mines."""
     select = run.config.compare.select
-    panels = {"untrained": courses[0].points[0].checkpoint}
+    panels = {"untrained": arm_runs[0].points[0].checkpoint}
     for families in (("online",), OFFLINE):
-        name = best(results, families, select)
-        course = next((c for c in courses if c.arm.name == name and c.seed == 0), None)
-        if course:
-            panels[course.arm.name] = course.chosen(select)["selected"].checkpoint
+        name = best_arm(results, families, select)
+        arm_run = next((r for r in arm_runs if r.arm.name == name and r.seed == 0), None)
+        if arm_run:
+            panels[arm_run.arm.name] = arm_run.end_points(select)["selected"].checkpoint
     return pd.DataFrame(map_rows(run, panels, read_catalogue(run.store, items), inputs))
 
 
@@ -194,25 +241,26 @@ def _put(
     tables: dict[str, pd.DataFrame],
     config: Config,
     arms: Sequence[Arm],
-    courses: Sequence[Course],
+    arm_runs: Sequence[ArmRun],
 ) -> Artifact:
+    """Store the tables and the settings as one artifact."""
     files = []
     for name, frame in tables.items():
         body = io.BytesIO()
         frame.to_parquet(body, index=False)
         files.append(run.store.put_bytes(body.getvalue(), name=f"{name}.parquet", rows=len(frame)))
-    compare = asdict(config.compare)
     settings = {
-        "compare": compare,
+        "compare": asdict(config.compare),
         "config": config.to_json(),
-        "stopped": [[c.arm.name, c.seed, c.stopped] for c in courses if c.stopped],
-        "arms": {arm.name: {"family": arm.family, **_settings(arm.config)} for arm in arms},
+        "stopped": [[r.arm.name, r.seed, r.stop_reason] for r in arm_runs if r.stop_reason],
+        "arms": {arm.name: {"family": arm.family, **_arm_settings(arm.config)} for arm in arms},
     }
     text = json.dumps(settings, indent=1, sort_keys=True).encode()
     files.append(run.store.put_bytes(text, name="arms.json"))
     return Artifact(kind="comparison", files=tuple(files))
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    whole = config.to_json()
-    return {name: whole[name] for name in ("train", "mining", "online")}
+def _arm_settings(config: Config) -> dict[str, Any]:
+    """The tables that an arm may change."""
+    tables = config.to_json()
+    return {name: tables[name] for name in ARM_TABLES}

@@ -1,4 +1,4 @@
-"""The test embedding in two dimensions (t-SNE), for a person to look at."""
+"""A two-dimensional map (t-SNE) of the test embeddings, before training and after."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,56 +8,68 @@ import numpy as np
 from remine.data.items.catalogue import Catalogue
 from remine.data.store.records import Artifact
 from remine.data.types import SPLITS, Embeddings, Float32, Int64
-from remine.flows.compare.contestant import embeddings_of
+from remine.flows.compare.evaluation import embeddings_of
 from remine.flows.jobs.run import Run
 
-CLASSES, EACH = 24, 20
+MAX_CLASSES, MAX_ITEMS_PER_CLASS = 24, 20
+"""More than these would not be readable on the page."""
 
 
 def map_rows(
-    run: Run, panels: Mapping[str, Artifact], found: Catalogue, inputs: Artifact
+    run: Run, panels: Mapping[str, Artifact], catalogue: Catalogue, inputs: Artifact
 ) -> list[dict[str, Any]]:
-    """Where the same test items lie by each checkpoint: panel, id, label, x, y."""
+    """Positions of the same test items in each panel's embedding: panel, id, label, x, y.
+
+    Args:
+        run: Settings and store.
+        panels: A checkpoint for each panel title.
+        catalogue: The items.
+        inputs: Their inputs.
+
+    """
     rows = []
-    chosen = _chosen(found)
+    item_ids = _mapped_ids(catalogue)
     for panel, checkpoint in panels.items():
-        whole = embeddings_of(run, checkpoint, found, inputs, "test")
-        part = whole.take(np.isin(whole.ids, chosen))
-        places = _places(part)
+        test_embeddings = embeddings_of(run, checkpoint, catalogue, inputs, "test")
+        embeddings = test_embeddings.take(np.isin(test_embeddings.ids, item_ids))
+        positions = _positions(embeddings)
         rows += [
             {
                 "panel": panel,
                 "id": int(i),
-                "label": found.labels[code],
+                "label": catalogue.labels[code],
                 "x": float(x),
                 "y": float(y),
             }
-            for i, code, (x, y) in zip(part.ids, part.label_codes, places, strict=True)
+            for i, code, (x, y) in zip(
+                embeddings.ids, embeddings.label_codes, positions, strict=True
+            )
         ]
     return rows
 
 
-def _chosen(found: Catalogue) -> Int64:
-    """Ids of up to EACH items of up to CLASSES test classes, evenly from all."""
-    test = np.flatnonzero(found.splits == SPLITS.index("test"))
-    codes, counts = np.unique(found.label_codes[test], return_counts=True)
-    codes = codes[counts > 1]
-    picked = codes[np.unique(np.linspace(0, len(codes) - 1, CLASSES).astype(int))]
-    rows = [test[found.label_codes[test] == code][:EACH] for code in picked]
-    ids: Int64 = found.ids[np.concatenate(rows)]
+def _mapped_ids(catalogue: Catalogue) -> Int64:
+    """Ids of the items to map: the first of some test classes, evenly spaced over all classes."""
+    test_rows = np.flatnonzero(catalogue.splits == SPLITS.index("test"))
+    test_codes = catalogue.label_codes[test_rows]
+    codes, counts = np.unique(test_codes, return_counts=True)
+    codes = codes[counts > 1]  # a class of one item shows nothing
+    mapped_codes = codes[np.unique(np.linspace(0, len(codes) - 1, MAX_CLASSES).astype(int))]
+    rows = [test_rows[test_codes == code][:MAX_ITEMS_PER_CLASS] for code in mapped_codes]
+    ids: Int64 = catalogue.ids[np.concatenate(rows)]
     return ids
 
 
-def _places(embeddings: Embeddings) -> Float32:
-    """(n, 2) in the unit square."""
+def _positions(embeddings: Embeddings) -> Float32:
+    """Positions (n, 2) in the unit square; random for fewer items than t-SNE needs."""
     from sklearn.manifold import TSNE
 
     n = len(embeddings)
     if n < 5:
         return np.random.default_rng(0).random((n, 2)).astype(np.float32)
-    places = TSNE(perplexity=min(20, (n - 1) / 3), init="pca", random_state=0).fit_transform(
-        embeddings.vectors
-    )
-    low, high = places.min(axis=0), places.max(axis=0)
-    scaled: Float32 = (places - low) / np.maximum(high - low, 1e-9)
-    return scaled
+    # At most (n - 1) / 3, so that even a small sample has enough neighbours.
+    tsne = TSNE(perplexity=min(20, (n - 1) / 3), init="pca", random_state=0)
+    positions = tsne.fit_transform(embeddings.vectors)
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    unit_positions: Float32 = (positions - low) / np.maximum(high - low, 1e-9)
+    return unit_positions

@@ -1,7 +1,7 @@
-"""From a comparison's results to what may be said: means, intervals, paired differences, words.
+"""Statistics of a comparison: means, intervals, paired differences, and the verdict in words.
 
-Pure functions over the tables that a comparison leaves: the page and the command line say what
-comes out of here and nothing else.
+Pure functions over the tables that a comparison writes. The page and the command line state what
+these functions return and nothing else.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from remine.flows.report.metric_names import NAMES
+from remine.flows.report.metric_names import METRIC_NAMES
 
 LEVEL = 0.95
 OFFLINE = ("offline", "hybrid")
@@ -18,7 +18,7 @@ OFFLINE = ("offline", "hybrid")
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean over n seeds and its 95 % interval by Student's t; unbounded where n is 1."""
+    """A mean over n seeds and its 95 % interval by Student's t; unbounded if n is 1."""
 
     mean: float
     low: float
@@ -28,9 +28,10 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """The better of the arms that mine the dataset against the better online arm, both by val.
+    """The best arm that mines the dataset against the best online arm, both chosen on val.
 
-    difference: of `metric` on test, by seed, the first minus the second; shares, not per cent.
+    means: `metric` on test, of the offline and the online arm, as shares.
+    difference: Offline minus online, paired by seed, as a share.
     at: "selected" checkpoints, or "equal seconds".
     """
 
@@ -43,9 +44,9 @@ class Contrast:
 
     @property
     def words(self) -> str:
-        """What the interval allows to say."""
+        """The conclusion that the interval supports."""
         if self.difference.n < 2:
-            return "one seed shows no interval: run more"
+            return "one seed gives no interval: run more seeds"
         if self.difference.low > 0:
             return f"{self.offline} is better"
         if self.difference.high < 0:
@@ -54,7 +55,7 @@ class Contrast:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The mean of `values` and where the true mean lies with 95 % confidence."""
+    """The mean of `values` and the 95 % confidence interval of the true mean."""
     from scipy.stats import t
 
     sample = np.asarray(values, float)
@@ -65,58 +66,65 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean=mean, low=mean - half, high=mean + half, n=n)
 
 
-def by_seed(results: pd.DataFrame, arm: str, metric: str, which: str, split: str) -> pd.Series:
-    """The values of one arm's metric, by seed."""
-    chosen = results[
+def by_seed(results: pd.DataFrame, arm: str, metric: str, checkpoint: str, split: str) -> pd.Series:
+    """The values of one arm's metric by seed, at its "selected" or its "final" checkpoint."""
+    rows = results[
         (results["arm"] == arm)
         & (results["metric"] == metric)
-        & (results["which"] == which)
+        & (results["which"] == checkpoint)
         & (results["split"] == split)
     ]
-    return chosen.set_index("seed")["value"].sort_index()
+    return rows.set_index("seed")["value"].sort_index()
 
 
-def paired(first: pd.Series, second: pd.Series) -> Interval:
-    """The difference of two arms seed by seed: both started from the same weights."""
+def paired_difference(first: pd.Series, second: pd.Series) -> Interval:
+    """First minus second, seed by seed: both arms start a seed from the same weights."""
     difference = (first - second).dropna()
     return interval(difference.to_numpy())
 
 
-def best(results: pd.DataFrame, families: Sequence[str], select: str) -> str | None:
-    """The arm of these families that is best on val, at its selected checkpoints; no test data."""
+def best_arm(results: pd.DataFrame, families: Sequence[str], select: str) -> str | None:
+    """The arm of these families with the best mean of metric `select` on val, None without arms.
+
+    Test data have no part in the choice.
+    """
     arms = results.loc[results["family"].isin(families), "arm"].unique()
     scores = {arm: by_seed(results, arm, select, "selected", "val").mean() for arm in arms}
     return max(scores, key=lambda arm: scores[arm]) if scores else None
 
 
 def contrasts(results: pd.DataFrame, points: pd.DataFrame, select: str) -> list[Contrast]:
-    """R@1 and MAP@R on test of the two chosen arms, at equal budget and at equal seconds.
+    """R@1 and MAP@R on test of the two best arms, at equal budget and at equal seconds.
 
-    Empty where all arms are of one side.
+    Empty if all arms are online, or none is.
     """
-    offline, online = best(results, OFFLINE, select), best(results, ("online",), select)
+    offline, online = best_arm(results, OFFLINE, select), best_arm(results, ("online",), select)
     if offline is None or online is None:
         return []
-    found = []
+    result = []
     for metric in ("recall@1", "map@r"):
-        ends = [by_seed(results, arm, metric, "selected", "test") for arm in (offline, online)]
-        found.append(_contrast(offline, online, metric, "selected", ends))
+        values = [by_seed(results, arm, metric, "selected", "test") for arm in (offline, online)]
+        result.append(_contrast(offline, online, metric, "selected", values))
     for metric in ("recall@1", "map@r"):
-        ends = _at_equal_seconds(points, offline, online, metric)
-        found.append(_contrast(offline, online, metric, "equal seconds", ends))
-    return found
+        values = _at_equal_seconds(points, offline, online, metric)
+        result.append(_contrast(offline, online, metric, "equal seconds", values))
+    return result
 
 
 def verdict(contrasts: Sequence[Contrast], results: pd.DataFrame, costs: pd.DataFrame) -> list[str]:
-    """The sentences that follow."""
+    """The verdict as sentences."""
     if not contrasts:
-        return ["No contrast: all arms are of one side; name an online arm and one that mines."]
+        return [
+            "No contrast: it needs at least one online arm and one that mines the whole dataset."
+        ]
     first = contrasts[0]
     families = results.drop_duplicates("arm")["family"]
-    several = f"{families.isin(OFFLINE).sum()} that mine the whole dataset"
-    online = f"{(families == 'online').sum()} online"
+    offline_count, online_count = families.isin(OFFLINE).sum(), (families == "online").sum()
     return [
-        f"Chosen on val: {first.offline}, of {several}, and {first.online}, of {online} arms.",
+        (
+            f"Best on val: {first.offline} among {offline_count} arms that mine the whole dataset,"
+            f" {first.online} among {online_count} online arms."
+        ),
         *map(_sentence, contrasts),
         _cost_sentence(first, costs),
     ]
@@ -125,64 +133,70 @@ def verdict(contrasts: Sequence[Contrast], results: pd.DataFrame, costs: pd.Data
 def _contrast(
     offline: str, online: str, metric: str, at: str, values: Sequence[pd.Series]
 ) -> Contrast:
+    """The contrast of `values`, of the offline and the online arm by seed."""
     return Contrast(
         offline=offline,
         online=online,
         metric=metric,
         at=at,
         means=(float(values[0].mean()), float(values[1].mean())),
-        difference=paired(*values),
+        difference=paired_difference(*values),
     )
 
 
 def _at_equal_seconds(
     points: pd.DataFrame, offline: str, online: str, metric: str
 ) -> list[pd.Series]:
-    """Each arm on test after the seconds that both had, by seed; linear between evaluations."""
+    """Both arms on test by seed, after the seconds of the cheaper; linear between evaluations."""
     test = points[points["split"] == "test"].sort_values("seconds")
-    sides = [dict(list(test[test["arm"] == arm].groupby("seed"))) for arm in (offline, online)]
-    limits = {seed: min(side[seed]["seconds"].max() for side in sides) for seed in sides[0]}
+    arms = [dict(list(test[test["arm"] == arm].groupby("seed"))) for arm in (offline, online)]
+    # By seed, since both arms start a seed from the same weights.
+    limits = {seed: min(by_arm[seed]["seconds"].max() for by_arm in arms) for seed in arms[0]}
     return [
         pd.Series(
             {
-                seed: np.interp(limit, side[seed]["seconds"], side[seed][metric])
+                seed: np.interp(limit, by_arm[seed]["seconds"], by_arm[seed][metric])
                 for seed, limit in limits.items()
             }
         )
-        for side in sides
+        for by_arm in arms
     ]
 
 
 def _sentence(contrast: Contrast) -> str:
-    name, (a, b), d = NAMES[contrast.metric], contrast.means, contrast.difference
-    where = (
-        "at the checkpoints that val chose"
+    """A contrast in words, in per cent."""
+    name, (a, b), d = METRIC_NAMES[contrast.metric], contrast.means, contrast.difference
+    checkpoint = (
+        "at the checkpoints selected on val"
         if contrast.at == "selected"
         else "at the same seconds of work"
     )
-    spread = ""
+    interval_text = ""
     if d.n > 1:
-        spread = f", 95 % interval {100 * d.low:+.1f} to {100 * d.high:+.1f} over {d.n} seeds"
+        interval_text = (
+            f", 95 % interval {100 * d.low:+.1f} to {100 * d.high:+.1f} over {d.n} seeds"
+        )
     return (
-        f"{name} on test {where}: {100 * a:.1f} % against {100 * b:.1f} % (difference"
-        f" {100 * d.mean:+.1f}{spread}): {contrast.words}."
+        f"{name} on test {checkpoint}: {100 * a:.1f} % against {100 * b:.1f} % (difference"
+        f" {100 * d.mean:+.1f}{interval_text}): {contrast.words}."
     )
 
 
 def _cost_sentence(contrast: Contrast, costs: pd.DataFrame) -> str:
-    """What the whole budget took, of both."""
-    parts = costs.set_index("arm")
-    mine, other = parts.loc[contrast.offline], parts.loc[contrast.online]
-    beside = mine["embed"] + mine["index"] + mine["mine"]
+    """Seconds that a run of each arm takes."""
+    by_arm = costs.set_index("arm")
+    offline, online = by_arm.loc[contrast.offline], by_arm.loc[contrast.online]
+    mining_seconds = offline["embed"] + offline["index"] + offline["mine"]
     return (
-        f"Cost of a run: {contrast.offline} {mine['seconds']:.0f} s, of which"
-        f" {100 * beside / mine['seconds']:.0f} % embedding and mining; {contrast.online}"
-        f" {other['seconds']:.0f} s."
+        f"Cost of a run: {contrast.offline} {offline['seconds']:.0f} s, of which"
+        f" {100 * mining_seconds / offline['seconds']:.0f} % embedding and mining;"
+        f" {contrast.online} {online['seconds']:.0f} s."
     )
 
 
 def cost_table(points: pd.DataFrame) -> pd.DataFrame:
-    """Seconds of a whole run by stage, steps and forwards: means over the seeds, by arm."""
+    """Seconds of a run by stage, its steps and forwards: one row for each arm, means over seeds."""
+    # Usage is cumulative, so the last evaluation of a seed has the total.
     ends = points[points["split"] == "test"].sort_values("step").groupby(["arm", "seed"]).last()
     columns = ["step", "forwards", "seconds", "embed", "index", "mine", "train"]
     means = ends.groupby("arm", sort=False)[columns].mean()

@@ -144,7 +144,7 @@ def _log_stage(store: Store, console: Console, stage: str, bar: Bar, seconds: fl
     """Write a line for a stage that ran into the store's log; partial ones are marked."""
     mark = {"partial": True} if bar.partial else {}
     place = {"stage": stage, "round": console.round}
-    store.log("stage", **place, count=bar.done, seconds=round(seconds, 3), **mark)
+    store.log("stage", **place, count=bar.count, seconds=round(seconds, 3), **mark)
 
 
 def run_cycle(

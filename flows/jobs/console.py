@@ -25,19 +25,19 @@ PLAIN_SECONDS = 10.0
 class Bar:
     """The progress of one stage.
 
-    show: Called with done, total and a note at each update.
+    show: Called with count, total and a note at each update.
     """
 
     show: Callable[[int, int, str], None]
-    done: int = 0
+    count: int = 0
     total: int = 0
     partial: bool = False
     """Whether part of the result was reused, so that the time is not that of a full stage."""
 
-    def update(self, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` units are finished."""
-        self.done, self.total = done, total
-        self.show(done, total, note)
+    def update(self, count: int, total: int, note: str = "") -> None:
+        """Show that `count` of `total` units are finished."""
+        self.count, self.total = count, total
+        self.show(count, total, note)
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Console:
         seconds = time.monotonic() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self.on_stage_end(name, bar, seconds)
-        self.say(f"{self.round:<9} {name:<9} {bar.done:>10,} {unit:<8} {seconds:7.1f} s")
+        self.say(f"{self.round:<9} {name:<9} {bar.count:>10,} {unit:<8} {seconds:7.1f} s")
 
     @contextmanager
     def _live(self, name: str) -> Iterator[Bar]:
@@ -93,8 +93,8 @@ class Console:
         with Progress(*columns, console=self.out, transient=True) as progress:
             task = progress.add_task(name, total=None, note="")
 
-            def show(done: int, total: int, note: str) -> None:
-                progress.update(task, completed=done, total=total, note=note)
+            def show(count: int, total: int, note: str) -> None:
+                progress.update(task, completed=count, total=total, note=note)
 
             yield Bar(show)
 
@@ -102,11 +102,11 @@ class Console:
     def _plain(self, name: str, unit: str) -> Iterator[Bar]:
         last_time = time.monotonic()
 
-        def show(done: int, total: int, note: str) -> None:
+        def show(count: int, total: int, note: str) -> None:
             nonlocal last_time
-            if time.monotonic() - last_time > PLAIN_SECONDS and done < total:
+            if time.monotonic() - last_time > PLAIN_SECONDS and count < total:
                 last_time = time.monotonic()
-                share = f"{done / total:4.0%}" if total else ""
-                self.say(f"{self.round:<9} {name:<9} {done:>10,} {unit:<8} {share} {note}")
+                share = f"{count / total:4.0%}" if total else ""
+                self.say(f"{self.round:<9} {name:<9} {count:>10,} {unit:<8} {share} {note}")
 
         yield Bar(show)

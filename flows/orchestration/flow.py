@@ -114,10 +114,11 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int 
     settings = load_config(Path(config) if config else None, overrides or ())
     console = Console(on_line=_log_line)
     try:
-        with prepared_if_needed(settings, partial(open_engine, settings), console) as (ready, why):
+        engine = partial(open_engine, settings)
+        with prepared_if_needed(settings, engine, console) as (ready, decision):
             if ready is None:
-                return _nothing_to_do(settings, console, why)
-            return _finish(ready, why, config, overrides or [])
+                return _nothing_to_do(settings, console, decision)
+            return _finish(ready, decision, config, overrides or [])
     except StoreBusyError as error:
         if not runtime.deployment.id:
             raise
@@ -127,12 +128,12 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int 
 
 
 def run_prepared(
-    prepared: Prepared, decision: Decision | None, config: str | None, overrides: list[str]
+    ready: Prepared, decision: Decision | None, config: str | None, overrides: list[str]
 ) -> int:
     """Run the cycle of a prepared store now, shown by Prefect like a scheduled one.
 
     Args:
-        prepared: The locked run, the items and the inputs.
+        ready: The locked run, the items and the inputs.
         decision: Why the cycle runs; None if it was not asked whether it is needed.
         config: Path of the TOML file, for Prefect's pages.
         overrides: Settings that override the file's, for Prefect's pages.
@@ -144,8 +145,8 @@ def run_prepared(
 
     @flow(name="remine-cycle", description=FLOW_DESCRIPTION, persist_result=False)
     def run_now(config: str | None, overrides: list[str]) -> int:
-        prepared[0].console.on_line = _log_line
-        return _finish(prepared, decision, config, overrides)
+        ready[0].console.on_line = _log_line
+        return _finish(ready, decision, config, overrides)
 
     try:
         return run_now(config, overrides)
@@ -155,15 +156,17 @@ def run_prepared(
 
 
 def open_engine(settings: Config) -> Execute:
-    """The Beam runner that the settings name; a wrong one is noted as a failed run."""
+    """Open the Beam runner that the settings name."""
     return beam_execute(settings.beam.runner, settings.beam.options)
 
 
 def _log_line(line: str) -> None:
+    """Write a line of the console into the flow run's log."""
     get_run_logger().info(line.strip())
 
 
 def _nothing_to_do(settings: Config, console: Console, decision: Decision | None) -> int:
+    """Say why there is nothing to do; returns the number of the current version, 0 if none."""
     assert decision is not None
     console.say(f"nothing to do: {decision.why}")
     newest = Store(settings.store).current()
@@ -171,10 +174,10 @@ def _nothing_to_do(settings: Config, console: Console, decision: Decision | None
 
 
 def _finish(
-    prepared: Prepared, decision: Decision | None, config: str | None, overrides: Sequence[str]
+    ready: Prepared, decision: Decision | None, config: str | None, overrides: Sequence[str]
 ) -> int:
     """Run the cycle in a prepared store; returns the number of its last version."""
-    run, items, inputs = prepared
+    run, items, inputs = ready
     _mark_orphaned_runs(run.config)
     artifacts = PrefectArtifacts()
     version = _run_stages(run, items, inputs, artifacts, decision)
@@ -209,6 +212,7 @@ def _run_stages(
     def call(stage: Callable[..., Artifact], *args: Any) -> Artifact:
         nonlocal stage_count
         title = STAGE_TITLES.get(stage.__name__, stage.__name__)
+        # The name that Prefect's page shows in the run's timeline.
         named_task = stage_task.with_options(task_run_name=f"{run.console.round} {title}")
         artifact = named_task(lambda: stage(*args))
         stage_count += 1

@@ -60,7 +60,10 @@ def server(*, schedules: bool = True) -> Iterator[Server]:
 
 @contextmanager
 def _running_server(port: int, options: list[str]) -> Iterator[None]:
-    """Keep a server running on `port`; one that answers there already is used as it is."""
+    """Keep a server running on `port`; one that answers there already is used as it is.
+
+    That is the server of another schedule on this machine, so that its pages show both.
+    """
     if _is_healthy(port):
         yield
         return
@@ -102,12 +105,19 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _free_port() -> int:
+    """A port that is free now; another program may still take it before the server does."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until the server answers.
+
+    Raises:
+        StoreError: If it ends, or takes longer than START_SECONDS.
+
+    """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if _is_healthy(port):
@@ -122,6 +132,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _is_healthy(port: int) -> bool:
+    """Whether a Prefect server answers on `port`, and not some other program."""
     connection = http.client.HTTPConnection(HOST, port, timeout=5)
     try:
         connection.request("GET", "/api/health")

@@ -102,6 +102,7 @@ async def _run_until_interrupted(runner: Runner, server: Server) -> None:
     loop = asyncio.get_running_loop()
 
     def stop(*_: object) -> None:
+        # In a thread: a signal handler must not wait for the children.
         loop.call_soon_threadsafe(runner_task.cancel)
         threading.Thread(target=_stop_children, daemon=True).start()
 
@@ -125,6 +126,7 @@ async def _wait_until_gone(server: Server) -> None:
 
 
 def _exit_without_server(server: Server) -> None:
+    """Stop the cycles and end the process with exit code 1."""
     _stop_children()
     sys.stderr.write(
         f"remine: the Prefect server at {server.url} has stopped, together with the schedule that"

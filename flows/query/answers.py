@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from remine.data.items.inputs import open_image
 from remine.data.types import SPLITS
 from remine.flows.query.snapshot import Answers, Queries, Snapshot
 from remine.flows.report.gallery import Card, Gallery, picture_url
+from remine.flows.report.rendering import render
 
 SUFFIXES = (".parquet", ".json", ".html")
 """Files that neighbours are written to."""
@@ -132,11 +132,13 @@ def render_page(
         summary: Lines above the queries.
         title: Heading of the page.
     """
-    environment = Environment(
-        loader=PackageLoader("remine.flows"), autoescape=True, undefined=StrictUndefined
-    )
-    page = environment.get_template("sheet.html.j2")
-    return page.render(queries=queries, version=snapshot.version, summary=summary, title=title)
+    content = {
+        "queries": queries,
+        "version": snapshot.version,
+        "summary": summary,
+        "title": title,
+    }
+    return render("sheet.html.j2", content)
 
 
 def _write_parquet(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:

@@ -49,7 +49,7 @@ class Gallery:
 
     def card(self, item_id: int, note: str = "", *, good: bool | None = None) -> Card:
         """The card of the item with id `item_id`."""
-        row = int(np.searchsorted(self.catalogue.ids, item_id))
+        row = int(np.searchsorted(self.catalogue.ids, item_id))  # ids are ascending
         content = self.items.card["content"]
         return Card(
             picture=self._picture(row) if content in PICTURE_CONTENT else "",
@@ -75,6 +75,7 @@ class Gallery:
         return picture_url(Image.fromarray(grey_or_rgb))
 
     def _text(self, row: int) -> str:
+        """The text of an item, from the file that has its row."""
         for file in self.items.files:
             if row < file.rows:
                 column = pq.read_table(self.store.path(file), columns=["text"])["text"]

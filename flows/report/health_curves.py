@@ -1,4 +1,4 @@
-"""What the report page shows of staleness and health."""
+"""Staleness and health of each round, as rows and curves for the report page."""
 
 import math
 from typing import Any
@@ -23,16 +23,19 @@ MEASURES = ("stale", "overlap", "drift", "spread", "effective_rank")
 
 
 def health_rows(version: Version) -> list[dict[str, str]]:
-    """One row a round that was measured, as texts: its last measurement, and what it began with."""
+    """One row of texts for each round that was measured: its last measurement, and its first.
+
+    The overlap of indexes compares the index before a round with the one after it.
+    """
     rows = []
     for number in range(version.round + 1):
-        trained = version.artifacts.get(f"training/round={number}")
-        if trained is None or "health" not in trained.card:
+        training = version.artifacts.get(f"training/round={number}")
+        if training is None or "health" not in training.card:
             continue
-        first, last = (trained.card["health"][key] for key in ("first", "last"))
-        row = {"round": str(number), "steps": str(trained.card["round_steps"])}
-        after = version.artifacts.get(f"health/round={number + 1}")
-        values = {**last, "index_overlap": after.card["overlap"] if after else None}
+        first, last = (training.card["health"][key] for key in ("first", "last"))
+        row = {"round": str(number), "steps": str(training.card["round_steps"])}
+        next_health = version.artifacts.get(f"health/round={number + 1}")
+        values = {**last, "index_overlap": next_health.card["overlap"] if next_health else None}
         row |= {key: _percent(values[key]) for key in PERCENT}
         row["drift"] = f"{last['drift']:.3f}"
         row["spread"] = f"{first['spread']:.3f} to {last['spread']:.3f}"
@@ -42,18 +45,20 @@ def health_rows(version: Version) -> list[dict[str, str]]:
 
 
 def health_curves(store: Store, version: Version) -> list[dict[str, list[float]]]:
-    """Of each round its measurements by name, NaN for what a round has none of."""
+    """The measurements of each round by name, NaN where a round lacks one."""
     curves = []
     for number in range(version.round + 1):
-        trained = version.artifacts.get(f"training/round={number}")
-        files = [f for f in trained.files if f.name == "health.parquet"] if trained else []
+        training = version.artifacts.get(f"training/round={number}")
+        files = [f for f in training.files if f.name == "health.parquet"] if training else []
         if files:
             table = schemas.read([store.path(files[0])], schema="health/1")
             columns = {name: table[name].to_pylist() for name in ("step", *MEASURES)}
-            curves.append(
-                {k: [math.nan if v is None else v for v in col] for k, col in columns.items()}
-            )
+            curves.append({name: _nan_for_none(values) for name, values in columns.items()})
     return curves
+
+
+def _nan_for_none(values: list[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]
 
 
 def _percent(value: Any) -> str:

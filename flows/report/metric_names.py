@@ -1,6 +1,6 @@
-"""How metrics are called where people read them."""
+"""Names of metrics as people write them."""
 
-NAMES = {
+METRIC_NAMES = {
     "recall@1": "R@1",
     "recall@2": "R@2",
     "recall@4": "R@4",
@@ -12,7 +12,7 @@ NAMES = {
     "f1": "F1",
     "eer": "EER",
     "tar@far=0.001": "TAR@FAR 0.1 %",
-    "far@far=0.001": "its FAR on test",
+    "far@far=0.001": "test FAR (0.1 %)",
     "tar@far=0.01": "TAR@FAR 1 %",
-    "far@far=0.01": "its FAR on test",
+    "far@far=0.01": "test FAR (1 %)",
 }

@@ -45,11 +45,11 @@ def ends(points):
 
 
 def test_equal_steps_and_what_they_cost(comparison):
-    found = read_comparison(run(comparison))
-    last = ends(found.points)
+    tables = read_comparison(run(comparison))
+    last = ends(tables.points)
     assert set(last["step"]) == {8}
-    trained = json.loads((comparison.parent / "store-compare/latest/arms.json").read_text())
-    batches = {name: arm["train"]["batch"] for name, arm in trained["arms"].items()}
+    settings = json.loads((comparison.parent / "store-compare/latest/arms.json").read_text())
+    batches = {name: arm["train"]["batch"] for name, arm in settings["arms"].items()}
     assert batches == {"online": 24, "mined": 8}
     mined = last.loc["mined"]
     items = mined["forwards"] - 8 * 24
@@ -58,8 +58,8 @@ def test_equal_steps_and_what_they_cost(comparison):
     assert (items % 2 == 0).all()  # mined at step 0 and at step 4: twice all training items
     assert (mined[["embed", "mine", "train"]] > 0).all().all()
     assert (last.loc["online"][["embed", "index", "mine"]] == 0).all().all()
-    assert sorted(found.points.query("arm == 'mined'")["step"].unique()) == [0, 3, 6, 8]
-    assert len(found.steps) == 2 * 2 * 8
+    assert sorted(tables.points.query("arm == 'mined'")["step"].unique()) == [0, 3, 6, 8]
+    assert len(tables.steps) == 2 * 2 * 8
 
 
 def test_all_arms_start_a_seed_from_the_same_weights(comparison):
@@ -137,8 +137,8 @@ def test_a_collapsed_arm_is_a_result(comparison, monkeypatch):
 
     monkeypatch.setattr(contestant, "train", collapsing)
     folder = run(comparison, "compare.seeds=1")
-    found = read_comparison(folder)
-    assert ends(found.points)["step"].to_dict() == {("mined", 0): 3, ("online", 0): 8}
+    tables = read_comparison(folder)
+    assert ends(tables.points)["step"].to_dict() == {("mined", 0): 3, ("online", 0): 8}
     page = write_page(folder).read_text()
     assert "mined, seed 0, was stopped" in page
     assert "0.001 &lt;b&gt;" in page
@@ -170,13 +170,16 @@ def test_stale_triplets_are_mined_again(comparison):
     ("change", "message"),
     [
         ("compare.arms.mined.encoder.width=16", r"changes \[encoder\], which all arms share"),
-        ("compare.arms.mined.train.batch=16", "train.batch, which all arms share: compare.items"),
+        (
+            "compare.arms.mined.train.batch=16",
+            "train.batch, which all arms share; set compare.items",
+        ),
         ("compare.arms.mined.train.learning_rate=1.0", "train.learning_rate, which all arms share"),
         ("compare.arms.mined.train.miner=hardest", "compare.arms.mined: train.miner is 'hardest'"),
         ("compare.arms.mined.train.kind=hard", "compare.arms.mined: unknown key train.kind"),
         ("compare.arms.mined=3", "compare.arms is .* it must be a table of tables"),
-        ("compare.items=25", "train.batch is 25 .*; compare.items is what sets it here"),
-        ("compare.items=28", "compare.arms.mined: compare.items = 28 is no multiple of the 3"),
+        ("compare.items=25", "train.batch is 25 .*; in a comparison compare.items sets it"),
+        ("compare.items=28", "compare.arms.mined: compare.items = 28 is not a multiple of the 3"),
         ("compare.budget=hours", "compare.budget is 'hours'; it must be one of steps, forwards"),
         ("compare.seeds=0", "compare.seeds is 0"),
     ],

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
 from remine.flows.compare.verdict import (
-    best,
+    best_arm,
     by_seed,
     contrasts,
     cost_table,
     interval,
-    paired,
+    paired_difference,
     verdict,
 )
 
@@ -69,16 +69,16 @@ def points_of(arms, seconds=None):
 
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=8, unique=True))
 def test_the_interval_is_that_of_the_paired_t_test(values):
-    found = interval(values)
-    known = ttest_rel(values, np.zeros(len(values))).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((known.low, known.high), abs=1e-9)
+    ours = interval(values)
+    reference = ttest_rel(values, np.zeros(len(values))).confidence_interval(0.95)
+    assert (ours.low, ours.high) == pytest.approx((reference.low, reference.high), abs=1e-9)
 
 
 def test_one_seed_has_no_interval():
     assert interval([0.5]).low == -np.inf
     results = results_of({"hard": [0.7], "mined": [0.9]})
-    found = contrasts(results, points_of(FAMILIES), "recall@1")
-    assert found[0].words == "one seed shows no interval: run more"
+    first = contrasts(results, points_of(FAMILIES), "recall@1")[0]
+    assert first.words == "one seed gives no interval: run more seeds"
 
 
 @pytest.mark.parametrize(
@@ -97,31 +97,31 @@ def test_the_words_follow_from_the_interval(mined, words):
 def test_seeds_are_paired():
     # Far apart from seed to seed, and always one per cent better.
     first, second = pd.Series([0.2, 0.5, 0.8]), pd.Series([0.19, 0.49, 0.79])
-    assert paired(first, second).low == pytest.approx(0.01)
+    assert paired_difference(first, second).low == pytest.approx(0.01)
 
 
 def test_arms_are_chosen_on_val_though_test_says_otherwise():
     test = {"hard": [0.9, 0.9], "easy": [0.1, 0.1], "mined": [0.2, 0.2], "mixed": [0.8, 0.8]}
     val = {"hard": [0.1, 0.1], "easy": [0.9, 0.9], "mined": [0.7, 0.7], "mixed": [0.6, 0.6]}
     results = results_of(test, val)
-    assert best(results, ("online",), "recall@1") == "easy"
-    found = contrasts(results, points_of(FAMILIES), "recall@1")[0]
-    assert (found.offline, found.online) == ("mined", "easy")
-    assert found.means == pytest.approx((0.2, 0.1))
+    assert best_arm(results, ("online",), "recall@1") == "easy"
+    first = contrasts(results, points_of(FAMILIES), "recall@1")[0]
+    assert (first.offline, first.online) == ("mined", "easy")
+    assert first.means == pytest.approx((0.2, 0.1))
 
 
 def test_at_equal_seconds_the_dearer_arm_is_read_earlier():
     results = results_of({"hard": [0.7, 0.7], "mined": [0.9, 0.9]})
     points = points_of(("hard", "mined"), seconds={"hard": 10.0, "mined": 30.0})
-    found = {(c.at, c.metric): c for c in contrasts(results, points, "recall@1")}
+    by_kind = {(c.at, c.metric): c for c in contrasts(results, points, "recall@1")}
     # Hard's 10 s are a third of what mined took from 0.5 to 0.6.
-    assert found["equal seconds", "recall@1"].means == pytest.approx((0.5 + 0.1 / 3, 0.6))
+    assert by_kind["equal seconds", "recall@1"].means == pytest.approx((0.5 + 0.1 / 3, 0.6))
 
 
 def test_one_side_alone_is_no_contrast():
     results = results_of({"hard": [0.7, 0.7], "easy": [0.9, 0.9]})
     assert contrasts(results, points_of(("hard", "easy")), "recall@1") == []
-    assert "all arms are of one side" in verdict([], results, pd.DataFrame())[0]
+    assert "needs at least one online arm" in verdict([], results, pd.DataFrame())[0]
 
 
 def test_the_cost_is_split():

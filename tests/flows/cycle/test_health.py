@@ -73,7 +73,7 @@ def test_a_round_leaves_its_measurements(config_file):
     assert "steps" not in headers
     page = write_report(store, version).read_text()
     assert "Staleness and health" in page
-    assert page.count("How far the round has gone") == 1
+    assert page.count("Change since the triplets were mined") == 1
 
 
 def test_the_overlap_is_of_the_two_indexes(config_file):

@@ -15,8 +15,10 @@ import pytest
 from remine.data.errors import InputError
 from remine.data.store.store import Store
 from remine.flows.config.settings import load_config
+from remine.flows.jobs.console import Console
 from remine.flows.jobs.environment import set_environment
 from remine.flows.orchestration.prefect_server import Server, server
+from remine.flows.orchestration.single_run import run_now
 
 QUICK = ["run.rounds=1", "train.steps=2"]
 
@@ -122,18 +124,24 @@ def test_what_would_come_again_is_not(
     assert fault.tried == tried
 
 
+def run_by_hand(config: Path, overrides: list[str]) -> None:
+    """As `remine run` does it."""
+    run_now(load_config(config, overrides), Console(quiet=True), config, overrides)
+
+
 @pytest.mark.usefixtures("impatient")
-def test_a_run_by_hand_fails_at_once(prefect, config_file, monkeypatch):
+def test_a_run_by_hand_fails_at_once(config_file, monkeypatch):
     fault = Fault(monkeypatch, full(), times=1)
     with pytest.raises(OSError, match="No space left"):
-        prefect.run_once(str(config_file), QUICK)
+        run_by_hand(config_file, QUICK)
     assert fault.tried == 1
 
 
-def test_a_runner_that_is_none_is_in_the_log(prefect, config_file, own_store):
-    """It is refused before the store is locked, where no stage tells it."""
+@pytest.mark.usefixtures("prefect")
+def test_an_unknown_runner_is_in_the_log(config_file, own_store):
+    """It is refused before any stage runs that could report it."""
     with pytest.raises(InputError, match=r"beam\.runner"):
-        prefect.run_once(str(config_file), ['beam.runner="Nonesuch"'])
+        run_by_hand(config_file, ['beam.runner="Nonesuch"'])
     last = own_store.events()[-1]
     assert (last["event"], "beam.runner" in last["why"]) == ("failed", True)
 

@@ -14,7 +14,7 @@ from remine.data.items.catalogue import read_catalogue
 from remine.data.items.inputs import Inputs
 from remine.data.store.records import Version
 from remine.data.store.store import Store
-from remine.flows.compare.contestant import embeddings_of
+from remine.flows.compare.evaluation import embeddings_of
 from remine.flows.config.settings import load_config
 from remine.flows.cycle.cycle import prepared, run_cycle
 from remine.flows.jobs.console import Console

@@ -2,7 +2,8 @@
 
 In reading order:
 
-    catalogue     ids, labels and splits of all items, checked
+    source_catalogue  ids, labels and splits of the items of a source, checked
+    catalogue     the same of stored items
     inputs        decoding of pictures and vectors; memory-mapped access to stored inputs
     shards        checks every row and writes items and inputs, shard by shard
     staging       the temporary folder that holds the shards until every row has been checked

@@ -1,21 +1,24 @@
-"""The catalogue: id, label and split of every item, checked before anything is decoded."""
+"""The catalogue of stored items: id, label, split and content hash of each."""
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from remine.data import schemas
-from remine.data.config import DataConfig
-from remine.data.errors import InputError
-from remine.data.sources.source import Source
 from remine.data.store.records import Artifact
-from remine.data.store.store import Store
 from remine.data.types import SPLITS, Int8, Int32, Int64
+
+if TYPE_CHECKING:
+    from remine.data.store.store import Store
+
+Hashes = NDArray[np.bytes_]
+"""(n,) content hashes, 32 hex characters each."""
 
 TRAIN, VAL, TEST = range(3)
 """Codes of the splits, their positions in SPLITS."""
@@ -55,39 +58,7 @@ class Catalogue:
         return len(np.intersect1d(train, test))
 
 
-def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
-    """Read and check the metadata of every item of a source.
-
-    Raises:
-        InputError: An id, label or split is missing or invalid, or the data leaves nothing to
-            train on or to test.
-    """
-    table = source.metadata()
-    if not len(table):
-        raise InputError(f"data.source: {config.source} holds no items")
-    ids = _item_ids(table, source.row_name)
-    labels, codes = _encode_labels(texts(table, "label", config.source), table, source.row_name)
-    if "split" in table.column_names:
-        splits = _read_splits(texts(table, "split", config.source), source.row_name)
-        splits = _move_classes_to_val(splits, labels, codes, config)
-    elif config.val_from_train:
-        raise InputError(
-            "data.val_from_train is set, and the data names no splits: data.val_share is for that"
-        )
-    else:
-        splits = _split_by_class(labels, codes, config)
-    catalogue = Catalogue(
-        ids=ids,
-        label_codes=codes,
-        labels=labels,
-        splits=splits,
-        groups=texts(table, "group", config.source) if "group" in table.column_names else None,
-    )
-    _check_task(catalogue, config.source)
-    return catalogue
-
-
-def read_catalogue(store: Store, items: Artifact) -> Catalogue:
+def read_catalogue(store: "Store", items: Artifact) -> Catalogue:
     """Load the catalogue of a stored `items` artifact."""
     *shards, label_file = store.paths(items)
     columns = ["id", "label_code", "split", "group"]
@@ -102,122 +73,14 @@ def read_catalogue(store: Store, items: Artifact) -> Catalogue:
     )
 
 
-def texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
-    """A column as UTF-8 strings; numbers and dates are formatted.
-
-    Raises:
-        InputError: The column holds lists, structs, or bytes that are not UTF-8.
-    """
-    column = table[name]
-    try:
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        column = column.cast(pa.string())
-        # A file may declare arbitrary bytes to be strings; only full validation notices.
-        column.validate(full=True)
-    except pa.ArrowException:
-        raise InputError(
-            f"{source}: {name} is {table[name].type} that does not read as text; make it UTF-8 text"
-        ) from None
-    return column
+def read_hashes(store: "Store", items: Artifact) -> Hashes:
+    """The content hashes of stored items, in order of id."""
+    table = schemas.read(store.paths(items)[:-1], schema="items/1", columns=["content_hash"])
+    return np.array(table["content_hash"].to_pylist(), "S32")
 
 
-def _item_ids(table: pa.Table, row_name: Callable[[int], str]) -> Int64:
-    """The column of ids, checked; row numbers if the source has no ids."""
-    if "id" not in table.column_names:
-        return np.arange(len(table), dtype=np.int64)
-    column = table["id"]
-    if column.null_count:
-        raise InputError(f"{row_name(pc.index(pc.is_null(column), True).as_py())}: id is missing")
-    if not pa.types.is_integer(column.type):
-        raise InputError(f"id is {column.type}; ids are integers (leave the column out to number)")
-    values = column.to_numpy()
-    out_of_range = (values < 0) | (values > np.iinfo(np.int64).max)
-    if out_of_range.any():
-        row = int(out_of_range.argmax())
-        raise InputError(f"{row_name(row)}: id {values[row]} is not between 0 and 2^63 - 1")
-    ids: Int64 = values.astype(np.int64)
-    if (repeats := ids[1:] == ids[:-1]).any():
-        row = int(repeats.argmax())
-        raise InputError(f"{row_name(row + 1)}: id {ids[row]} is also that of {row_name(row)}")
-    return ids
-
-
-def _encode_labels(
-    names: pa.ChunkedArray, table: pa.Table, row_name: Callable[[int], str]
-) -> tuple[list[str], Int32]:
-    """The sorted label names, and the code of each item's label (n,)."""
-    column = pc.utf8_trim_whitespace(names)
-    missing = pc.fill_null(pc.equal(column, ""), True)
-    if pa.types.is_floating(table["label"].type):  # pandas writes a missing number as NaN
-        missing = pc.or_(missing, pc.equal(column, "nan"))
-    if pc.any(missing).as_py():
-        raise InputError(f"{row_name(pc.index(missing, True).as_py())}: label is missing")
-    labels = sorted(pc.unique(column).to_pylist())
-    codes = pc.index_in(column, pa.array(labels)).to_numpy().astype(np.int32)
-    return labels, codes
-
-
-def _read_splits(column: pa.ChunkedArray, row_name: Callable[[int], str]) -> Int8:
-    """The codes of a column of split names."""
-    codes = pc.fill_null(pc.index_in(column, pa.array(SPLITS)), -1).to_numpy()
-    if (codes < 0).any():
-        row = int((codes < 0).argmax())
-        value = column[row].as_py()
-        raise InputError(f"{row_name(row)}: split is {value!r}; known: train, val, test")
-    splits: Int8 = codes.astype(np.int8)
-    return splits
-
-
-def _move_classes_to_val(splits: Int8, labels: list[str], codes: Int32, config: DataConfig) -> Int8:
-    """Move the share `val_from_train` of the training classes to val."""
-    if not config.val_from_train:
-        return splits
-    if (splits == VAL).any():
-        raise InputError("data.val_from_train is set, and the data names a split val itself")
-    goes_to_val = np.array(_label_fractions(labels)) < config.val_from_train
-    return np.where(goes_to_val[codes] & (splits == TRAIN), np.int8(VAL), splits)
-
-
-def _label_fractions(labels: list[str]) -> list[float]:
-    """A number in [0, 1) for each label, from a hash of the label alone.
-
-    It does not depend on the other labels, so adding a label moves no other class.
-    """
-    return [
-        int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest()) / 2**64
-        for label in labels
-    ]
-
-
-def _split_by_class(labels: list[str], codes: Int32, config: DataConfig) -> Int8:
-    """Assign whole classes to splits by a hash of the label."""
-    fractions = _label_fractions(labels)
-    edges = [config.test_share, config.test_share + config.val_share]
-    interval = np.searchsorted(edges, fractions, side="right")
-    split_of_class = np.array([TEST, VAL, TRAIN], np.int8)[interval]
-    # With few classes no hash may fall below a small share, but evaluation needs a test class.
-    if (split_of_class != TEST).all():
-        split_of_class[int(np.argmin(fractions))] = TEST
-    return split_of_class[codes]
-
-
-def _check_task(catalogue: Catalogue, source: str) -> None:
-    """Raise InputError if the data leaves nothing to train on or nothing to test."""
-    counts = catalogue.counts()
-    if not counts["test"]["classes"]:
-        raise InputError(
-            f"{source}: no test classes: no item has the split `test` (of a column `split`, or of"
-            " folders train, val and test)"
-        )
-    if counts["train"]["classes"] < 2:
-        raise InputError(
-            f"{source}: of {len(catalogue.labels)} classes {counts['train']['classes']} to train"
-            " on: triplets need two or more to train on, and one more to test"
-        )
-    for code, noun, consequence in (
-        (TRAIN, "training", "there is no pair"),
-        (TEST, "test", "retrieval cannot be measured"),
-    ):
-        if np.bincount(catalogue.label_codes[catalogue.splits == code]).max() < 2:
-            raise InputError(f"{source}: no {noun} class has two items, so {consequence}")
+def rows_of(ids: Int64, ascending_ids: Int64) -> Int64:
+    """The position of each id in `ascending_ids`, -1 where it does not occur."""
+    rows = np.searchsorted(ascending_ids, ids).clip(max=len(ascending_ids) - 1)
+    positions: Int64 = np.where(ascending_ids[rows] == ids, rows, -1)
+    return positions

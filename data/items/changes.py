@@ -15,17 +15,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from remine.data import schemas
 from remine.data.config import DataConfig
-from remine.data.items.catalogue import Catalogue, read_catalogue
+from remine.data.items.catalogue import (
+    Catalogue,
+    Hashes,
+    read_catalogue,
+    read_hashes,
+    rows_of,
+)
 from remine.data.items.shards import content_hash
 from remine.data.sources.source import Source
 from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store
 from remine.data.types import Int64
-
-Hashes = NDArray[np.bytes_]
-"""(n,) content hashes, 32 hex characters each."""
 
 BLOCK = 4096
 """Items whose contents are read at a time for hashing."""
@@ -131,12 +133,6 @@ def content_hashes(source: Source) -> Hashes:
     return np.array(hashes, "S32")
 
 
-def read_hashes(store: Store, items: Artifact) -> Hashes:
-    """The content hashes of stored items, in order of id."""
-    table = schemas.read(store.paths(items)[:-1], schema="items/1", columns=["content_hash"])
-    return np.array(table["content_hash"].to_pylist(), "S32")
-
-
 def compare_items(catalogue: Catalogue, hashes: Hashes, earlier: EarlierItems) -> ItemComparison:
     """Compare the items of a source with the earlier items.
 
@@ -167,13 +163,6 @@ def compare_items(catalogue: Catalogue, hashes: Hashes, earlier: EarlierItems) -
     return ItemComparison(
         change=change, earlier_rows=rows, same_content=same_content, same_row=same_row
     )
-
-
-def rows_of(ids: Int64, ascending_ids: Int64) -> Int64:
-    """The position of each id in `ascending_ids`, -1 where it does not occur."""
-    rows = np.searchsorted(ascending_ids, ids).clip(max=len(ascending_ids) - 1)
-    positions: Int64 = np.where(ascending_ids[rows] == ids, rows, -1)
-    return positions
 
 
 def assign_ids(labels: Sequence[str], hashes: Hashes, earlier: EarlierItems) -> Int64:

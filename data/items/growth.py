@@ -7,23 +7,26 @@ In the other shards the inputs of unchanged items are copied.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
 from remine.data import schemas
+from remine.data.config import DataConfig
 from remine.data.errors import InputError
-from remine.data.items.catalogue import Catalogue, texts
+from remine.data.items.catalogue import Catalogue, Hashes
 from remine.data.items.changes import (
     EarlierItems,
-    Hashes,
     ItemComparison,
     assign_ids,
+    compare_items,
+    content_hashes,
     shard_ranges,
 )
 from remine.data.items.inputs import Inputs, Transform
 from remine.data.items.shards import Progress, StagedItems, items_card, items_table
+from remine.data.items.source_catalogue import build_catalogue, texts
 from remine.data.sources.source import Source
 from remine.data.store.records import FileRef
 from remine.data.store.store import Store
@@ -111,6 +114,28 @@ class ItemsUpdate:
     hashes: Hashes
     comparison: ItemComparison
     earlier: EarlierItems
+
+    @classmethod
+    def of(cls, source: Source, config: DataConfig, earlier: EarlierItems) -> Self:
+        """Compare a source with the earlier items. Contents are hashed, none is decoded.
+
+        Raises:
+            InputError: The source's ids, labels or splits are not valid.
+        """
+        # Reading the metadata brings the rows into the order of ids.
+        source.metadata()
+        hashes = content_hashes(source)
+        if source.lacks_ids:
+            source, hashes = match_by_content(source, hashes, earlier)
+        catalogue = recode_labels(build_catalogue(source, config), earlier.catalogue.labels)
+        comparison = compare_items(catalogue, hashes, earlier)
+        return cls(
+            source=source,
+            catalogue=catalogue,
+            hashes=hashes,
+            comparison=comparison,
+            earlier=earlier,
+        )
 
     def stage(
         self, store: Store, transform: Transform, folder: Path, size: int, progress: Progress

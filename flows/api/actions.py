@@ -41,7 +41,14 @@ def run(
     settings = load_config(source, overrides)
     from remine.flows.orchestration.single_run import run_now
 
-    number = run_now(settings, Console(quiet=quiet), path_of(source), list(overrides))
+    console = Console(quiet=quiet)
+    number = run_now(
+        settings,
+        console,
+        path_of(source),
+        list(overrides),
+        lambda decision: console.say(decision.line()),
+    )
     return open_store(settings.store, number or 0, settings.base)
 
 

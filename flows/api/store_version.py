@@ -117,17 +117,17 @@ class StoreVersion:
 
     def _queries(self, **kinds: Any) -> "Queries":
         """The one kind of query that is not None, as vectors."""
-        given = {name: value for name, value in kinds.items() if value is not None}
-        if len(given) != 1:
-            raise InputError(f"give exactly one of {', '.join(kinds)} (got {len(given)})")
-        ((kind, value),) = given.items()
+        queries = {name: value for name, value in kinds.items() if value is not None}
+        if len(queries) != 1:
+            raise InputError(f"give exactly one of {', '.join(kinds)} (got {len(queries)})")
+        ((kind, value),) = queries.items()
         snapshot = self._snapshot
         if kind == "id":
             return snapshot.item_queries(np.atleast_1d(np.asarray(value, np.int64)))
         if kind == "vector":
             vectors: Any = np.atleast_2d(np.asarray(value))
-            checked = vector_transform(vectors, lambda row: f"vector {row}")
-            return snapshot.vector_queries(unit(checked))
+            vectors = vector_transform(vectors, lambda row: f"vector {row}")
+            return snapshot.vector_queries(unit(vectors))
         several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
         contents = list(value) if several else [value]
         if kind == "text":
@@ -209,8 +209,8 @@ def open_store(
         StoreError: A file is damaged.
 
     """
-    opened = Store(store if isinstance(store, str) and "://" in store else Path(store))
-    record = opened.version(version) if version else served_version(opened)
+    opened_store = Store(store if isinstance(store, str) and "://" in store else Path(store))
+    record = opened_store.version(version) if version else served_version(opened_store)
     if record is None:
-        raise InputError(f"{opened.address} has no published version yet")
-    return StoreVersion(opened, record, Path(encoder_folder))
+        raise InputError(f"{opened_store.address} has no published version yet")
+    return StoreVersion(opened_store, record, Path(encoder_folder))

@@ -16,7 +16,7 @@ from remine.data.store.records import Artifact, Version, digest
 from remine.data.store.store import Store, store_exists
 from remine.data.store.views import lay_out, page_of, view
 from remine.flows.config.settings import Config
-from remine.flows.cycle.failures import failures_noted
+from remine.flows.cycle.failures import failures_logged
 from remine.flows.cycle.refresh import INDEX, NOTHING, Decision, decide
 from remine.flows.cycle.stopped_rounds import note_stop, stop_of
 from remine.flows.jobs.console import Bar, Console
@@ -44,12 +44,12 @@ def call_plain(stage: Callable[..., Artifact], *args: Any) -> Artifact:
     return stage(*args)
 
 
-Prepared = tuple[Run, Artifact, Artifact]
+PreparedRun = tuple[Run, Artifact, Artifact]
 """A run that holds the store's lock, the items and the inputs."""
 
 
 @contextmanager
-def prepared(config: Config, execute: Execute, console: Console) -> Iterator[Prepared]:
+def prepared(config: Config, execute: Execute, console: Console) -> Iterator[PreparedRun]:
     """Lock the store and put the checked data into it.
 
     Args:
@@ -72,14 +72,18 @@ def prepared(config: Config, execute: Execute, console: Console) -> Iterator[Pre
 
 @contextmanager
 def prepared_if_needed(
-    config: Config, engine: Callable[[], Execute], console: Console
-) -> Iterator[tuple[Prepared | None, Decision | None]]:
+    config: Config,
+    engine: Callable[[], Execute],
+    console: Console,
+    on_decision: Callable[[Decision], None] = lambda _decision: None,
+) -> Iterator[tuple[PreparedRun | None, Decision | None]]:
     """As `prepared`, if a run is worth it by the settings `[refresh]`.
 
     Args:
         config: Settings.
         engine: Returns the way to run the units of jobs; not called if nothing is to do.
         console: Where stages report.
+        on_decision: Called with the decision before anything is done.
 
     Yields:
         The prepared run, None if nothing is to do; and the decision, None if refresh.when is
@@ -89,17 +93,17 @@ def prepared_if_needed(
     with ExitStack() as stack:
         is_locked = _enter(stack, config)
         decision = decide(config) if config.refresh.when == "needed" else None
-        if decision and decision.what == NOTHING:
-            yield None, decision
-            return
         if decision:
-            console.say(f"{decision.what} needed: {decision.why}")
+            on_decision(decision)
+            if decision.action == NOTHING:
+                yield None, decision
+                return
         yield _prepare(stack, config, engine(), console, is_locked=is_locked), decision
 
 
 def _enter(stack: ExitStack, config: Config) -> bool:
     """Note failures in the store's log and lock the store, if there is one; whether there is."""
-    stack.enter_context(failures_noted(config))
+    stack.enter_context(failures_logged(config))
     config.check_cycle()
     if not store_exists(config.store):
         return False
@@ -109,7 +113,7 @@ def _enter(stack: ExitStack, config: Config) -> bool:
 
 def _prepare(
     stack: ExitStack, config: Config, execute: Execute, console: Console, *, is_locked: bool
-) -> Prepared:
+) -> PreparedRun:
     # There may be no store yet whose log could take these lines.
     early_stages: list[tuple[str, Bar, float]] = []
     console.on_stage_end = lambda *stage: early_stages.append(stage)
@@ -174,7 +178,7 @@ def run_cycle(
     """
     base = next((v for v in run.store.versions() if v.finished or _is_given_up(run, v)), None)
     cycle, rounds = base.cycle + 1 if base else 1, run.config.run.rounds
-    if decision and decision.what == INDEX:
+    if decision and decision.action == INDEX:
         rounds = 0
     state = _State(run, call, base, items, inputs, records=_decision_record(run, base, decision))
     state.start()
@@ -225,8 +229,8 @@ class _State:
         earlier = EarlierOutput.of(base.artifacts) if base else None
         embeddings = self.call(embed, run, self.checkpoint, self.items, self.inputs, earlier)
         if self.embeddings:
-            shared = self.call(overlap, run, self.embeddings, embeddings)
-            self.records[f"health/round={number}"] = shared
+            record = self.call(overlap, run, self.embeddings, embeddings)
+            self.records[f"health/round={number}"] = record
         self.embeddings = embeddings
         self.index = self.call(build, run, embeddings, base)
         metrics = self.call(evaluate, run, embeddings, self.items)

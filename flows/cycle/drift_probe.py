@@ -1,4 +1,4 @@
-"""The probe: a sample embedded again, and how many of its neighbours stay."""
+"""The drift probe: a sample is embedded again, and the neighbours that stay are counted."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from remine.index.overlap import neighbour_overlap
 
 
 def probe(config: Config, store: Store, version: Version) -> float:
-    """The share of the 10 nearest neighbours, within a sample, that a new embedding keeps."""
+    """Share of the 10 nearest neighbours, within a sample, that a new embedding keeps."""
     old = schemas.read_embeddings(store.paths(version.artifacts["embeddings"]))
     rng = np.random.default_rng(config.run.seed)
     count = min(config.refresh.sample, len(old))

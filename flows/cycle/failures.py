@@ -1,4 +1,4 @@
-"""What a run that failed leaves in the store's log: nobody reads the output of a schedule."""
+"""Failed runs in the store's log, since nobody reads the output of a schedule."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -8,47 +8,51 @@ from remine.data.errors import StoreBusyError, machine_line
 from remine.data.store.store import Store, store_exists
 from remine.flows.config.settings import Config
 
-LONGEST = 1000
+LONGEST_LINE = 1000
 
 
 @contextmanager
-def failures_noted(config: Config) -> Iterator[None]:
-    """Log why what runs inside fails, where there is a store; a busy store is no failure."""
+def failures_logged(config: Config) -> Iterator[None]:
+    """Log why a run fails, if there is a store; that another cycle holds it is no failure."""
     try:
         yield
     except StoreBusyError:
         raise
     except Exception as error:
-        with suppress(Exception):  # a full disk takes no line more, and the error is what counts
+        # A full disk takes no further line, and the error itself is what counts.
+        with suppress(Exception):
             if store_exists(config.store):
                 Store(config.store).log("failed", why=_line(error))
         raise
 
 
 def _line(error: Exception) -> str:
-    told = machine_line(error) if isinstance(error, OSError) else None
-    said = told or str(error) or type(error).__name__
-    return said.splitlines()[0][:LONGEST]
+    advice = machine_line(error) if isinstance(error, OSError) else None
+    text = advice or str(error) or type(error).__name__
+    return text.splitlines()[0][:LONGEST_LINE]
 
 
 def last_failure(events: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The log's line of the last run's failure; None where it did not fail, or still runs well."""
+    """The log's event of the last run's failure; None if the last run succeeded or still runs."""
     for event in reversed(events):
         kind = event.get("event")
         if kind == "failed":
             return dict(event)
-        if kind in ("cycle", "publish") or (kind == "decision" and event["what"] == "nothing"):
+        if kind in ("cycle", "publish") or _found_nothing_to_do(event):
             return None
     return None
 
 
-def last_well(events: Sequence[dict[str, Any]]) -> float | None:
-    """When a run last ended as it should, with a cycle or with nothing to do; seconds since 1970.
+def last_success(events: Sequence[dict[str, Any]]) -> float | None:
+    """When a run last ended with a finished cycle or with nothing to do; seconds since 1970.
 
-    A run that is killed each time fails without a word: this gets old.
+    A run that is killed logs no failure, so an old time is the sign of runs that are killed.
     """
     for event in reversed(events):
-        nothing = event.get("event") == "decision" and event["what"] == "nothing"
-        if event.get("event") == "cycle" or nothing:
+        if event.get("event") == "cycle" or _found_nothing_to_do(event):
             return float(event["time"])
     return None
+
+
+def _found_nothing_to_do(event: dict[str, Any]) -> bool:
+    return event.get("event") == "decision" and bool(event["what"] == "nothing")

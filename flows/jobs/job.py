@@ -8,7 +8,7 @@ killed job resumes at the unit.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol, cast
@@ -26,13 +26,13 @@ Progress = Callable[[int, int], None]
 
 
 class Job(Protocol):
-    """The work of one stage; pickled to the workers."""
+    """The work of one stage. It is pickled and sent to the workers."""
 
     def key(self, unit: Unit) -> str:
-        """The hash of everything that the unit's output depends on."""
+        """Hash of everything that the unit's output depends on."""
 
     def open(self, store: "Store") -> Callable[[Unit], Artifact]:
-        """On the worker: load what all units share, return the function that does one."""
+        """On a worker: load what all units share; returns the function that does one unit."""
 
 
 Execute = Callable[["Store", Job, Sequence[Unit]], None]
@@ -42,19 +42,34 @@ Execute = Callable[["Store", Job, Sequence[Unit]], None]
 def run_job(
     store: "Store", job: Job, units: Sequence[Unit], execute: Execute, progress: Progress
 ) -> list[Artifact]:
-    """Run what is not done yet; return what each unit left, in order."""
+    """Run the units that have no receipt yet.
+
+    Args:
+        store: Where the units' outputs and receipts are.
+        job: What to do with a unit.
+        units: All units.
+        execute: Runs units and leaves a receipt for each.
+        progress: Called with the number of finished units and of all units.
+
+    Returns:
+        The output of each unit, in order.
+
+    Raises:
+        StoreError: A unit left no output, or a damaged one.
+
+    """
     todo = [unit for unit in units if store.recall(job.key(unit)) is None]
     with _watch(store, [job.key(unit) for unit in units], progress):
         if todo:
             execute(store, job, todo)
-    left = [store.recall(job.key(unit)) for unit in units]
-    if None in left:
-        raise StoreError(f"unit {units[left.index(None)]} left no sound output")
-    return cast("list[Artifact]", left)
+    outputs = [store.recall(job.key(unit)) for unit in units]
+    if None in outputs:
+        raise StoreError(f"unit {units[outputs.index(None)]} left no undamaged output")
+    return cast("list[Artifact]", outputs)
 
 
 def run_plain(store: "Store", job: Job, units: Sequence[Unit]) -> None:
-    """The units one after the other, in this process, without an engine."""
+    """Run the units one after the other in this process, without an engine."""
     work = job.open(store)
     for unit in units:
         store.remember(job.key(unit), work(unit))
@@ -62,19 +77,20 @@ def run_plain(store: "Store", job: Job, units: Sequence[Unit]) -> None:
 
 @contextmanager
 def _watch(store: "Store", keys: Sequence[str], progress: Progress) -> Iterator[None]:
-    """Report how many receipts are there, while workers anywhere write them."""
+    """Report how many receipts exist while workers anywhere write them."""
     stop = threading.Event()
+    finished_keys: set[str] = set()
 
-    found: set[str] = set()
-
-    def count(keys: Iterable[str]) -> int:
-        # What is there stays there; an object store asks a request for each.
-        found.update(key for key in keys if key not in found and store.has_receipt(key))
-        return len(found)
+    def count() -> int:
+        # A receipt stays, and an object store takes a request to ask for one.
+        finished_keys.update(
+            key for key in keys if key not in finished_keys and store.has_receipt(key)
+        )
+        return len(finished_keys)
 
     def watch() -> None:
         while not stop.wait(0.5):
-            progress(count(keys), len(keys))
+            progress(count(), len(keys))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -87,12 +103,12 @@ def _watch(store: "Store", keys: Sequence[str], progress: Progress) -> Iterator[
 
 
 def units_of(rows: int, size: int) -> list[Unit]:
-    """`rows` cut into units of `size`."""
+    """Cut `rows` rows into units of `size`."""
     starts = range(0, rows, size)
     return [(number, start, min(start + size, rows)) for number, start in enumerate(starts)]
 
 
 def units_of_files(files: Sequence[FileRef]) -> list[Unit]:
-    """A unit for each shard."""
+    """One unit for each shard."""
     stops = list(accumulate(file.rows for file in files))
     return [(number, stop - files[number].rows, stop) for number, stop in enumerate(stops)]

@@ -28,7 +28,7 @@ from remine.data.store.records import Artifact, Version
 from remine.data.store.store import Store
 from remine.flows.config.settings import Config, load_config
 from remine.flows.cycle.cycle import (
-    Prepared,
+    PreparedRun,
     finished_without_page,
     prepared_if_needed,
     run_cycle,
@@ -115,9 +115,11 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int 
     console = Console(on_line=_log_line)
     try:
         engine = partial(open_engine, settings)
-        with prepared_if_needed(settings, engine, console) as (ready, decision):
+        on_decision = partial(_say_decision, console)
+        with prepared_if_needed(settings, engine, console, on_decision) as (ready, decision):
             if ready is None:
-                return _nothing_to_do(settings, console, decision)
+                newest = Store(settings.store).current()
+                return newest.number if newest else 0
             return _finish(ready, decision, config, overrides or [])
     except StoreBusyError as error:
         if not runtime.deployment.id:
@@ -128,7 +130,7 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int 
 
 
 def run_prepared(
-    ready: Prepared, decision: Decision | None, config: str | None, overrides: list[str]
+    ready: PreparedRun, decision: Decision | None, config: str | None, overrides: list[str]
 ) -> int:
     """Run the cycle of a prepared store now, shown by Prefect like a scheduled one.
 
@@ -165,16 +167,12 @@ def _log_line(line: str) -> None:
     get_run_logger().info(line.strip())
 
 
-def _nothing_to_do(settings: Config, console: Console, decision: Decision | None) -> int:
-    """Say why there is nothing to do; returns the number of the current version, 0 if none."""
-    assert decision is not None
-    console.say(f"nothing to do: {decision.why}")
-    newest = Store(settings.store).current()
-    return newest.number if newest else 0
+def _say_decision(console: Console, decision: Decision) -> None:
+    console.say(decision.line())
 
 
 def _finish(
-    ready: Prepared, decision: Decision | None, config: str | None, overrides: Sequence[str]
+    ready: PreparedRun, decision: Decision | None, config: str | None, overrides: Sequence[str]
 ) -> int:
     """Run the cycle in a prepared store; returns the number of its last version."""
     run, items, inputs = ready

@@ -1,16 +1,22 @@
 """One cycle, run now: by `remine run`, and from Python."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from remine.flows.config.settings import Config
 from remine.flows.cycle.cycle import prepared_if_needed
+from remine.flows.cycle.refresh import Decision
 from remine.flows.jobs.beam import beam_execute
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import Execute
 
 
 def run_now(
-    config: Config, console: Console, path: Path | None = None, overrides: list[str] | None = None
+    config: Config,
+    console: Console,
+    path: Path | None = None,
+    overrides: list[str] | None = None,
+    on_decision: Callable[[Decision], None] = lambda _decision: None,
 ) -> int | None:
     """Run the next cycle, or the rest of one that was killed, as a flow in Prefect's pages.
 
@@ -22,6 +28,7 @@ def run_now(
         console: Where stages report.
         path: The TOML file that the settings come from, to be shown in Prefect's pages.
         overrides: Settings that override the file's, to be shown in Prefect's pages.
+        on_decision: Called with the decision whether the cycle is needed, if that was asked.
 
     Returns:
         The number of the last version, None if nothing was to do.
@@ -36,10 +43,8 @@ def run_now(
     def engine() -> Execute:
         return beam_execute(config.beam.runner, config.beam.options)
 
-    with prepared_if_needed(config, engine, console) as (ready, decision):
+    with prepared_if_needed(config, engine, console, on_decision) as (ready, decision):
         if ready is None:
-            assert decision is not None
-            console.say(f"nothing to do: {decision.why}")
             return None
         from remine.flows.orchestration.prefect_server import server
 

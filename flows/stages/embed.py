@@ -62,10 +62,10 @@ def embed(
         base=run.config.base,
         earlier=earlier,
     )
-    unchanged = earlier.unchanged_shards(inputs, items) if earlier else {}
+    unchanged_files = earlier.unchanged_shards(inputs, items) if earlier else {}
     with run.console.stage("embed", "items") as bar:
         bar.partial = earlier is not None
-        files = run_shards(run, job, inputs.files, unchanged, bar.update)
+        files = run_shards(run, job, inputs.files, unchanged_files, bar.update)
     card = {"checkpoint": checkpoint.digest, "items": items.digest, "inputs": inputs.digest}
     return Artifact(kind="embeddings", files=files, card={**card, "recipe": recipe})
 

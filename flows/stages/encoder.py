@@ -17,31 +17,34 @@ if TYPE_CHECKING:
 
 
 def first_checkpoint(run: "Run", items: Artifact, inputs: Artifact) -> Artifact:
-    """A fresh encoder."""
-    wanted = design_of(run, items, inputs)
-    key = digest(["init", wanted.to_json(), run.config.run.seed, code_hash(__name__)])
-    if found := run.store.recall(key):
-        return found
-    encoder = build_trainable(wanted, run.config.base, run.config.run.seed)
+    """An encoder that has not been trained here, of the seed that the settings name."""
+    encoder_design = design_of(run, items, inputs)
+    key = digest(["init", encoder_design.to_json(), run.config.run.seed, code_hash(__name__)])
+    if artifact := run.store.recall(key):
+        return artifact
+    encoder = build_trainable(encoder_design, run.config.base, run.config.run.seed)
     weights = run.store.put_bytes(encoder_bytes(encoder), name="encoder.safetensors")
-    card = {"encoder": wanted.to_json(), "steps": 0, "parent": None}
+    card = {"encoder": encoder_design.to_json(), "steps": 0, "parent": None}
     return run.store.remember(key, Artifact(kind="checkpoint", files=(weights,), card=card))
 
 
 def fits(run: "Run", checkpoint: Artifact, items: Artifact, inputs: Artifact) -> bool:
-    """Whether `checkpoint` is of the encoder that the settings and the data ask for."""
+    """Whether the encoder of `checkpoint` is the one that the settings and the data ask for."""
     return bool(checkpoint.card["encoder"] == design_of(run, items, inputs).to_json())
 
 
 def load_trained(store: "Store", checkpoint: Artifact, base: Path) -> Encoder:
-    """What of a checkpoint's encoder was trained, ready for use: it reads `features`."""
+    """The trainable part of a checkpoint's encoder, in evaluation mode; it reads `features`."""
     encoder = build_trainable(Design.from_json(checkpoint.card["encoder"]), base)
     load_encoder(encoder, store.path(checkpoint.files[0]))
     return encoder.eval()
 
 
 def load_checkpoint(store: "Store", checkpoint: Artifact, base: Path = Path()) -> Encoder:
-    """The whole encoder of a checkpoint, ready for inputs; own modules are sought in `base`."""
+    """The full encoder of a checkpoint, in evaluation mode; it reads inputs.
+
+    base: the folder of the user's own encoder modules.
+    """
     design = Design.from_json(checkpoint.card["encoder"])
     return full_encoder(load_trained(store, checkpoint, base), design, base)
 
@@ -52,7 +55,7 @@ def device() -> torch.device:
 
 
 def design_of(run: "Run", items: Artifact, inputs: Artifact) -> Design:
-    """The encoder that the settings and the data ask for."""
+    """The design of the encoder that the settings and the data ask for."""
     card = inputs.card
     content = items.card["content"]
     return design(run.config.encoder, content, card["shape"], card["dtype"], run.config.base)

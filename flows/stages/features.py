@@ -78,14 +78,14 @@ def features(
 
 
 def _run(
-    run: "Run", job: "FeaturesJob", inputs: Artifact, unchanged: dict[int, FileRef]
+    run: "Run", job: "FeaturesJob", inputs: Artifact, unchanged_files: dict[int, FileRef]
 ) -> tuple[FileRef, ...]:
     """The files of all shards; a stage on the console only if something is left to compute."""
-    units = [unit for unit in units_of_files(inputs.files) if unit[0] not in unchanged]
+    units = [unit for unit in units_of_files(inputs.files) if unit[0] not in unchanged_files]
     if all(run.store.recall(job.key(unit)) for unit in units):
-        return run_shards(run, job, inputs.files, unchanged, lambda _done, _items: None)
+        return run_shards(run, job, inputs.files, unchanged_files, lambda _count, _items: None)
     with run.console.stage("features", "items") as bar:
-        return run_shards(run, job, inputs.files, unchanged, bar.update)
+        return run_shards(run, job, inputs.files, unchanged_files, bar.update)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Health around the training stage: what is sampled, what is kept, and what a collapse leaves."""
+"""Health of a round of training: the sample that is measured, the record, and the advice."""
 
 import json
 from collections.abc import Mapping
@@ -30,15 +30,24 @@ SAMPLE = 1000
 
 
 def probe_of(
-    run: "Run", mined: Artifact | None, labels: Int64, ids: Int64, seed: int
+    run: "Run", material: Artifact | None, labels: Int64, ids: Int64, seed: int
 ) -> Probe | None:
-    """What is measured while a round trains; None where nothing is. labels: -1 if untrained on."""
+    """The probe that measures a round while it trains; None if health.every is 0.
+
+    Args:
+        run: Settings and store.
+        material: What the round trains on; triplets are sampled, too.
+        labels: Class numbers (n,) of the items; -1 for those that are not trained on.
+        ids: Ids (n,) of the items.
+        seed: Decides the sample.
+
+    """
     config, triplets = run.config.health, None
     if not config.every:
         return None
-    if mined is not None and mined.kind == "triplets":
-        paths, wanted = run.store.paths(mined), run.config.train.kinds
-        triplets = sample_triplets(paths, wanted, config.triplets, seed, ids)
+    if material is not None and material.kind == "triplets":
+        paths, kinds = run.store.paths(material), run.config.train.kinds
+        triplets = sample_triplets(paths, kinds, config.triplets, seed, ids)
     return Probe(
         config=config,
         rows=sample_rows(labels, config.sample, seed),
@@ -49,24 +58,24 @@ def probe_of(
 
 
 def put_history(run: "Run", history: Mapping[str, Any]) -> list[FileRef]:
-    """history.json, step by step, and health.parquet, the measurements, where there are any."""
+    """Store history.json, step by step, and health.parquet, the measurements, if there are any."""
     files = [run.store.put_bytes(json.dumps(history).encode(), name="history.json")]
     if readings := history["readings"]:
         table = pa.Table.from_pylist(readings, schema=READINGS)
-        with run.store.temporary(".parquet") as temp:
-            schemas.write(table, temp, schema="health/1", provenance={})
-            files.append(run.store.put(temp, name="health.parquet", rows=len(table)))
+        with run.store.temporary(".parquet") as path:
+            schemas.write(table, path, schema="health/1", provenance={})
+            files.append(run.store.put(path, name="health.parquet", rows=len(table)))
     return files
 
 
 def overlap(run: "Run", before: Artifact, after: Artifact) -> Artifact:
-    """How many nearest neighbours two index versions share: {"overlap": ..., "sampled": ...}."""
+    """Measure the share of nearest neighbours that two versions' embeddings have in common."""
     key = digest(["overlap", before.digest, after.digest, SAMPLE, code_hash(__name__)])
-    if found := run.store.recall(key):
-        return found
+    if artifact := run.store.recall(key):
+        return artifact
     old, new = (schemas.read_embeddings(run.store.paths(one)) for one in (before, after))
-    share, sampled = neighbour_overlap(old, new, sample=SAMPLE, seed=run.config.run.seed)
-    card: dict[str, Any] = {"overlap": share, "sampled": sampled, "depth": DEPTH}
+    share, sample = neighbour_overlap(old, new, sample=SAMPLE, seed=run.config.run.seed)
+    card: dict[str, Any] = {"overlap": share, "sampled": sample, "depth": DEPTH}
     card |= {"before": before.digest, "after": after.digest}
     body = json.dumps(card, indent=1, sort_keys=True).encode()
     file = run.store.put_bytes(body, name="overlap.json")
@@ -74,7 +83,7 @@ def overlap(run: "Run", before: Artifact, after: Artifact) -> Artifact:
 
 
 def advice(config: "Config") -> str:
-    """What to change after a collapse."""
+    """What to change after a collapse, as a half-sentence."""
     train, hints = config.train, []
     hardest = {"hard", "hardest"} & set(config.mining.negatives) and "hard" in train.kinds
     if train.batches == "triplets" and train.miner == "auto" and hardest:

@@ -1,7 +1,7 @@
-"""The index stage: the last version's index with its items brought up to date, or a whole build.
+"""The index stage: the last version's index brought up to date, or a full build.
 
-Only where the vectors of unchanged items are the same bits, so within one model: after training
-every vector is another, and the index is built anew.
+An index is only brought up to date within one model, where the vectors of unchanged items are the
+same bits. After training all vectors differ, and the index is built anew.
 """
 
 import time
@@ -12,7 +12,8 @@ import numpy as np
 
 from remine.data import schemas
 from remine.data.errors import StoreError
-from remine.data.store.records import Artifact, Version, digest
+from remine.data.faiss_library import faiss
+from remine.data.store.records import Artifact, FileRef, Version, digest
 from remine.data.types import Embeddings, Int64
 from remine.flows.jobs.stage_code import code_hash
 from remine.index.build import IndexCard, build_index
@@ -33,55 +34,66 @@ if TYPE_CHECKING:
 
 
 def build(run: "Run", embeddings: Artifact, base: Version | None = None) -> Artifact:
-    """The FAISS index of all items. base: a version whose index may be brought up to date."""
+    """Build the FAISS index of all items.
+
+    Args:
+        run: Settings, store, console.
+        embeddings: The items' vectors.
+        base: A version whose index may be brought up to date.
+
+    Raises:
+        StoreError: The index cannot be written.
+
+    """
     config = run.config.index
     recipe = digest([config.factory, config.recall, config.memory, code_hash(__name__)])
-    if base and not _serves(base, embeddings, recipe):
+    if base and not _is_same_recipe(base, embeddings, recipe):
         base = None
-    if base and _unchanged(run.store, base, embeddings):
+    if base and _is_unchanged(run.store, base, embeddings):
         return base.artifacts["index"]
-    given = [embeddings.digest, recipe, *_digests(base)]
-    key = digest(["build", given])
-    if found := run.store.recall(key):
-        return found
+    key = digest(["build", [embeddings.digest, recipe, *_digests(base)]])
+    if artifact := run.store.recall(key):
+        return artifact
     with run.console.stage("index", "items") as bar:
-        from remine.data.faiss_library import faiss
-
         start = time.monotonic()
         vectors = schemas.read_embeddings(run.store.paths(embeddings))
-        index, card, note = _made(run, base, embeddings, vectors)
-        with run.store.temporary() as temp:
-            try:
-                faiss.write_index(index, str(temp))
-            except RuntimeError:  # FAISS says a page about a full disk
-                raise StoreError(
-                    f"{temp}: the index cannot be written whole; see that the disk has room, then"
-                    " run the same command again: it resumes"
-                ) from None
-            file = run.store.put(temp, name="index.faiss", rows=len(vectors))
+        index, card, note = _updated_or_built(run, base, embeddings, vectors)
+        file = _put_index(run.store, index, len(vectors))
         bar.update(len(vectors), len(vectors))
         bar.partial = "update" in note
     # Seconds differ from run to run: they go to the log, not into what is hashed.
     seconds = round(time.monotonic() - start, 3)
     run.store.log("index", sha256=file.sha256, seconds=seconds, whole="update" not in note)
     note |= {"embeddings": embeddings.digest, "checkpoint": embeddings.card["checkpoint"]}
-    whole = {**card.to_json(), **note, "bytes": file.bytes, "recipe": recipe}
-    return run.store.remember(key, Artifact(kind="index", files=(file,), card=whole))
+    full_card = {**card.to_json(), **note, "bytes": file.bytes, "recipe": recipe}
+    return run.store.remember(key, Artifact(kind="index", files=(file,), card=full_card))
+
+
+def _put_index(store: "Store", index: faiss.Index, rows: int) -> FileRef:
+    with store.temporary() as path:
+        try:
+            faiss.write_index(index, str(path))
+        except RuntimeError:  # FAISS prints a page about a full disk
+            raise StoreError(
+                f"{path}: the index cannot be written; make room on the disk, then run the same"
+                " command again: it resumes"
+            ) from None
+        return store.put(path, name="index.faiss", rows=rows)
 
 
 def _digests(base: Version | None) -> list[str]:
     return [base.artifacts[name].digest for name in ("index", "embeddings")] if base else []
 
 
-def _serves(base: Version, embeddings: Artifact, recipe: str) -> bool:
-    """Whether the index of `base` is of this model and these settings."""
+def _is_same_recipe(base: Version, embeddings: Artifact, recipe: str) -> bool:
+    """Whether the index of `base` was made of the same model's vectors with the same settings."""
     index, old = base.artifacts["index"].card, base.artifacts["embeddings"].card
-    same = old.get("recipe") == embeddings.card.get("recipe") is not None
-    return same and index.get("recipe") == recipe
+    is_same_model = old.get("recipe") == embeddings.card.get("recipe") is not None
+    return is_same_model and index.get("recipe") == recipe
 
 
-def _unchanged(store: "Store", base: Version, embeddings: Artifact) -> bool:
-    """Whether the index of `base` is sound and of these very embeddings."""
+def _is_unchanged(store: "Store", base: Version, embeddings: Artifact) -> bool:
+    """Whether the index of `base` is undamaged and of these very embeddings."""
     if base.artifacts["embeddings"].digest != embeddings.digest:
         return False
     try:
@@ -91,79 +103,81 @@ def _unchanged(store: "Store", base: Version, embeddings: Artifact) -> bool:
     return True
 
 
-def _made(
+Outcome = tuple[faiss.Index, IndexCard, dict[str, Any]]
+"""The index, its card, and a note for the artifact's card: {"update": ...} or {"rebuilt": why}."""
+
+
+def _updated_or_built(
     run: "Run", base: Version | None, embeddings: Artifact, vectors: Embeddings
-) -> tuple[Any, IndexCard, dict[str, Any]]:
-    """The index, its card, and what else the card says: {"update": ...} or {"rebuilt": why}."""
-    why: dict[str, Any] = {}
+) -> Outcome:
+    note: dict[str, Any] = {}
     if base:
-        made = Following(run=run, base=base, embeddings=embeddings, vectors=vectors).made()
-        if not isinstance(made, str):
-            return made
-        run.console.say(f"index: built anew: {made}")
-        why = {"rebuilt": made}
-    return *build_index(vectors, run.config.index), why
+        update = _Update(context=run, base=base, embeddings=embeddings, vectors=vectors).run()
+        if not isinstance(update, str):
+            return update
+        run.console.say(f"index: built anew: {update}")
+        note = {"rebuilt": update}
+    return *build_index(vectors, run.config.index), note
 
 
 @dataclass(frozen=True, kw_only=True)
-class Following:
-    """The index of `base` to be brought to `vectors`."""
+class _Update:
+    """The index of `base`, to be brought up to date with `vectors`."""
 
-    run: "Run"
+    context: "Run"
     base: Version
     embeddings: Artifact
     vectors: Embeddings
 
-    def made(self) -> tuple[Any, IndexCard, dict[str, Any]] | str:
-        """The index brought up to date, its card and a note; or why it must be built anew."""
-        from remine.data.faiss_library import faiss
-
-        old, store = self.base.artifacts["index"], self.run.store
+    def run(self) -> Outcome | str:
+        """Bring the index up to date; returns a reason if it has to be built anew."""
+        old, store = self.base.artifacts["index"], self.context.store
         card, (n, d) = IndexCard.from_json(old.card), self.vectors.vectors.shape
-        if not same_kind(card.factory, n, d, self.run.config.index):
+        if not same_kind(card.factory, n, d, self.context.config.index):
             return f"{n:,} items ask for another kind than {card.factory}"
         try:
-            leave, come = self._differences()
+            removed_ids, added_ids = self._differences()
             path = store.path(old.files[0])
         except StoreError as error:
             return str(error)
-        update = self._update(old, len(leave), len(come))
+        update = self._record(old, len(removed_ids), len(added_ids))
         share = update["moved"] / n
         if share > SHARE_LIMIT:
-            return f"{share:.0%} of the items moved since the last whole build"
+            return f"{share:.0%} of the items were added or removed since the last full build"
         index = faiss.read_index(str(path))
         if not can_follow(index):
-            return f"{card.factory} cannot give up single items"
-        now = update_index(index, card, self.vectors, leave, come)
-        built = tuple(Point(**point) for point in update["built"]["curve"])
-        fall = fallen(built, update["built"]["setting"], now.curve)
+            return f"{card.factory} cannot remove single items"
+        new_card = update_index(index, card, self.vectors, removed_ids, added_ids)
+        full_build = update["built"]
+        curve = tuple(Point(**point) for point in full_build["curve"])
+        fall = fallen(curve, full_build["setting"], new_card.curve)
         if fall > RECALL_LIMIT:
-            return f"its recall fell by {fall:.4f} since the last whole build"
-        self.run.console.say(f"index: {len(come):,} added, {len(leave):,} removed")
-        return index, now, {"update": {**update, "fall": round(fall, 6)}}
+            return f"its recall fell by {fall:.4f} since the last full build"
+        self.context.console.say(f"index: {len(added_ids):,} added, {len(removed_ids):,} removed")
+        return index, new_card, {"update": {**update, "fall": round(fall, 6)}}
 
     def _differences(self) -> tuple[Int64, Int64]:
-        """Ids that leave and that come; shards that are the same file are not looked into."""
-        before, after = (one.files for one in (self.base.artifacts["embeddings"], self.embeddings))
-        both = {file.sha256 for file in before} & {file.sha256 for file in after}
-        moved = np.repeat([f.sha256 not in both for f in after], [f.rows for f in after])
+        """Ids that are removed and that are added; shards that are the same file are not read."""
+        before, after = self.base.artifacts["embeddings"].files, self.embeddings.files
+        common = {file.sha256 for file in before} & {file.sha256 for file in after}
+        in_new_shard = np.repeat([f.sha256 not in common for f in after], [f.rows for f in after])
         shards = (
-            schemas.read_embeddings([self.run.store.path(file)])
+            schemas.read_embeddings([self.context.store.path(file)])
             for file in before
-            if file.sha256 not in both
+            if file.sha256 not in common
         )
-        return differences(shards, self.vectors, moved)
+        return differences(shards, self.vectors, in_new_shard)
 
-    def _update(self, old: Artifact, removed: int, added: int) -> dict[str, Any]:
-        """What the card says: base and since are numbers of versions; moved since the build."""
+    def _record(self, old: Artifact, n_removed: int, n_added: int) -> dict[str, Any]:
+        """For the card: base, since: numbers of versions; moved: items since the full build."""
         last = old.card.get("update")
-        built = {"curve": old.card["curve"], "setting": old.card["setting"]}
+        build_card = {"curve": old.card["curve"], "setting": old.card["setting"]}
         return {
             "base": self.base.number,
             "base_index": old.digest,
-            "added": added,
-            "removed": removed,
+            "added": n_added,
+            "removed": n_removed,
             "since": last["since"] if last else self.base.number,
-            "moved": (last["moved"] if last else 0) + added + removed,
-            "built": last["built"] if last else built,
+            "moved": (last["moved"] if last else 0) + n_added + n_removed,
+            "built": last["built"] if last else build_card,
         }

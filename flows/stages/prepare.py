@@ -1,6 +1,6 @@
-"""Preparing: from the source to items and inputs in the store, only what is new.
+"""Preparing: from the source to items and inputs in the store; only what is new is decoded.
 
-Nothing is touched before the last row was found sound; the store is made only then.
+Nothing is written to a store before every row has been checked, and the store is created only then.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from remine.data.errors import InputError, StoreError
-from remine.data.items.catalogue import Catalogue, build_catalogue
-from remine.data.items.changes import EarlierItems, compare_items, content_hashes, source_key
-from remine.data.items.growth import ItemsUpdate, NumberedSource, match_by_content, recode_labels
+from remine.data.items.catalogue import Catalogue
+from remine.data.items.changes import EarlierItems, source_key
+from remine.data.items.growth import ItemsUpdate, NumberedSource
 from remine.data.items.inputs import PICTURES, ImageTransform, Transform
 from remine.data.items.shards import StagedItems, stage_items
+from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import clear_beside, staging_folder
 from remine.data.sources.source import Source, open_source
 from remine.data.store.records import Artifact, digest
@@ -35,165 +36,164 @@ if TYPE_CHECKING:
     from remine.flows.config.settings import Config
     from remine.flows.jobs.console import Bar, Console
 
-Prepared = tuple[Artifact, Artifact]
+StoredData = tuple[Artifact, Artifact]
 """The items and the inputs."""
 
 
 def prepare(config: "Config", console: "Console") -> tuple[Store, Artifact, Artifact]:
-    """Check the data and lay it down: the store, the items and the inputs.
+    """Check the data and store it.
 
     Items that the newest version holds with the same content are not decoded again.
+
+    Returns:
+        The store, which is created if there is none, the items and the inputs.
+
+    Raises:
+        InputError: The data or the settings cannot be used; nothing was written.
+
     """
     source = open_source(config.data, config.base)
-    laying = Laying(config=config, source=source, recipe=_recipe(config))
-    print_ = source.fingerprint()
+    preparation = _Preparation(config=config, source=source, recipe=_recipe(config))
+    fingerprint = source.fingerprint()
     place = place_of(config.store)
     if not place.has_store():
         place.check()
-        items, inputs = laying.run(None, None, console)
-        store = Store(config.store)
-        base = None
+        items, inputs = preparation.run(None, None, console)
+        store, base = Store(config.store), None
     else:
         store = Store(config.store)
         version = store.current()
         base = (version.artifacts["items"], version.artifacts["inputs"]) if version else None
-        if found := _recalled(store, laying, print_, base):
-            items, inputs = found
+        if data := _recall(store, preparation, fingerprint, base):
+            items, inputs = data
             _check_settings(config, source, inputs.card, items.rows)
             return store, items, inputs
-        items, inputs = laying.run(store, base, console)
-    # Under what it was made from, and under what it is: the base of the next run.
-    for one in (base, (items, inputs)):
-        key = laying.key(print_, one)
+        items, inputs = preparation.run(store, base, console)
+    # Remembered twice: for the state that it was made from, and for the next run, whose state
+    # before is the result.
+    for state in (base, (items, inputs)):
+        key = preparation.key(fingerprint, state)
         store.remember(f"{key}-items", items)
         store.remember(f"{key}-inputs", inputs)
-    store.remember(source_key(print_, config.data, items), items)
+    store.remember(source_key(fingerprint, config.data, items), items)
     return store, items, inputs
 
 
-def _recalled(
-    store: Store, laying: "Laying", fingerprint: object, base: Prepared | None
-) -> Prepared | None:
-    key = laying.key(fingerprint, base)
+def _recall(
+    store: Store, preparation: "_Preparation", fingerprint: object, base: StoredData | None
+) -> StoredData | None:
+    key = preparation.key(fingerprint, base)
     items, inputs = store.recall(f"{key}-items"), store.recall(f"{key}-inputs")
     return (items, inputs) if items and inputs else None
 
 
 def _recipe(config: "Config") -> str:
-    """What decides an item's input beside its content."""
+    """Hash of what decides an item's input, beside its content."""
     data = [config.data.image_size, config.data.channels]
     return digest([data, transform_key(config.encoder, config.base), code_hash(__name__)])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Laying:
-    """One source to be laid down under one recipe."""
+class _Preparation:
+    """A source that is to be stored by a recipe."""
 
     config: "Config"
     source: Source
     recipe: str
 
-    def key(self, fingerprint: object, base: Prepared | None) -> str:
-        """The data, the settings, the code, and what was there before."""
+    def key(self, fingerprint: object, base: StoredData | None) -> str:
+        """Hash of the data, the settings, the code and the state of the store before."""
         settings = asdict(self.config.data)
-        for elsewhere in ("source", "labels"):
-            del settings[elsewhere]
-        before = [artifact.digest for artifact in base or ()]
-        return digest(["prepare", fingerprint, settings, self.recipe, before])
+        for path in ("source", "labels"):
+            del settings[path]
+        state = [artifact.digest for artifact in base or ()]
+        return digest(["prepare", fingerprint, settings, self.recipe, state])
 
-    def run(self, store: Store | None, base: Prepared | None, console: "Console") -> Prepared:
-        """Stage, check, commit. store: None where it is to be made."""
-        earlier = _earlier(store, base, self.source) if store and base else None
+    def run(self, store: Store | None, base: StoredData | None, console: "Console") -> StoredData:
+        """Write all shards to a staging folder, check them, and put them into the store.
+
+        store: None if it is to be created.
+        """
+        earlier = _earlier_items(store, base, self.source) if store and base else None
         place = place_of(self.config.store).local
         with console.stage("prepare", "items") as bar, _staging(place) as folder:
-            found = self._look(earlier, console)
-            staged = self._staged(store, found, folder, bar)
-            inputs_card = {**staged.inputs_card, "recipe": self.recipe}
-            _check_settings(self.config, self.source, inputs_card, len(found.catalogue.ids))
-            items_card = {**staged.items_card, **found.note(earlier)}
-            staged = replace(staged, items_card=items_card, inputs_card=inputs_card)
-            items, inputs = staged.commit(store or Store(self.config.store, create=True))
-        if earlier and _alike(items, inputs, earlier):
+            update = None
+            if earlier:
+                update = ItemsUpdate.of(self.source, self.config.data, earlier)
+                console.say(update.comparison.change.line())
+            source = update.source if update else self.source
+            catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
+            staged_items = self._stage(store, update, catalogue, folder, bar)
+            inputs_card = {**staged_items.inputs_card, "recipe": self.recipe}
+            _check_settings(self.config, self.source, inputs_card, len(catalogue.ids))
+            origin = _origin(source, catalogue, update)
+            staged_items = replace(
+                staged_items,
+                items_card={**staged_items.items_card, **origin},
+                inputs_card=inputs_card,
+            )
+            items, inputs = staged_items.commit(store or Store(self.config.store, create=True))
+        if earlier and _is_unchanged(items, inputs, earlier):
             return earlier.items, earlier.inputs
         return items, inputs
 
-    def _look(self, earlier: EarlierItems | None, console: "Console") -> "Looked":
-        """Who is in the source, and what of it is as it was."""
-        source: Source = self.source
-        if not earlier:
-            found = build_catalogue(source, self.config.data)
-            return Looked(source=source, catalogue=found, grown=None)
-        source.metadata()  # which brings the rows in the order of ids
-        hashes = content_hashes(source)
-        if source.lacks_ids:
-            source, hashes = match_by_content(source, hashes, earlier)
-        found = recode_labels(build_catalogue(source, self.config.data), earlier.catalogue.labels)
-        compared = compare_items(found, hashes, earlier)
-        console.say(compared.change.line())
-        grown = ItemsUpdate(
-            source=source, catalogue=found, hashes=hashes, comparison=compared, earlier=earlier
-        )
-        return Looked(source=source, catalogue=found, grown=grown)
-
-    def _staged(
-        self, store: Store | None, found: "Looked", folder: Path, bar: "Bar"
+    def _stage(
+        self,
+        store: Store | None,
+        update: ItemsUpdate | None,
+        catalogue: Catalogue,
+        folder: Path,
+        bar: "Bar",
     ) -> StagedItems:
-        """The shards in `folder`; inputs of before are taken where they are of this recipe."""
-        rows, grown = self.config.data.unit_rows, found.grown
-        if store and grown and grown.comparison.same_content.any() and self._fits(grown.earlier):
-            shape = grown.earlier.inputs.card["shape"]
+        """Write the shards to `folder`; earlier inputs are used again if the recipe is the same."""
+        rows = self.config.data.unit_rows
+        if store and update and update.comparison.same_content.any() and self._fits(update.earlier):
+            shape = update.earlier.inputs.card["shape"]
             transform = _transform(self.source, self.config, shape)
             bar.partial = True
-            return grown.stage(store, transform, folder, rows, bar.update)
+            return update.stage(store, transform, folder, rows, bar.update)
         transform = _transform(self.source, self.config)
-        return stage_items(found.source, found.catalogue, transform, folder, rows, bar.update)
+        source = update.source if update else self.source
+        return stage_items(source, catalogue, transform, folder, rows, bar.update)
 
     def _fits(self, earlier: EarlierItems) -> bool:
-        of_before = earlier.inputs.card.get("recipe"), earlier.items.card["content"]
-        return of_before == (self.recipe, self.source.content)
+        """Whether the earlier inputs were made by this recipe from the same kind of content."""
+        origin = earlier.inputs.card.get("recipe"), earlier.items.card["content"]
+        return origin == (self.recipe, self.source.content)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Looked:
-    """A source in order of id, who is in it, and how that compares with what was there."""
-
-    source: Source
-    catalogue: Catalogue
-    grown: ItemsUpdate | None
-
-    def note(self, earlier: EarlierItems | None) -> dict[str, Any]:
-        """For the card of the items."""
-        note: dict[str, Any] = {}
-        if self.grown and earlier:
-            change = self.grown.comparison.change.to_json()
-            note["change"] = {**change, "base": earlier.items.digest}
-        if isinstance(self.source, NumberedSource):
-            note["next_id"] = max(
-                earlier.next_id if earlier else 0, int(self.catalogue.ids[-1]) + 1
-            )
-        return note
+def _origin(source: Source, catalogue: Catalogue, update: ItemsUpdate | None) -> dict[str, Any]:
+    """For the card of the items: the change, and the next id in a source without ids."""
+    card: dict[str, Any] = {}
+    if update:
+        change = update.comparison.change.to_json()
+        card["change"] = {**change, "base": update.earlier.items.digest}
+    if isinstance(source, NumberedSource):
+        next_id = update.earlier.next_id if update else 0
+        card["next_id"] = max(next_id, int(catalogue.ids[-1]) + 1)
+    return card
 
 
-def _alike(items: Artifact, inputs: Artifact, earlier: EarlierItems) -> bool:
-    """Whether nothing is other than before."""
-    files = items.files == earlier.items.files and inputs.files == earlier.inputs.files
-    return files and inputs.card["recipe"] == earlier.inputs.card.get("recipe")
+def _is_unchanged(items: Artifact, inputs: Artifact, earlier: EarlierItems) -> bool:
+    """Whether items and inputs are the same files by the same recipe as the earlier ones."""
+    same_files = items.files == earlier.items.files and inputs.files == earlier.inputs.files
+    return same_files and inputs.card["recipe"] == earlier.inputs.card.get("recipe")
 
 
-def _earlier(store: Store, base: Prepared, source: Source) -> EarlierItems | None:
-    """What was there before; None where it is damaged and can be laid down again."""
+def _earlier_items(store: Store, base: StoredData, source: Source) -> EarlierItems | None:
+    """The items stored last; None if they are damaged and can be stored again."""
     try:
         store.paths(base[1])
         return EarlierItems.read(store, *base)
     except StoreError:
         if source.lacks_ids and "change" in base[0].card:
-            raise  # only they know which item has which id
+            raise  # only the damaged files hold which item has which id
         return None
 
 
 @contextmanager
 def _staging(root: Path) -> Iterator[Path]:
-    """A staging folder on the disk of the store, which may be another than its parent's."""
+    """A staging folder on the disk of the store, which may be mounted below its parent folder."""
     root = root.resolve()
     if not root.is_dir():
         with staging_folder(root) as folder:
@@ -213,13 +213,13 @@ def _staging(root: Path) -> Iterator[Path]:
 def _check_settings(config: "Config", source: Source, inputs: Mapping[str, Any], n: int) -> None:
     """Refuse an encoder or an index that does not fit the data, before a store is made for it."""
     shape, dtype, base = inputs["shape"], inputs["dtype"], config.base
-    found = design(config.encoder, source.content, shape, dtype, base)
+    encoder_design = design(config.encoder, source.content, shape, dtype, base)
     if config.augment.is_on and (dtype != "uint8" or len(shape) != 3 or shape[0] not in (1, 3)):
         raise InputError(
             f"[augment] changes pictures of uint8 pixels, and of each {source.content} the encoder"
             f" reads {dtype} of shape {tuple(shape)}: leave it out"
         )
-    encoder = full_encoder(build_trainable(found, base), found, base).eval()
+    encoder = full_encoder(build_trainable(encoder_design, base), encoder_design, base).eval()
     one = torch.zeros((1, *shape), dtype=getattr(torch, dtype))
     with torch.inference_mode():
         check_factory(config.index, n, encoder(one).shape[1])

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from remine.data import schemas
 from remine.data.errors import StoreError
-from remine.data.items.changes import read_hashes, rows_of
+from remine.data.items.catalogue import read_hashes, rows_of
 from remine.data.store.records import Artifact, FileRef
 from remine.data.types import Int64
 
@@ -55,12 +55,12 @@ class EarlierOutput:
             _shard_key(number, self.inputs, self.items if items else None): file
             for number, file in enumerate(self.output.files)
         }
-        unchanged = {}
+        same_files = {}
         for number in range(len(inputs.files)):
             if file := files.get(_shard_key(number, inputs, items)):
                 suffix = file.name.rpartition(".")[2]
-                unchanged[number] = replace(file, name=f"part-{number:05d}.{suffix}")
-        return unchanged
+                same_files[number] = replace(file, name=f"part-{number:05d}.{suffix}")
+        return same_files
 
     @property
     def digests(self) -> list[str]:
@@ -86,5 +86,5 @@ class EarlierRows:
         """Earlier row (m,) of each item with the same id and content_hash; -1 if there is none."""
         rows = rows_of(items["id"].to_numpy(), self.ids)
         is_same = self.hashes[rows] == np.array(items["content_hash"].to_pylist(), "S32")
-        unchanged: Int64 = np.where(is_same, rows, -1)
-        return unchanged
+        same_rows: Int64 = np.where(is_same, rows, -1)
+        return same_rows

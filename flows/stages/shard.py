@@ -40,7 +40,7 @@ def run_shards(
     run: "Run",
     job: Job,
     inputs: Sequence[FileRef],
-    unchanged: Mapping[int, FileRef],
+    unchanged_files: Mapping[int, FileRef],
     progress: Progress,
 ) -> tuple[FileRef, ...]:
     """Run a job whose units are the shards of its inputs.
@@ -49,19 +49,19 @@ def run_shards(
         run: The store and the way to run units.
         job: Each unit of it leaves an artifact of one file.
         inputs: Shards of the inputs.
-        unchanged: Output of shards that need not be computed, by number.
+        unchanged_files: Output of shards that need not be computed, by number.
         progress: Called with the number of items that are done and of those to do.
 
     Returns:
         A file for each shard, in order.
 
     """
-    units = [unit for unit in units_of_files(inputs) if unit[0] not in unchanged]
+    units = [unit for unit in units_of_files(inputs) if unit[0] not in unchanged_files]
     items = sum(stop - start for _, start, stop in units)
 
-    def items_done(done: int, count: int) -> None:
-        progress(items * done // max(1, count), items)
+    def count_items(finished: int, count: int) -> None:
+        progress(items * finished // max(1, count), items)
 
-    outputs = run_job(run.store, job, units, run.execute, items_done)
-    computed = {unit[0]: output.files[0] for unit, output in zip(units, outputs, strict=True)}
-    return tuple(file for _, file in sorted({**unchanged, **computed}.items()))
+    outputs = run_job(run.store, job, units, run.execute, count_items)
+    new_files = {unit[0]: output.files[0] for unit, output in zip(units, outputs, strict=True)}
+    return tuple(file for _, file in sorted({**unchanged_files, **new_files}.items()))

@@ -111,10 +111,10 @@ def _run(run: "Run", training: Training, key: str) -> History:
         except RoundStoppedError as error:
             # The same settings would lead to the same collapse: the next run need not train for it.
             files = tuple(put_history(run, error.history))
-            why = f"{error}; {advice(run.config)} would help"
-            run.store.remember(key, Artifact(kind="failure", files=files, card={"why": why}))
+            reason = f"{error}; {advice(run.config)} would help"
+            run.store.remember(key, Artifact(kind="failure", files=files, card={"why": reason}))
             run.store.clear_scratch(key)
-            raise RoundStoppedError(why) from None
+            raise RoundStoppedError(reason) from None
 
 
 def training_record(checkpoint: Artifact) -> Artifact:
@@ -148,10 +148,10 @@ def check_training(config: "Config", items: Artifact) -> None:
 def _checkpoint(
     run: "Run", training: Training, history: History, parent: Artifact, material: Artifact | None
 ) -> Artifact:
-    put = run.store.put_bytes
+    store = run.store
     files = [
-        put(encoder_bytes(training.encoder), name="encoder.safetensors"),
-        put(optimizer_bytes(training.optimizer), name="optimizer.safetensors"),
+        store.put_bytes(encoder_bytes(training.encoder), name="encoder.safetensors"),
+        store.put_bytes(optimizer_bytes(training.optimizer), name="optimizer.safetensors"),
         *put_history(run, asdict(history)),
     ]
     card = {
@@ -171,7 +171,7 @@ def _checkpoint(
         card["synthetic"] = float(np.mean(history.synthetic[-50:]))
     assert training.learner is not None
     if state := training.learner.to_bytes():
-        files.append(put(state, name=OBJECTIVE))
+        files.append(store.put_bytes(state, name=OBJECTIVE))
         card["objective"] = _objective_card(run.config, training.labels, training.ids)
     return Artifact(kind="checkpoint", files=tuple(files), card=card)
 

@@ -16,9 +16,10 @@ from PIL import Image
 from remine.data import schemas
 from remine.data.config import DataConfig
 from remine.data.errors import InputError
-from remine.data.items.catalogue import Catalogue, build_catalogue, read_catalogue
+from remine.data.items.catalogue import Catalogue, read_catalogue
 from remine.data.items.inputs import ImageTransform, Inputs, Transform, vector_transform
 from remine.data.items.shards import stage_items
+from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import staging_folder
 from remine.data.sources.source import open_source
 from remine.data.store.records import Artifact, Version

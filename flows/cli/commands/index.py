@@ -48,12 +48,12 @@ def use(
 
     if (number is None) != newest:
         raise InputError("give a version's number, or --newest")
-    opened = store_of(store, config)
+    named_store = store_of(store, config)
     if number is None:
-        unpin(opened)
+        unpin(named_store)
         typer.echo("the newest version is served")
     else:
-        version = pin(opened, number)
+        version = pin(named_store, number)
         typer.echo(f"version {version.number} is served until `remine index use --newest`")
 
 

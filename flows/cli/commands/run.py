@@ -32,8 +32,9 @@ def run(
     """
     from remine.flows.jobs.torchrun import processes
 
-    when = "needed" if if_needed else "always"
-    changes = [*(overrides or []), *_beam_overrides(runner, beam_options), f"refresh.when={when}"]
+    condition = "needed" if if_needed else "always"
+    changes = [*(overrides or []), *_beam_overrides(runner, beam_options)]
+    changes.append(f"refresh.when={condition}")
     with processes() as is_first:
         if is_first:
             run_one_cycle(config, changes)
@@ -49,7 +50,9 @@ def run_one_cycle(config: Path | None, overrides: list[str]) -> None:
 
     path = find_config(config)
     settings = load_config(path, overrides)
-    number = run_now(settings, Console(), path, overrides)
+    number = run_now(
+        settings, Console(), path, overrides, lambda decision: typer.echo(decision.line())
+    )
     if number is None:
         return
     width = None if sys.stdout.isatty() else 120

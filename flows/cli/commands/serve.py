@@ -82,10 +82,10 @@ def serve(
 
 def _run(server: "uvicorn.Server", bound: socket.socket) -> None:
     """Serve until a signal; then what is asked gets its answer, for GRACE seconds at most."""
-    caught: list[int] = []
+    signals: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
+        signals.append(number)
         server.handle_exit(number, frame)  # a second Ctrl-C waits for nobody
 
     # uvicorn's own handling raises the signal once more at the end, past our last word.
@@ -93,9 +93,9 @@ def _run(server: "uvicorn.Server", bound: socket.socket) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     server.run(sockets=[bound])
-    if caught:
-        typer.echo(f"stopped by {signal.Signals(caught[0]).name}")
-    if signal.SIGINT in caught:
+    if signals:
+        typer.echo(f"stopped by {signal.Signals(signals[0]).name}")
+    if signal.SIGINT in signals:
         raise typer.Exit(130)
 
 

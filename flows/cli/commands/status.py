@@ -19,5 +19,5 @@ def status(
     from remine.flows.cycle.status import lines
     from remine.flows.cycle.status import status as status_of
 
-    told = status_of(load_config(find_config(config), overrides or ()))
-    typer.echo(json.dumps(told, indent=1) if as_json else "\n".join(lines(told)))
+    report = status_of(load_config(find_config(config), overrides or ()))
+    typer.echo(json.dumps(report, indent=1) if as_json else "\n".join(lines(report)))

@@ -1,5 +1,6 @@
-"""`remine history`, `remine verify`, `remine gc`: what a store holds, is it sound, what may go."""
+"""`remine history`, `remine verify`, `remine gc`: what a store holds, checked and cleaned up."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,11 +27,11 @@ def history(*, config: ConfigOption = None, store: StoreOption = None) -> None:
 
     table = Table("version", "cycle", "round", "published", "recall@1", "MB", "new MB", "")
     for row in rows_of(store_of(store, config)):
-        when = row.published_at.astimezone().strftime("%Y-%m-%d %H:%M") if row.published_at else ""
+        time = row.published_at.astimezone().strftime("%Y-%m-%d %H:%M") if row.published_at else ""
         metric = "" if row.metric is None else f"{row.metric:.4f}"
         sizes = (f"{row.bytes / 1e6:,.1f}", f"{row.new / 1e6:,.1f}")
         place = f"{row.round} of {row.rounds}"
-        table.add_row(str(row.number), str(row.cycle), place, when, metric, *sizes, row.notes)
+        table.add_row(str(row.number), str(row.cycle), place, time, metric, *sizes, row.notes)
     wide_console().print(table)
 
 
@@ -41,20 +42,20 @@ def verify(
     config: ConfigOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Hash every file of every version; a line per damaged file and exit code 1 if there is one."""
+    """Hash every file of every version; prints damaged ones, and exits with 1 if there are any."""
     from remine.data.store.integrity import verify as verified
     from remine.flows.jobs.console import Console
 
-    opened = _compared(store_of(store, config), compare=compare)
+    opened_store = _named_store(store, config, compare=compare)
     with Console().stage("verify", "bytes") as bar:
-        found = verified(opened, bar.update, number)
-    for line in found.faults:
+        report = verified(opened_store, bar.update, number)
+    for line in report.faults:
         typer.echo(f"damaged: {line}")
-    for line in found.notes:
+    for line in report.notes:
         typer.echo(f"note: {line}")
-    counts = f"{len(found.versions)} versions, {found.receipts} receipts, {found.files} files"
-    typer.echo(f"{counts}, {found.bytes:,} bytes: {len(found.faults) or 'none'} damaged")
-    if found.faults:
+    counts = f"{len(report.versions)} versions, {report.receipts} receipts, {report.files} files"
+    typer.echo(f"{counts}, {report.bytes:,} bytes: {len(report.faults) or 'none'} damaged")
+    if report.faults:
         raise typer.Exit(1)
 
 
@@ -62,35 +63,39 @@ def gc(
     *,
     keep: Keep = None,
     days: Days = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; else it is only told.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove; else only show what would be removed.")
+    ] = False,
     compare: CompareOption = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Remove old versions: not the last N, what is pinned, is read, or the next cycle needs."""
+    """Remove old versions, except the last N, pinned ones, those being read or still needed."""
     from remine.data.store.gc import Keeping, collect, plan_collection
     from remine.flows.config.settings import find_config, load_config
 
-    given = load_config(find_config(config), overrides or ()).gc
+    settings = load_config(find_config(config), overrides or ()).gc
     keeping = Keeping(
-        keep=given.keep if keep is None else keep, days=given.days if days is None else days
+        keep=settings.keep if keep is None else keep, days=settings.days if days is None else days
     )
-    opened = _compared(store_of(store, config), compare=compare)
-    found = collect(opened, keeping) if yes else plan_collection(opened, keeping)
-    for number, why in found.reasons.items():
-        typer.echo(f"version {number} stays: {why}")
-    done = "went" if yes else "would go"
-    for number in found.versions:
-        typer.echo(f"version {number} {done}")
-    counts = f"{len(found.objects)} files, {found.bytes:,} bytes"
-    typer.echo(f"{counts}, {len(found.receipts)} receipts {done}{'' if yes else ': add --yes'}")
+    opened_store = _named_store(store, config, compare=compare)
+    plan = collect(opened_store, keeping) if yes else plan_collection(opened_store, keeping)
+    for number, reason in plan.reasons.items():
+        typer.echo(f"version {number} stays: {reason}")
+    verb = "was removed" if yes else "would be removed"
+    for number in plan.versions:
+        typer.echo(f"version {number} {verb}")
+    counts = f"{len(plan.objects)} files, {plan.bytes:,} bytes, {len(plan.receipts)} receipts"
+    typer.echo(f"{counts} {verb.replace('was', 'were')}{'' if yes else ': add --yes'}")
 
 
-def _compared(store: Store, *, compare: bool) -> Store:
+def _named_store(root: str | None, config: Path | None, *, compare: bool) -> Store:
+    """The store of --store or the config, or that of its comparisons."""
+    store = store_of(root, config)
     if not compare:
         return store
     address = f"{store.address}-compare"
     if not store_exists(address):
-        raise InputError(f"no store at {address}: `remine compare` makes one")
+        raise InputError(f"no store at {address}: `remine compare` creates one")
     return Store(address)

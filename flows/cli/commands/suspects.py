@@ -43,8 +43,8 @@ def suspects(
     check_output_path(out, SUFFIXES)
     snapshot = Snapshot(root, version)
     with Console().stage("suspects", "items") as bar:
-        found = find_suspects(snapshot, settings, bar.update)
-    print_suspects(found, rows)
+        suspect_report = find_suspects(snapshot, settings, bar.update)
+    print_suspects(suspect_report, rows)
     if out:
-        write_suspects(snapshot, found, out)
+        write_suspects(snapshot, suspect_report, out)
         typer.echo(f"wrote {out}")

@@ -52,7 +52,7 @@ def head(
         descending=descending,
         limit=rows,
     )
-    print_triplets(_mined(store, config, number), query)
+    print_triplets(_triplet_table(store, config, number), query)
 
 
 @app.command()
@@ -79,7 +79,7 @@ def histogram(
     """The distribution of a column, by kind."""
     from remine.flows.query.terminal import print_histogram
 
-    print_histogram(_mined(store, config, number), round_, column)
+    print_histogram(_triplet_table(store, config, number), round_, column)
 
 
 @app.command()
@@ -96,8 +96,8 @@ def stats(
     from remine.flows.query.terminal import print_stats
     from remine.flows.query.triplet_stats import stats as of_round
 
-    found = of_round(_mined(store, config, number), round_, top)
-    typer.echo(json.dumps(found)) if as_json else print_stats(found)
+    statistics = of_round(_triplet_table(store, config, number), round_, top)
+    typer.echo(json.dumps(statistics)) if as_json else print_stats(statistics)
 
 
 @app.command()
@@ -112,7 +112,7 @@ def show(
     """The triplets that an item is in, as anchor, positive or negative."""
     from remine.flows.query.terminal import print_item
 
-    print_item(_mined(store, config, number), round_, item, rows)
+    print_item(_triplet_table(store, config, number), round_, item, rows)
 
 
 @app.command()
@@ -129,8 +129,8 @@ def compare(
     from remine.flows.query.terminal import print_comparison
     from remine.flows.query.triplet_stats import compare as of_rounds
 
-    found = of_rounds(_mined(store, config, number), first, second)
-    typer.echo(json.dumps(found)) if as_json else print_comparison(found)
+    comparison = of_rounds(_triplet_table(store, config, number), first, second)
+    typer.echo(json.dumps(comparison)) if as_json else print_comparison(comparison)
 
 
 @app.command()
@@ -158,11 +158,11 @@ def export(
     from remine.flows.query.triplets import TripletQuery
 
     query = TripletQuery(round=round_, kinds=tuple(kind or ()), label=label)
-    count = write(_mined(store, config, number), query, layout, out, negatives)
+    count = write(_triplet_table(store, config, number), query, layout, out, negatives)
     typer.echo(f"wrote {out}: {count:,} rows")
 
 
-def _mined(store: str | None, config: Path | None, number: int) -> "TripletTable":
+def _triplet_table(store: str | None, config: Path | None, number: int) -> "TripletTable":
     from remine.flows.query.triplets import TripletTable
 
     return TripletTable(*opened(store, config, number))

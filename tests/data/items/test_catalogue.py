@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from remine.data.config import DataConfig
 from remine.data.errors import InputError, StoreBusyError
-from remine.data.items.catalogue import build_catalogue
 from remine.data.items.shards import stage_items
+from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import clear_beside, staging_folder
 from remine.data.sources.source import open_source
 from remine.data.store.store import Store

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from remine.data.config import DataConfig
 from remine.data.errors import InputError
-from remine.data.items.catalogue import Catalogue, build_catalogue
+from remine.data.items.catalogue import Catalogue
 from remine.data.items.changes import (
     EarlierItems,
     assign_ids,
@@ -25,6 +25,7 @@ from remine.data.items.changes import (
 from remine.data.items.growth import ItemsUpdate, match_by_content, recode_labels, regroup
 from remine.data.items.inputs import ImageTransform, vector_transform
 from remine.data.items.shards import content_hash
+from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import staging_folder
 from remine.data.sources.source import open_source
 from remine.data.store.records import Artifact

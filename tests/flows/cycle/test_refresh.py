@@ -19,7 +19,7 @@ from remine.data.store.views import page_of
 from remine.flows.config.refresh_policy import RefreshConfig
 from remine.flows.config.settings import load_config
 from remine.flows.cycle import refresh
-from remine.flows.cycle.cycle import prepared, run_cycle
+from remine.flows.cycle.cycle import prepared, prepared_if_needed, run_cycle
 from remine.flows.cycle.refresh import CYCLE, INDEX, NOTHING, Decision, decide
 from remine.flows.cycle.status import lines, status
 from remine.flows.jobs.console import Console
@@ -72,7 +72,7 @@ def test_nothing_to_do_for_the_same_source_and_settings(config_file, monkeypatch
         monkeypatch.setattr(prepare, name, lambda *_: pytest.fail("prepared"))
     before = files_of(config_file)
     decision = decide(load_config(config_file))
-    assert (decision.what, decision.change) == (NOTHING, None)
+    assert (decision.action, decision.change) == (NOTHING, None)
     changed = {p.name for p, at in files_of(config_file).items() if before.get(p) != at}
     assert changed == {"log.jsonl"}
     logged = Store(config_file.parent / "store").events()[-1]
@@ -91,8 +91,8 @@ def test_a_source_written_again_with_the_same_items_is_hashed_once(config_file, 
 
     monkeypatch.setattr(refresh, "_change", counted)
     status(config)  # which writes nothing
-    assert (decide(config).what, len(looked)) == (NOTHING, 2)
-    assert (decide(config).what, len(looked)) == (NOTHING, 2)
+    assert (decide(config).action, len(looked)) == (NOTHING, 2)
+    assert (decide(config).action, len(looked)) == (NOTHING, 2)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_source_written_again_with_the_same_items_is_hashed_once(config_file, 
 )
 def test_settings_decide(config_file, override, what, why):
     decision = decide(load_config(config_file, [override]))
-    assert (decision.what, decision.why[: len(why)]) == (what, why)
+    assert (decision.action, decision.reason[: len(why)]) == (what, why)
 
 
 def test_few_moved_items_are_embedded_and_published_without_training(config_file):
@@ -115,7 +115,7 @@ def test_few_moved_items_are_embedded_and_published_without_training(config_file
     keep(config_file, np.arange(n) != 17)
     config = load_config(config_file, ["refresh.train_share=0.01"])
     decision = decide(config)
-    assert decision.what == INDEX
+    assert decision.action == INDEX
     assert vars(decision.change) == {"new": 0, "changed": 0, "deleted": 1, "same": n - 1}
     version = run(config_file, decision=decision)
     assert (version.cycle, version.round, version.rounds, version.finished) == (2, 0, 0, True)
@@ -125,11 +125,11 @@ def test_few_moved_items_are_embedded_and_published_without_training(config_file
         resolve_round(version, -1)
     first = Store(config_file.parent / "store").version(3)
     assert version.artifacts["checkpoint"] == first.artifacts["checkpoint"]
-    assert decide(config).what == NOTHING
+    assert decide(config).action == NOTHING
     # What moved since the training adds up, over refreshes.
     keep(config_file, np.arange(n - 1) % 80 > 0)
     again = decide(config)
-    assert (again.what, again.share > 0.01) == (CYCLE, True)
+    assert (again.action, again.share > 0.01) == (CYCLE, True)
     assert again.share > again.change.share
     last = run(config_file, decision=again)
     assert (last.cycle, last.round, last.artifacts["decision"].card["what"]) == (3, 2, CYCLE)
@@ -149,7 +149,7 @@ def test_a_killed_refresh_ends_as_if_nothing_had_happened(config_file):
 
 
 def test_a_cycle_that_was_killed_is_needed_and_keeps_its_decision(config_file):
-    decision = Decision(what=CYCLE, why="said at the start")
+    decision = Decision(action=CYCLE, reason="said at the start")
 
     class StruckError(Exception):
         pass
@@ -166,7 +166,7 @@ def test_a_cycle_that_was_killed_is_needed_and_keeps_its_decision(config_file):
     ):
         run_cycle(*given, struck, decision=decision)
     again = decide(load_config(config_file))
-    assert again.what == CYCLE
+    assert again.action == CYCLE
     assert "cycle 2 is not finished: round 0 of 2" in again.why
     version = run(config_file, decision=again)
     assert (version.cycle, version.number) == (2, 6)
@@ -179,14 +179,14 @@ def test_other_code_is_probed(config_file, monkeypatch):
     )
     decision = decide(load_config(config_file))
     # The weights are the same, so are the neighbours.
-    assert (decision.what, decision.overlap > 0.99) == (NOTHING, True)
+    assert (decision.action, decision.overlap > 0.99) == (NOTHING, True)
     store = Store(config_file.parent / "store")
     first = store.version(1).artifacts["checkpoint"]
     real = store.current()
     other = {**real.artifacts, "checkpoint": first}
     monkeypatch.setattr(Store, "current", lambda _: Version(**{**vars(real), "artifacts": other}))
     decision = decide(load_config(config_file))
-    assert decision.what == INDEX
+    assert decision.action == INDEX
     assert decision.overlap < 0.98
 
 
@@ -194,13 +194,13 @@ def test_a_page_that_is_missing_is_worth_a_run(config_file):
     store = Store(config_file.parent / "store")
     page_of(store, store.current()).unlink()
     decision = decide(load_config(config_file))
-    assert (decision.what, decision.why) == (CYCLE, "cycle 1 is finished but for its page")
+    assert (decision.action, decision.reason) == (CYCLE, "cycle 1 is finished, except for its page")
 
 
 def test_no_store_is_a_cycle(tmp_path, small_config):
     (tmp_path / "remine.toml").write_text(small_config)
     config = load_config(tmp_path / "remine.toml")
-    assert decide(config).what == CYCLE
+    assert decide(config).action == CYCLE
     assert lines(status(config))[0].startswith("no store at")
     assert not config.store.exists()
 
@@ -285,7 +285,7 @@ def test_the_commands(config_file, remine):
 def test_the_cost_of_a_whole_stage_is_not_that_of_one_that_took_most_from_before(config_file):
     n = len(pq.read_table(config_file.parent / "items.parquet"))
     keep(config_file, np.arange(n) != 3)
-    run(config_file, decision=Decision(what=INDEX, why="asked"))
+    run(config_file, decision=Decision(action=INDEX, reason="asked"))
     keep(config_file, np.arange(n - 1) != 3)
     log = config_file.parent / "store" / "log.jsonl"
     events = [json.loads(line) for line in log.read_text().splitlines()]
@@ -309,8 +309,12 @@ def test_a_run_that_failed_is_told_until_one_did_not(config_file):
     assert "failed" not in status(config)
     table = pq.read_table(source)
     pq.write_table(table.slice(0, 0), source)
-    with pytest.raises(InputError, match="no items"):
-        decide(config)
+    needed = load_config(config_file, ["refresh.when=needed"])
+    with (
+        pytest.raises(InputError, match="no items"),
+        prepared_if_needed(needed, lambda: run_plain, Console(quiet=True)),
+    ):
+        pass
     assert "no items" in status(config)["failed"]["why"]
     pq.write_table(pa.concat_tables([table, table.slice(0, 1)]).drop_columns("image"), source)
     with pytest.raises(InputError) as refused:
@@ -320,10 +324,10 @@ def test_a_run_that_failed_is_told_until_one_did_not(config_file):
     assert f"ago: {refused.value}" in "\n".join(lines(told))
     source.write_bytes(good)
     assert status(config)["well_seconds"] is None
-    assert decide(config).what == NOTHING
+    assert decide(config).action == NOTHING
     assert "failed" not in status(config)
     assert status(config, time.time() + 100)["well_seconds"] >= 100
-    assert "ended well" in "\n".join(lines(status(config)))
+    assert "succeeded" in "\n".join(lines(status(config)))
 
 
 def test_a_fault_in_the_middle_of_a_cycle_is_told_and_a_busy_store_is_none(config_file):

@@ -16,13 +16,13 @@ from remine.data.store.records import Artifact, Version, digest
 from remine.data.types import Embeddings, Int64
 from remine.flows.jobs.stage_code import code_hash
 from remine.index.build import IndexCard, build_index
-from remine.index.recall import Point
+from remine.index.recall import RecallPoint
 from remine.index.update import (
     RECALL_LIMIT,
     SHARE_LIMIT,
     can_follow,
     differences,
-    fallen,
+    recall_drop,
     same_kind,
     update_index,
 )
@@ -135,8 +135,8 @@ class Following:
         if not can_follow(index):
             return f"{card.factory} cannot give up single items"
         now = update_index(index, card, self.vectors, leave, come)
-        built = tuple(Point(**point) for point in update["built"]["curve"])
-        fall = fallen(built, update["built"]["setting"], now.curve)
+        built = tuple(RecallPoint(**point) for point in update["built"]["curve"])
+        fall = recall_drop(built, update["built"]["setting"], now.curve)
         if fall > RECALL_LIMIT:
             return f"its recall fell by {fall:.4f} since the last whole build"
         self.run.console.say(f"index: {len(come):,} added, {len(leave):,} removed")

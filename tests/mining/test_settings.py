@@ -16,7 +16,7 @@ from remine.mining.problem import by_pairs
 from remine.mining.search.engine_choice import (
     EXACT_LIMIT,
     accelerator,
-    choose,
+    choose_engine,
     expect,
     fast_half,
     unit_anchors,
@@ -244,7 +244,7 @@ def test_a_query_that_is_the_id_of_an_item_is_another_thing():
     # Query 0 lies where item 0 does, and item 0 is its negative all the same.
     corpus = np.eye(3, dtype=np.float32)
     problem = by_pairs(corpus[:1], np.array([0]), corpus, np.arange(3), {0: [1]})
-    assert problem.own.tolist() == [-1]
+    assert problem.self_rows.tolist() == [-1]
     mined = mine(corpus, queries=corpus[:1], positives={0: [1]})
     hard = mined.triplets.take(mined.triplets.kind == 0)
     assert hard.negative_id.tolist() == [0]
@@ -254,15 +254,15 @@ RATE = 1e11
 
 
 def test_small_galleries_are_mined_exactly_and_large_ones_by_lists():
-    assert choose(EXACT_LIMIT, 64, AUTO).engine == "exact"
-    assert choose(EXACT_LIMIT + 1, 64, AUTO).engine == "approximate"
-    assert choose(10**6, 64, MiningConfig(recall=1.0)).engine == "exact"
+    assert choose_engine(EXACT_LIMIT, 64, AUTO).engine == "exact"
+    assert choose_engine(EXACT_LIMIT + 1, 64, AUTO).engine == "approximate"
+    assert choose_engine(10**6, 64, MiningConfig(recall=1.0)).engine == "exact"
 
 
 @pytest.mark.parametrize("engine", ["exact", "approximate", "faiss:Flat", "faiss:"])
 @pytest.mark.parametrize("n", [10, 10**6])
 def test_who_names_an_engine_gets_it(engine, n):
-    choice = choose(n, 64, MiningConfig(engine=engine))
+    choice = choose_engine(n, 64, MiningConfig(engine=engine))
     assert choice.engine == engine.partition(":")[0]
     assert choice.reason == "mining.engine asks for it"
 
@@ -271,7 +271,7 @@ def test_a_gallery_over_the_memory_is_cut_in_shards():
     n, d = 10**6, 128
     needed = n * (4 * d + 12) / 2**30
     enough, little = MiningConfig(memory_gb=needed * 1.01), MiningConfig(memory_gb=0.1)
-    one, five = choose(n, d, enough), choose(n, d, little)
+    one, five = choose_engine(n, d, enough), choose_engine(n, d, little)
     assert (one.engine, one.shards) == ("approximate", 1)
     assert (five.engine, five.shards) == ("exact", 5)
     assert "cut in shards" in five.reason
@@ -283,15 +283,15 @@ def test_a_gallery_over_the_memory_is_cut_in_shards():
 def test_what_needs_all_of_the_gallery_is_refused_where_it_does_not_fit(engine):
     config = MiningConfig(engine=engine, memory_gb=0.1)
     with pytest.raises(InputError, match=r'over mining.memory_gb = 0.1: raise it, or take "exact"'):
-        choose(10**6, 128, config)
-    assert choose(10**5, 128, config).shards == 1
+        choose_engine(10**6, 128, config)
+    assert choose_engine(10**5, 128, config).shards == 1
 
 
 def test_shards_grow_with_the_gallery_and_shrink_with_memory():
-    shards = [choose(n, 64, MiningConfig(memory_gb=0.05)).shards for n in (10, 10**5, 10**6)]
+    shards = [choose_engine(n, 64, MiningConfig(memory_gb=0.05)).shards for n in (10, 10**5, 10**6)]
     assert shards == sorted(shards)
     assert shards[0] == 1 < shards[-1]
-    shards = [choose(10**6, 64, MiningConfig(memory_gb=m)).shards for m in (0.01, 0.1, 1)]
+    shards = [choose_engine(10**6, 64, MiningConfig(memory_gb=m)).shards for m in (0.01, 0.1, 1)]
     assert shards == sorted(shards, reverse=True)
 
 
@@ -376,8 +376,8 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
     monkeypatch.setattr(
         remine.mining.search.engine_choice, "accelerator", lambda: torch.device("cuda")
     )
-    assert choose(10**6, 64, AUTO).engine == "exact"
-    assert choose(10**7, 64, AUTO).engine == "approximate"
+    assert choose_engine(10**6, 64, AUTO).engine == "exact"
+    assert choose_engine(10**7, 64, AUTO).engine == "approximate"
 
 
 def test_nothing_is_timed_when_mining_is_decided(monkeypatch, clustered):

@@ -48,9 +48,7 @@ def make_problem(
             raise InputError(f"{n} vectors need {n} labels, or queries and positives")
         return _problem_from_labels(item_ids, vectors, labels, order)
     if queries is None or positives is None:
-        raise InputError(
-            "queries need positives (query number -> ids of its answers), and the reverse"
-        )
+        raise InputError("queries and positives (query number -> ids of its answers) go together")
     if labels is not None:
         raise InputError("give labels, or queries with positives; not both")
     query_vectors = unit_rows("query", queries)

@@ -17,6 +17,11 @@ from remine.data.types import Embeddings, Float32, Int32, Int64
 Rows = NDArray[np.intp]
 
 
+def places_within(sizes: Int64) -> Rows:
+    """0 to size - 1 for each of the groups, one group after the other."""
+    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RowLists:
     """One ascending list of gallery rows per anchor: rows[starts[i]:stops[i]].
@@ -39,8 +44,7 @@ class RowLists:
         """(anchor, row) of every entry, two arrays, ordered by anchor."""
         sizes = self.stops - self.starts
         anchor = np.repeat(np.arange(len(sizes)), sizes)
-        offsets = np.arange(len(anchor)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return anchor, self.rows[np.repeat(self.starts, sizes) + offsets]
+        return anchor, self.rows[np.repeat(self.starts, sizes) + places_within(sizes)]
 
     def extended(self, anchors: Rows, rows: Rows) -> Self:
         """The lists with the entries (anchors[i], rows[i]) added; duplicates are dropped."""

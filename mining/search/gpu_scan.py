@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from remine.data.types import Float32
-from remine.mining.problem import Problem
+from remine.mining.problem import Problem, places_within
 from remine.mining.search.slack import Operand, slack_of
 from remine.mining.search.windows import WindowMatches, Windows
 
@@ -114,7 +114,7 @@ class Block:
         """Copy the state of the block to the device."""
         self.slab, self.device = slab, device
         sizes = windows.stops - windows.starts
-        place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        place = places_within(sizes)
         self.numbers = np.repeat(windows.starts, sizes) + place
         self.owner = self._put(np.repeat(np.arange(len(sizes)), sizes))
         self.groups = [

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from remine.data.types import Float32, Int32, Int64
-from remine.mining.problem import Problem, Rows
+from remine.mining.problem import Problem, Rows, places_within
 from remine.mining.search.engine_choice import fast_half
 from remine.mining.search.scan import run_in_threads, scan_scores
 from remine.mining.search.scan_kernels import exact_distances, top_columns
@@ -136,8 +136,7 @@ class ListIndex:
     def _packs(self, lists: Int32 | Rows) -> list[Int64]:
         """The gallery rows of `lists`, ascending, in parts of COLUMNS."""
         sizes = self.edges[lists + 1] - self.edges[lists]
-        offsets = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        columns = np.repeat(self.edges[lists], sizes) + offsets
+        columns = np.repeat(self.edges[lists], sizes) + places_within(sizes)
         return [columns[i : i + COLUMNS] for i in range(0, len(columns), COLUMNS)]
 
 

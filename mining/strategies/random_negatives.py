@@ -79,7 +79,7 @@ def draw_from_window(
     config: MiningConfig,
     seed: int,
 ) -> Negatives:
-    """random_semi_hard: draws from the whole window where it holds more than its list of matches.
+    """The negatives of random_semi_hard, drawn from the whole window if its list is full.
 
     Args:
         plan, matches: The windows and what the search found in them.

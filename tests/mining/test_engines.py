@@ -242,7 +242,7 @@ def test_an_index_of_other_vectors_is_refused(clustered, wrong):
         index.add_with_ids(vectors, ids + 7000)
     else:
         index.add_with_ids(vectors[:700], ids[:700])
-    with pytest.raises(InputError, match="of the 10 nearest negatives: wish for less"):
+    with pytest.raises(InputError, match="of the 10 nearest negatives: lower the recall"):
         mine(vectors, labels.tolist(), config=CONFIG, index=index)
 
 
@@ -256,7 +256,7 @@ def test_an_index_of_other_dimensions_is_refused(clustered):
 
 @pytest.mark.parametrize("factory", ["Foo", "IVF5000,Flat"])
 def test_a_bad_factory_is_refused(clustered, problem_of, factory):
-    with pytest.raises(InputError, match=f"mining.engine 'faiss:{factory}': FAISS says"):
+    with pytest.raises(InputError, match=f"mining.engine 'faiss:{factory}': FAISS reports"):
         mine_problem(problem_of(*clustered(200)), replace(CONFIG, engine=f"faiss:{factory}"))
 
 

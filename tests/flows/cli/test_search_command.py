@@ -134,7 +134,7 @@ def test_list_show_and_verify(call):
     assert listed.count("Flat") == 3
     assert "newest, served" in listed
     shown = call("index", "show", "2").stdout
-    assert "every one is looked at" in shown
+    assert "every one is compared" in shown
     assert "82 items held out" in shown
     verified = call("index", "verify").stdout
     assert verified.count("ok ") == 4

@@ -12,8 +12,9 @@ def triplet_kinds(d_ap: np.ndarray, d_an: np.ndarray, margin: float) -> Int8:
     section 3.2). easy: the rest.
 
     Args:
-        d_ap, d_an: (t,) squared distances of one float dtype, in which the sum is rounded.
-        margin: Squared distance.
+        d_ap: (t,) squared distances to the positives, in float32 or float64.
+        d_an: (t,) squared distances to the negatives, in the same dtype.
+        margin: Squared distance, added in that dtype.
     """
     not_hard = np.where(d_an < d_ap + d_ap.dtype.type(margin), SEMI_HARD, EASY)
     return np.where(d_an <= d_ap, HARD, not_hard).astype(np.int8)
@@ -34,6 +35,7 @@ def mean_overlap(before: Int64, after: Int64) -> float:
     """The mean share of the entries of each row of `after` that are in its row of `before`.
 
     Args:
-        before, after: (q, k) neighbours of the same q queries, distinct within a row.
+        before: (q, k) neighbours of q queries, distinct within a row.
+        after: (q, k) neighbours of the same queries, likewise.
     """
     return float((before[:, :, None] == after[:, None, :]).any(axis=1).mean())

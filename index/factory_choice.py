@@ -31,6 +31,8 @@ def choose_factory(n: int, d: int, memory: int = 0) -> FactoryChoice:
     """The most exact index for n vectors of d dimensions within `memory` megabytes.
 
     Args:
+        n: Number of vectors.
+        d: Their dimensions.
         memory: Limit in megabytes, 0 for none.
 
     Raises:

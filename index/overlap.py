@@ -15,7 +15,8 @@ def neighbour_overlap(
     """The mean share of the `depth` nearest items that are the same in both versions.
 
     Args:
-        before, after: Embeddings of the same items.
+        before: Embeddings of all items.
+        after: Other embeddings of the same items.
         depth: Neighbours of each item, by exact search over all items; the item itself is excluded.
         sample: Items that are compared.
         seed: Of the sample.

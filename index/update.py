@@ -96,7 +96,8 @@ def update_index(
         index: An IDMap2 that `can_follow`; updated in place.
         card: Its card.
         embeddings: All items that it should hold.
-        removed_ids, added_ids: See `differences`.
+        removed_ids: See `differences`.
+        added_ids: See `differences`.
         seed: Of the choice of queries.
 
     Returns:

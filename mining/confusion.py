@@ -46,6 +46,7 @@ def confusion(embeddings: Embeddings, neighbours: int = NEIGHBOURS) -> Confusion
     """The `neighbours` most confusable classes of each class in `embeddings`, exactly.
 
     Args:
+        embeddings: Items of all classes.
         neighbours: Length of each list; at most c - 1 are returned.
     """
     codes, labels = np.unique(embeddings.label_codes, return_inverse=True)

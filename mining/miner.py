@@ -225,6 +225,8 @@ def mine_shards(
         problem: Its `gallery` is read only at the rows of positives and of random negatives, so it
             may be mapped from a file.
         shards: (first row, vectors) of consecutive parts of the gallery.
+        config: Strategies and guards.
+        seed: Seed of all random choices.
     """
     pairs, plan = plan_search(problem, config, seed)
     matches = WindowMatches.empty(plan.windows)
@@ -248,7 +250,13 @@ def assemble(
     """Turn the matches of the windows into triplets.
 
     Args:
+        problem: The anchors and the whole gallery.
+        pairs: The p pairs.
+        plan: The w windows, and which of them serves a pair.
+        matches: What the search found in the windows.
         cut_short: (w,) bool, whether the search of a window was approximate.
+        config: Strategies and guards.
+        seed: Seed of all random choices.
     """
     answers = {
         name: _negatives_of(name, problem, pairs, plan, matches, cut_short, config, seed)

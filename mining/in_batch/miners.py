@@ -40,7 +40,8 @@ def candidates(embeddings: Tensor, pool: Tensor, labels: Tensor, items: Tensor) 
     Args:
         embeddings: (m, d) unit vectors.
         pool: (n, d) unit vectors, the first m those of `embeddings`.
-        labels, items: (n,) int64 classes and item numbers of the pool.
+        labels: (n,) int64 classes of the pool.
+        items: (n,) int64 item numbers of the pool.
     """
     m = len(embeddings)
     anchors, pool_vectors = embeddings.detach().float(), pool.detach().float()
@@ -185,6 +186,7 @@ def _for_pairs(batch: Candidates, choose: Callable[[Tensor, Tensor], Tensor]) ->
     the batch.
 
     Args:
+        batch: The candidates.
         choose: From blocks of (anchor, positive) to the negative's column, or -1.
     """
     usable = batch.positive & batch.negative.any(dim=1, keepdim=True)

@@ -165,7 +165,9 @@ def expect(anchors: int, n: int, d: int, config: MiningConfig, rate: float) -> F
 
     Args:
         anchors: Number of anchors.
-        n, d: Gallery items and their dimensions.
+        n: Number of gallery items.
+        d: Their dimensions.
+        config: Strategies and engine.
         rate: Float32 operations per second, see `product_rate`.
     """
     choice = choose_engine(n, d, config)

@@ -182,6 +182,9 @@ def prepare(
     """Choose the engine for `problem`, and measure its recall if it is not exact.
 
     Args:
+        problem: All anchors and the whole gallery.
+        config: Strategies, engine and target recall.
+        seed: Of k-means and of the sample that measures the recall.
         index: A FAISS index that returns ids of the gallery; None to build one if needed.
 
     Raises:

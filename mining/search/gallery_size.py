@@ -13,7 +13,8 @@ def peak_memory_gb(n: int, d: int, limit: float = float("inf"), *, exact: bool =
     """The expected peak of the process's resident memory, in gigabytes.
 
     Args:
-        n, d: Vectors of the gallery and their dimensions.
+        n: Vectors of the gallery.
+        d: Their dimensions.
         limit: mining.memory_gb, above which the exact engine loads the gallery in parts.
         exact: Whether the exact engine is used.
     """

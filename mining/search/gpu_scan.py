@@ -156,9 +156,10 @@ class Block:
         matches.closer[self.numbers] = self.closer.cpu().numpy()
 
     def _examine(self, group: Tensor, scores: Tensor, tops: Tensor, start: int) -> None:
-        """Update the windows `group` (g,) with the chunks of a tile that may matter to them.
+        """Update a group of windows with the chunks of a tile that may matter to them.
 
         Args:
+            group: (g,) windows, one per anchor at most.
             scores: (b, chunks, CHUNK) of the block's anchors.
             tops: (b, chunks) the maximum of each chunk.
             start: The slab's row of the first score.

@@ -97,6 +97,8 @@ class ListIndex:
             anchors: (b,) rows of the index's anchors, ascending.
             windows: The windows of these anchors.
             matches: The state of all windows; updated.
+            first: Lists of each anchor that were visited before.
+            visits: Lists of each anchor that are visited afterwards.
 
         Returns:
             (b,) float32 distance (not squared) of each anchor to the centroid of its last list.
@@ -147,7 +149,9 @@ def distance_beyond(windows: Windows, matches: WindowMatches, reach: Float32) ->
     missing match.
 
     Args:
-        reach: Per anchor, see `ListIndex.visit`.
+        windows: The w windows.
+        matches: What was found in them so far.
+        reach: (a,) per anchor, see `ListIndex.visit`.
     """
     lengths: Float32 = np.sqrt(matches.distances[:, -1]) - reach[owners(windows)]
     return lengths

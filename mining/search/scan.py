@@ -98,6 +98,9 @@ def scan_scores(
     """Update `matches` with the scores of some anchors against some gallery rows.
 
     Args:
+        problem: All anchors, and the gallery or a shard of it.
+        windows: Their windows.
+        matches: The state of all windows.
         anchors: (b,) rows of the problem's anchors.
         scores: (at least b, at least m) bfloat16 or float32 products; overwritten.
         columns: (m,) gallery rows, ascending.

@@ -80,11 +80,15 @@ def scan_tile(
         fine: The same for a float32 product (`product`).
         anchors: (a, d) unit vectors.
         gallery: (n, d) unit vectors.
-        starts, stops: (a,) the windows of every anchor.
+        starts: (a,) the first window of every anchor.
+        stops: (a,) the end of its windows.
         floor: (w,) of all windows.
-        excluded_starts, excluded_stops, excluded_rows: Per anchor the gallery rows that are not its
-            negatives, ascending.
-        rows, distances, closer: Matches of all windows, see `WindowMatches`; updated.
+        excluded_starts: (a,) where the rows that are not an anchor's negatives start.
+        excluded_stops: (a,) where they end.
+        excluded_rows: Gallery rows, ascending for each anchor.
+        rows: (w, depth) matches, see `WindowMatches`; updated.
+        distances: (w, depth) their distances; updated.
+        closer: (w,) counts at or below the floor; updated.
     """
     max_windows = 1
     for a in anchor_rows:
@@ -119,13 +123,10 @@ def scan_candidates(
     distances: Float32,
     closer: Int64,
 ) -> Float32:
-    """Update the matches of b anchors with k candidates each; see `scan_tile` for the arguments.
+    """Update the matches of b anchors with k candidates each; the rest is as in `scan_tile`.
 
-    Args:
-        candidates: (b, k) gallery rows, -1 if there are no more, -2 for an item to ignore.
-
-    Returns:
-        (b,) float32 distance to each anchor's farthest candidate, inf if it has fewer than k.
+    candidates (b, k) holds gallery rows, -1 if there are no more, -2 for an item to ignore. Returns
+    (b,) float32 the distance to each anchor's farthest candidate, inf if it has fewer than k.
     """
     reach = np.zeros(len(anchors), np.float32)
     for i in range(len(anchors)):
@@ -280,10 +281,9 @@ def _split(keys, high):
 
 @numba.njit(cache=True, nogil=True)
 def top_columns(bits, count):
-    """The columns of the `count` largest scores of each row, largest first, (b, count) int32.
+    """The columns of the `count` largest of each row of float bits (b, m), largest first.
 
-    Args:
-        bits: (b, m) float bits; overwritten.
+    The bits are overwritten. Returns (b, count) int32.
     """
     result = np.empty((len(bits), count), np.int32)
     for i in range(len(bits)):

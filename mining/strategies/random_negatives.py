@@ -29,8 +29,12 @@ def draw_uniform(
     attempts the whole gallery is searched, so a missing negative does not exist.
 
     Args:
-        floor, ceiling: (p,) float32 squared distances, exclusive.
+        problem: The anchors and the whole gallery.
+        pairs: The p pairs.
+        floor: (p,) float32 squared distances, exclusive.
+        ceiling: (p,) float32 squared distances, exclusive.
         m: Negatives per pair.
+        seed: Of the hashes.
     """
     attempts = len(problem.gallery) // 4 + 64
     rows, distances = _no_rows(len(pairs), m)
@@ -56,7 +60,11 @@ def draw_weighted(
     logarithms to which Gumbel noise is added, so none overflows and none has to be normalised.
 
     Args:
+        problem: The anchors and the whole gallery.
+        pairs: The p pairs.
         floor: (p,) float32 squared distances, exclusive.
+        config: The numbers of negatives and of pool rows.
+        seed: Of the hashes.
     """
     rows, distances = _no_rows(len(pairs), config.per_pair)
 
@@ -82,8 +90,13 @@ def draw_from_window(
     """The negatives of random_semi_hard, drawn from the whole window if its list is full.
 
     Args:
-        plan, matches: The windows and what the search found in them.
+        problem: The anchors and the whole gallery.
+        pairs: The p pairs.
+        plan: Their windows.
+        matches: What the search found in the windows.
         list_draws: The negatives drawn from the lists, which remain where a list is not full.
+        config: The numbers of negatives and of skipped ranks.
+        seed: Of the hashes.
     """
     window = plan.window_of["random_semi_hard"]
     skip = np.maximum(config.skip_ranks - matches.closer[window], 0)

@@ -1,6 +1,6 @@
 """Searching a stored index: queries to neighbours."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -43,64 +43,49 @@ def multiply_from(queries: int, d: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchReport:
-    """What a search looked at.
+    """What a search looked at; the field names are the keys of its JSON.
 
     Attributes:
         factory, knob, setting: The index and the setting of its knob.
-        target_recall: Requested recall of the k nearest.
-        measured_recall: Recall at this setting on the card's curve; None under a filter, for which
-            there is no curve.
-        visited_share: Share of the stored vectors in the visited lists, None if FAISS does not
-            report it.
-        matching_items: How many of `items` pass the filter.
+        wished: Requested recall of the k nearest.
+        measured: Recall at this setting on the card's curve; None under a filter, for which there
+            is no curve.
+        visited: Share of the stored vectors in the visited lists, None if FAISS does not report it.
+        kept: How many of `items` pass the filter.
         items: In the index.
-        full_searches: Queries that found fewer than k and were searched again over all items.
+        widened: Queries that found fewer than k and were searched again over all items.
     """
 
     factory: str
     knob: str
     setting: int
-    target_recall: float
-    measured_recall: float | None
-    visited_share: float | None
-    matching_items: int
+    wished: float
+    measured: float | None
+    visited: float | None
+    kept: int
     items: int
-    full_searches: int
+    widened: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {
-            "factory": self.factory,
-            "knob": self.knob,
-            "setting": self.setting,
-            "wished": self.target_recall,
-            "measured": self.measured_recall,
-            "visited": self.visited_share,
-            "kept": self.matching_items,
-            "items": self.items,
-            "widened": self.full_searches,
-        }
+        return asdict(self)
 
     def lines(self) -> list[str]:
         """For people."""
         setting_text = f", {self.knob} {self.setting}" if self.knob != "none" else ""
-        share = (
-            ""
-            if self.visited_share is None
-            else f", {self.visited_share:.2%} of the vectors visited"
-        )
+        share = "" if self.visited is None else f", {self.visited:.2%} of the vectors visited"
         recall_text = "not measured under a filter"
-        if self.measured_recall is not None:
-            recall_text = f"{self.measured_recall:.4f} as measured"
+        if self.measured is not None:
+            recall_text = f"{self.measured:.4f} as measured"
         lines = [
             f"index {self.factory}{setting_text}{share}",
-            f"recall {self.target_recall:g} requested, {recall_text}",
+            f"recall {self.wished:g} requested, {recall_text}",
         ]
-        if self.matching_items < self.items:
-            lines.append(f"{self.matching_items:,} of {self.items:,} items match the filter")
-        if self.full_searches:
+        if self.kept < self.items:
+            lines.append(f"{self.kept:,} of {self.items:,} items match the filter")
+        if self.widened:
             lines.append(
-                f"{self.full_searches:,} queries found too few of them and searched everything"
+                f"{self.widened:,} queries found too few neighbours and searched all items"
             )
         return lines
 
@@ -158,12 +143,12 @@ class Searcher:
             factory=self.card.factory,
             knob=self.card.knob,
             setting=setting,
-            target_recall=target,
-            measured_recall=measured_recall,
-            visited_share=visited_share(self.inner, queries, setting) if explain else None,
-            matching_items=count,
+            wished=target,
+            measured=measured_recall,
+            visited=visited_share(self.inner, queries, setting) if explain else None,
+            kept=count,
             items=self.card.items,
-            full_searches=len(short),
+            widened=len(short),
         )
         return Neighbours(ids=ids, distances=distances), report
 

@@ -66,7 +66,7 @@ def test_finds_what_a_loop_finds(searcher, embeddings):
 def test_finds_what_a_loop_finds_among_the_kept(searcher, embeddings, every):
     mask = np.arange(N) % every == 1
     found, report = searcher.search(QUERIES, 5, mask=mask)
-    assert report.matching_items == mask.sum()
+    assert report.kept == mask.sum()
     for row, query in enumerate(QUERIES):
         ids, distances = nearest(embeddings, query, min(5, int(mask.sum())), mask)
         assert found.ids[row, : len(ids)].tolist() == ids
@@ -88,7 +88,7 @@ def test_a_filter_that_keeps_nothing_finds_nothing(searcher):
     found, report = searcher.search(QUERIES, 3, mask=np.zeros(N, bool))
     assert (found.ids == -1).all()
     assert np.isinf(found.distances).all()
-    assert report.matching_items == 0
+    assert report.kept == 0
 
 
 def test_the_setting_follows_the_wished_recall(lists, embeddings):
@@ -96,7 +96,7 @@ def test_the_setting_follows_the_wished_recall(lists, embeddings):
     for recall in (0.3, 0.9, 0.99, 1.0):
         found, report = lists.search(QUERIES, 10, recall=recall)
         point = next(p for p in lists.card.curve if p.setting == report.setting)
-        assert report.measured_recall == point.recall_10 >= recall
+        assert report.measured == point.recall_10 >= recall
         settings.append(report.setting)
     assert settings == sorted(settings)
     assert settings[0] < settings[-1]
@@ -108,12 +108,12 @@ def test_a_filter_turns_the_knob_further(lists):
     plain = lists.search(QUERIES, 10, recall=0.5)[1]
     half = lists.search(QUERIES, 10, recall=0.5, mask=np.arange(N) % 2 == 0)[1]
     assert half.setting == min(32, 2 * plain.setting)
-    assert half.measured_recall is None
+    assert half.measured is None
 
 
 def test_what_few_lists_do_not_hold_is_looked_for_everywhere(lists):
     found, report = lists.search(QUERIES, N, recall=0.01)
-    assert report.full_searches == 9
+    assert report.widened == 9
     assert (np.sort(found.ids, axis=1) == lists.ids).all()
 
 
@@ -124,10 +124,10 @@ def test_explain_counts_the_vectors_in_the_visited_lists(lists):
     for query in QUERIES:
         _, near = inner.quantizer.search(query[None], report.setting)
         seen += sum(inner.invlists.list_size(int(number)) for number in near[0])
-    assert report.visited_share == pytest.approx(seen / (9 * N))
+    assert report.visited == pytest.approx(seen / (9 * N))
     text = " ".join(report.lines())
     assert f"nprobe {report.setting}" in text
-    assert f"{report.measured_recall:.4f} as measured" in text
+    assert f"{report.measured:.4f} as measured" in text
 
 
 def test_a_card_of_another_index_is_refused(embeddings, tmp_path, lists):

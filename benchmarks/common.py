@@ -1,4 +1,4 @@
-"""What the benchmarks share."""
+"""Helpers that the benchmarks share."""
 
 import statistics
 import tempfile
@@ -31,12 +31,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def in_turns(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each side, the sides taking turns."""
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+    """Median seconds of each side; the sides take turns."""
+    timings: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, work in sides.items():
-            taken[name].append(seconds(work))
-    return {name: statistics.median(values) for name, values in taken.items()}
+            timings[name].append(seconds(work))
+    return {name: statistics.median(values) for name, values in timings.items()}
 
 
 def show(title: str, rows: Sequence[Sequence[object]]) -> None:

@@ -17,12 +17,12 @@ def main() -> None:
     with fresh_run(execute=beam_execute("FnApiRunner", [])) as (run, config, (items, inputs)):
         checkpoint = encoder_stage.first_checkpoint(run, items, inputs)
         encoder = load_checkpoint(run.store, checkpoint)
-        whole = torch.from_numpy(Inputs(run.store.paths(inputs))[range_of(inputs.rows)])
+        all_inputs = torch.from_numpy(Inputs(run.store.paths(inputs))[range_of(inputs.rows)])
 
         def bare() -> None:
             with torch.inference_mode():
-                for start in range(0, len(whole), config.index.batch):
-                    encoder(whole[start : start + config.index.batch])
+                for start in range(0, len(all_inputs), config.index.batch):
+                    encoder(all_inputs[start : start + config.index.batch])
 
         def pipeline() -> None:
             for receipt in (run.store.root / "receipts").iterdir():
@@ -32,14 +32,14 @@ def main() -> None:
 
         bare()
         pipeline()
-        taken = in_turns({"bare": bare, "pipeline": pipeline}, REPEATS)
-    rate = {name: f"{inputs.rows / value:,.0f}" for name, value in taken.items()}
+        timings = in_turns({"bare": bare, "pipeline": pipeline}, REPEATS)
+    rate = {name: f"{inputs.rows / value:,.0f}" for name, value in timings.items()}
     show(
         f"Embedding {inputs.rows:,} glyphs, batch {config.index.batch}",
         [
             ["", "items a second", "of the bare loop"],
             ["bare torch loop", rate["bare"], "1.00"],
-            ["embed stage", rate["pipeline"], f"{taken['bare'] / taken['pipeline']:.2f}"],
+            ["embed stage", rate["pipeline"], f"{timings['bare'] / timings['pipeline']:.2f}"],
         ],
     )
 

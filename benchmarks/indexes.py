@@ -1,4 +1,4 @@
-"""Kinds of index by size: recall, time of one query, bytes; the reasons behind index/policy.py."""
+"""Kinds of index by size: recall, time of one query, bytes; reasons for index/factory_choice.py."""
 
 import argparse
 import time
@@ -14,23 +14,30 @@ from remine.index.build import build_index
 from remine.index.config import IndexConfig
 from remine.index.knob import inner_of, parameters
 
-ASKED = 300
+QUERIES = 300
 
 
 def row(embeddings: Embeddings, factory: str) -> list[object]:
     """One index: its setting, recall@10, processor time of one query, bytes, seconds to build."""
     start = time.process_time()
     index, card = build_index(embeddings, IndexConfig(factory=factory))
-    built = time.process_time() - start
-    inner, taken = inner_of(index), []
-    for query in embeddings.vectors[:: len(embeddings) // ASKED]:
+    build_seconds = time.process_time() - start
+    inner, timings = inner_of(index), []
+    for query in embeddings.vectors[:: len(embeddings) // QUERIES]:
         start = time.process_time()
         inner.search(query[None], 10, params=parameters(inner, card.setting))
-        taken.append(time.process_time() - start)
-    turned = "" if card.knob == "none" else f"{card.knob} {card.setting}"
+        timings.append(time.process_time() - start)
+    setting = "" if card.knob == "none" else f"{card.knob} {card.setting}"
     size = faiss.serialize_index(index).nbytes / 1e6
-    milliseconds = f"{np.median(taken) * 1e3:.2f}"
-    return [factory, turned, f"{card.recall:.4f}", milliseconds, f"{size:.0f}", f"{built:.1f}"]
+    milliseconds = f"{np.median(timings) * 1e3:.2f}"
+    return [
+        factory,
+        setting,
+        f"{card.recall:.4f}",
+        milliseconds,
+        f"{size:.0f}",
+        f"{build_seconds:.1f}",
+    ]
 
 
 def main() -> None:

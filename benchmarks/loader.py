@@ -24,12 +24,12 @@ def main() -> None:
             loader = TripletLoader(paths=paths, kinds=kinds, batch=BATCH, seed=0)
             share = len(kinds) / 2
             batches = loader.batches()
-            wanted = int(ROWS * share) // BATCH
+            count = int(ROWS * share) // BATCH
             start = time.process_time()
-            for _ in range(wanted):
+            for _ in range(count):
                 next(batches)
             spent = time.process_time() - start
-            rows.append([" and ".join(kinds), f"{wanted * BATCH / spent / 1e6:.1f} M"])
+            rows.append([" and ".join(kinds), f"{count * BATCH / spent / 1e6:.1f} M"])
     show(f"Streaming {ROWS / 1e6:.0f} M triplets ({size:.1f} bytes a row on disk)", rows)
 
 

@@ -27,16 +27,16 @@ LOSSES = ("triplet", "n_pair", "lifted_structure", "angular")
 
 def overhead(loss: str) -> tuple[float, float, float]:
     """CPU-seconds: a whole plain step, its loss with backward pass, the same symmetrical."""
-    plain, made = (
+    plain, symmetrical = (
         TrainConfig(loss=loss, batches="pk", per_class=2, batch=128, synthesis=synthesis)
         for synthesis in ("none", "symmetrical")
     )
-    parts = [loss_only(plain), loss_only(made)]
-    least = [np.inf, np.inf]
+    parts = [loss_only(plain), loss_only(symmetrical)]
+    best = [np.inf, np.inf]
     for _ in range(20):  # in turns; the least is what the machine's other work disturbed least
-        least = [min(a, cpu_seconds(w, 20)) for a, w in zip(least, parts, strict=True)]
-    whole = step(plain)
-    return min(cpu_seconds(whole, 3) for _ in range(5)), least[0], least[1]
+        best = [min(a, cpu_seconds(w, 20)) for a, w in zip(best, parts, strict=True)]
+    whole_step = step(plain)
+    return min(cpu_seconds(whole_step, 3) for _ in range(5)), best[0], best[1]
 
 
 def cpu_seconds(work: Callable[[], object], times: int) -> float:
@@ -121,20 +121,20 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [["loss", "step, CPU-ms", "its loss alone", "with synthesis", "more of a step"]]
     for loss in LOSSES:
-        whole, part, made = (1e3 * value for value in overhead(loss))
-        more = f"{(made - part) / whole:.1%}"
-        rows.append([loss, f"{whole:.1f}", f"{part:.2f}", f"{made:.2f}", more])
+        step_ms, part, synthesis = (1e3 * value for value in overhead(loss))
+        overhead_share = f"{(synthesis - part) / step_ms:.1%}"
+        rows.append([loss, f"{step_ms:.1f}", f"{part:.2f}", f"{synthesis:.2f}", overhead_share])
     show(f"Symmetrical Synthesis, conv net, {PAIRS} pairs", rows)
     cube = 512**3 * 4 / 2**20
     table = [["items a class", "peak, MB", f"of the cubic tensor ({cube:.0f} MB)"]]
     for per_class in (2, 4, 16, 64):
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", CHILD.format(per_class=per_class)],
             capture_output=True,
             text=True,
             check=True,
         )
-        peak = float(done.stdout)
+        peak = float(process.stdout)
         table.append([per_class, f"{peak:.1f}", f"{peak / cube:.3f}"])
     show("Batch-All on 512 items, forward and backward", table)
 

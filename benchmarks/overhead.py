@@ -1,4 +1,4 @@
-"""What Prefect and Beam add to the demo's cycle, against the same stages as plain functions."""
+"""What Prefect and Beam add to the demo's cycle, compared with the same stages as functions."""
 
 import os
 import tempfile
@@ -39,8 +39,8 @@ def main() -> None:
 def plain_cycle(store: str) -> None:
     """The stages one after the other."""
     config = load_config(None, [f'run.store="{Path(store)}"'])
-    with prepared(config, run_plain, Console(quiet=True)) as given:
-        run_cycle(*given)
+    with prepared(config, run_plain, Console(quiet=True)) as prepared_run:
+        run_cycle(*prepared_run)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What people mine with today, each written as its documentation says and given its best case.
+"""Tools in common use, each called as its documentation says and given its best case.
 
-They answer the question that remine answers, from the k nearest of each anchor, so an answer past
-k is not found; every function counts what it left short. All take unit vectors, ask only for items
-that can be anchors, and use at most `threads` threads. They only work: the caller times them.
+They answer the same question as remine from the k nearest of each anchor, so an answer beyond k is
+not found; every function counts what it left unanswered. All take unit vectors, search only for
+items that can be anchors, and use at most `threads` threads. The caller times them.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ SAMPLE = 500  # anchors that measure the recall of an nprobe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class PeerNegatives:
     """The negatives of r rows, m each, nearest first.
 
     rows: (r,) anchors, or (r, 2) pairs of anchor and positive. negatives: (r, m) int64, -1 where
@@ -55,11 +55,11 @@ def list_length(labels: Int32, m: int) -> int:
     return int(min(m + np.bincount(labels).max(), LONGEST_LIST, len(labels)))
 
 
-def positive_pairs(labels: Int32, per_anchor: int = 0, *, own: bool = False) -> Int64:
+def positive_pairs(labels: Int32, per_anchor: int = 0, *, with_self: bool = False) -> Int64:
     """The pairs (t, 2) of an anchor and an item of its class, by anchor.
 
-    per_anchor: at most that many, those that follow the anchor in its class; 0 is all. own: pair
-    each anchor with itself, too.
+    per_anchor: at most that many, those that follow the anchor in its class; 0 is all. with_self:
+    pair each anchor with itself, too.
     """
     order = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels)
@@ -68,12 +68,12 @@ def positive_pairs(labels: Int32, per_anchor: int = 0, *, own: bool = False) -> 
     place = np.arange(len(labels)) - start
     largest = int(size.max()) - 1
     pairs = []
-    for step in range(0 if own else 1, 1 + min(per_anchor or largest, largest)):
+    for step in range(0 if with_self else 1, 1 + min(per_anchor or largest, largest)):
         has = (size > 1) & (size > step)
         mates = order[start[has] + (place[has] + step) % size[has]]
         pairs.append(np.stack([order[has], mates], axis=1))
-    joined = np.concatenate(pairs)
-    return joined[np.argsort(joined[:, 0], kind="stable")]
+    all_pairs = np.concatenate(pairs)
+    return all_pairs[np.argsort(all_pairs[:, 0], kind="stable")]
 
 
 # FAISS: search, then look in the list ---------------------------------------------------------
@@ -89,7 +89,9 @@ def faiss_knn(vectors: Float32, anchors: Int64, k: int, threads: int) -> tuple[F
     return _distances(scores), ids
 
 
-def faiss_knn_hard(vectors: Float32, labels: Int32, m: int, *, k: int = 0, threads: int) -> Found:
+def faiss_knn_hard(
+    vectors: Float32, labels: Int32, m: int, *, k: int = 0, threads: int
+) -> PeerNegatives:
     """The m nearest negatives of each anchor, by `faiss.knn` and numpy; k 0 is `list_length`."""
     anchors, k = anchors_of(labels), k or list_length(labels, m)
     distances, ids = faiss_knn(vectors, anchors, k, threads)
@@ -98,7 +100,7 @@ def faiss_knn_hard(vectors: Float32, labels: Int32, m: int, *, k: int = 0, threa
 
 def faiss_knn_semi_hard(
     vectors: Float32, labels: Int32, pairs: Int64, margin: float, *, k: int, threads: int
-) -> Found:
+) -> PeerNegatives:
     """The nearest semi-hard negative of each pair, by `faiss.knn` over k and numpy.
 
     pairs: (t, 2), by anchor. A short row has none within k; whether one exists, nobody knows.
@@ -110,7 +112,7 @@ def faiss_knn_semi_hard(
 
 def ivf_hard(
     vectors: Float32, labels: Int32, m: int, *, recall: float, k: int = 0, threads: int
-) -> Found:
+) -> PeerNegatives:
     """The m nearest negatives of each anchor, by an IVF index, `index.search` and numpy."""
     anchors, k = anchors_of(labels), k or list_length(labels, m)
     distances, ids, note = ivf_search(vectors, anchors, k, recall, threads)
@@ -126,7 +128,7 @@ def ivf_semi_hard(
     recall: float,
     k: int,
     threads: int,
-) -> Found:
+) -> PeerNegatives:
     """The nearest semi-hard negative of each pair, by an IVF index, `index.search` and numpy."""
     anchors = np.unique(pairs[:, 0])
     distances, ids, note = ivf_search(vectors, anchors, k, recall, threads)
@@ -151,23 +153,23 @@ def ivf_search(
     index.add(vectors)
     sample = np.sort(rng.choice(anchors, min(SAMPLE, len(anchors)), replace=False))
     truth = faiss_knn(vectors, sample, k, threads)[0][:, -1:]
-    index.nprobe, reached = 1, 0.0
+    index.nprobe, sample_recall = 1, 0.0
     while True:
-        found = _distances(index.search(vectors[sample], k)[0])
-        reached = float((found <= truth + 1e-6).mean())
-        if reached >= recall or index.nprobe >= lists:
+        sample_distances = _distances(index.search(vectors[sample], k)[0])
+        sample_recall = float((sample_distances <= truth + 1e-6).mean())
+        if sample_recall >= recall or index.nprobe >= lists:
             break
         index.nprobe = min(2 * index.nprobe, lists)
     scores, ids = index.search(vectors if len(anchors) == n else vectors[anchors], k)
-    note = {"k": k, "lists": lists, "nprobe": index.nprobe, "recall": reached}
+    note = {"k": k, "lists": lists, "nprobe": index.nprobe, "recall": sample_recall}
     return _distances(scores), ids, note
 
 
 def _distances(scores: Float32) -> Float32:
     """Squared distances of inner products, in place; inf where FAISS found nothing."""
-    nothing = scores < -2
-    np.subtract(2, np.multiply(2, scores, out=scores, where=~nothing), out=scores)
-    scores[nothing] = np.inf
+    is_missing = scores < -2
+    np.subtract(2, np.multiply(2, scores, out=scores, where=~is_missing), out=scores)
+    scores[is_missing] = np.inf
     return scores
 
 
@@ -182,19 +184,19 @@ def _hard(
     distances: Float32,
     ids: Int64,
     note: dict[str, float],
-) -> Found:
+) -> PeerNegatives:
     """The first m of each anchor's list that are of another class."""
     negatives = np.full((len(anchors), m), -1, np.int64)
-    apart = np.full((len(anchors), m), np.inf, np.float32)
+    negative_distances = np.full((len(anchors), m), np.inf, np.float32)
     for block in _blocks(len(anchors)):
-        near = ids[block]
-        other = (labels[near] != labels[anchors[block], None]) & (near >= 0)
-        rank = np.cumsum(other, axis=1, dtype=np.int32)
-        row, column = np.nonzero(other & (rank <= m))
+        neighbours = ids[block]
+        is_negative = (labels[neighbours] != labels[anchors[block], None]) & (neighbours >= 0)
+        rank = np.cumsum(is_negative, axis=1, dtype=np.int32)
+        row, column = np.nonzero(is_negative & (rank <= m))
         place = rank[row, column] - 1
-        negatives[block][row, place] = near[row, column]
-        apart[block][row, place] = distances[block][row, column]
-    return Found(rows=anchors, negatives=negatives, distances=apart, note=note)
+        negatives[block][row, place] = neighbours[row, column]
+        negative_distances[block][row, place] = distances[block][row, column]
+    return PeerNegatives(rows=anchors, negatives=negatives, distances=negative_distances, note=note)
 
 
 def _semi_hard(
@@ -206,23 +208,23 @@ def _semi_hard(
     distances: Float32,
     ids: Int64,
     note: dict[str, float],
-) -> Found:
+) -> PeerNegatives:
     """The nearest with d_ap < d_an < d_ap + margin in the list of each pair's anchor."""
     negatives = np.full((len(pairs), 1), -1, np.int64)
-    apart = np.full((len(pairs), 1), np.inf, np.float32)
+    negative_distances = np.full((len(pairs), 1), np.inf, np.float32)
     at = np.searchsorted(anchors, pairs[:, 0])
     for block in _blocks(len(pairs)):
         anchor, positive = pairs[block].T
         cosine = np.einsum("td,td->t", vectors[anchor], vectors[positive])
         d_ap = (2 - 2 * cosine)[:, None]
-        near, d_an = ids[at[block]], distances[at[block]]
-        fits = (labels[near] != labels[anchor, None]) & (near >= 0)
+        neighbours, d_an = ids[at[block]], distances[at[block]]
+        fits = (labels[neighbours] != labels[anchor, None]) & (neighbours >= 0)
         fits &= (d_an > d_ap) & (d_an < d_ap + np.float32(margin))
         first = fits.argmax(axis=1)
         row = np.flatnonzero(fits[np.arange(len(first)), first])
-        negatives[block][row, 0] = near[row, first[row]]
-        apart[block][row, 0] = d_an[row, first[row]]
-    return Found(rows=pairs, negatives=negatives, distances=apart, note=note)
+        negatives[block][row, 0] = neighbours[row, first[row]]
+        negative_distances[block][row, 0] = d_an[row, first[row]]
+    return PeerNegatives(rows=pairs, negatives=negatives, distances=negative_distances, note=note)
 
 
 # sentence-transformers ------------------------------------------------------------------------
@@ -239,7 +241,7 @@ def sentence_transformers_hard(
     relative_margin: float | None = None,
     max_score: float | None = None,
     output_format: str = "triplet",
-) -> Found:
+) -> PeerNegatives:
     """The m nearest negatives of each query by `sentence_transformers.util.mine_hard_negatives`.
 
     pairs: (t, 2) rows of queries and of their positives in the gallery, by query; what is paired
@@ -255,7 +257,7 @@ def sentence_transformers_hard(
     _set_faiss_threads(threads)
     texts = {"anchor": _texts(pairs[:, 0]), "positive": _texts(pairs[:, 1])}
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
-        mined = mine_hard_negatives(
+        data_set = mine_hard_negatives(
             Dataset.from_dict(texts),
             _LookUp(queries, gallery),
             corpus=_texts(np.arange(len(gallery))),
@@ -268,7 +270,7 @@ def sentence_transformers_hard(
             use_faiss=use_faiss,
             verbose=False,
         )
-    return _per_query(queries, gallery, pairs, m, mined)
+    return _per_query(queries, gallery, pairs, m, data_set)
 
 
 def sentence_transformers_label_aware(
@@ -279,7 +281,7 @@ def sentence_transformers_label_aware(
     use_faiss: bool,
     threads: int,
     output_format: str = "triplet",
-) -> Found:
+) -> PeerNegatives:
     """The same among items of classes: all that share the anchor's class are its positives.
 
     That is its way of many positives: a row for each. The anchor stands among them, or it would
@@ -288,7 +290,7 @@ def sentence_transformers_label_aware(
     return sentence_transformers_hard(
         vectors,
         vectors,
-        positive_pairs(labels, own=True),
+        positive_pairs(labels, with_self=True),
         m,
         use_faiss=use_faiss,
         threads=threads,
@@ -339,22 +341,27 @@ def _set_faiss_threads(threads: int) -> None:
     faiss.omp_set_num_threads(threads)
 
 
-def _per_query(queries: Float32, gallery: Float32, pairs: Int64, m: int, mined: Any) -> Found:
+def _per_query(
+    queries: Float32, gallery: Float32, pairs: Int64, m: int, data_set: Any
+) -> PeerNegatives:
     """The negatives of each query out of a Dataset of texts: anchor, positive, negatives.
 
     The rows of a query repeat its negatives for each positive: the first positive's are read.
     """
     import pyarrow as pa
 
-    table = mined.with_format("arrow")[:]
-    a, p, *rest = (column.cast(pa.int64()).to_numpy() for column in table.columns)
+    table = data_set.with_format("arrow")[:]
+    a, p, *negative_columns = (column.cast(pa.int64()).to_numpy() for column in table.columns)
     rows, first = np.unique(pairs[:, 0], return_index=True)
-    kept = p == pairs[first[np.searchsorted(rows, a)], 1]
-    a, n = np.repeat(a[kept], len(rest)), np.stack(rest, axis=1)[kept].ravel()
+    is_first_positive = p == pairs[first[np.searchsorted(rows, a)], 1]
+    a, n = (
+        np.repeat(a[is_first_positive], len(negative_columns)),
+        np.stack(negative_columns, axis=1)[is_first_positive].ravel(),
+    )
     at, place = np.searchsorted(rows, a), np.arange(len(a)) - np.searchsorted(a, a)
     negatives = np.full((len(rows), m), -1, np.int64)
     distances = np.full((len(rows), m), np.inf, np.float32)
     negatives[at, place] = n
     distances[at, place] = 2 - 2 * np.einsum("td,td->t", queries[a], gallery[n])
-    note = {"triplets": len(table) * len(rest)}
-    return Found(rows=rows, negatives=negatives, distances=distances, note=note)
+    note = {"triplets": len(table) * len(negative_columns)}
+    return PeerNegatives(rows=rows, negatives=negatives, distances=distances, note=note)

@@ -11,13 +11,13 @@ SEEDS = (0, 1, 2)
 
 def main() -> None:
     """Three full demo cycles."""
-    found = []
+    seed_rows = []
     for seed in SEEDS:
-        with fresh_run(f"run.seed={seed}") as (run, _, given):
-            found.append(round_rows(run_cycle(run, *given)))
+        with fresh_run(f"run.seed={seed}") as (run, _, prepared_run):
+            seed_rows.append(round_rows(run_cycle(run, *prepared_run)))
     rows: list[list[str]] = [["rounds trained", *(f"seed {s}" for s in SEEDS), "mean", "spread"]]
-    for number in range(len(found[0])):
-        values = [100 * rows_[number]["recall@1"] for rows_ in found]
+    for number in range(len(seed_rows[0])):
+        values = [100 * rounds[number]["recall@1"] for rounds in seed_rows]
         rows.append(
             [
                 str(number),

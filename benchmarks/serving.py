@@ -1,4 +1,4 @@
-"""The server beside bare FAISS on the same index, and changes of version under load."""
+"""The server compared with bare FAISS on the same index, and version changes under load."""
 
 import argparse
 import asyncio
@@ -77,11 +77,11 @@ def serving(root: Path) -> Iterator[int]:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout
-        said = process.stdout.readline()
-        found = re.search(r":(\d+)/", said)
-        assert found, said
+        line = process.stdout.readline()
+        port = re.search(r":(\d+)/", line)
+        assert port, line
         try:
-            yield int(found[1])
+            yield int(port[1])
         finally:
             process.terminate()
 
@@ -113,39 +113,43 @@ class Client:
 
 async def latencies(port: int, bodies: list[bytes], clients: int) -> list[float]:
     """Seconds of each request, `clients` at a time."""
-    taken: list[float] = []
-    line = iter(bodies)
+    timings: list[float] = []
+    pending = iter(bodies)
 
     async def ask(client: Client) -> None:
-        for body in line:
+        for body in pending:
             start = time.perf_counter()
             await client.post("/search", body)
-            taken.append(time.perf_counter() - start)
+            timings.append(time.perf_counter() - start)
 
     await asyncio.gather(*[ask(await Client(port).open()) for _ in range(clients)])
-    return taken
+    return timings
 
 
 def single(port: int, index: faiss.Index, queries: np.ndarray, rounds: int) -> list[list[object]]:
     """One query at a time: FAISS and HTTP in turns; then 32 clients at once."""
     bodies = [json.dumps({"vector": q.tolist(), "k": K}).encode() for q in queries]
     asyncio.run(latencies(port, bodies[:200], 4))
-    bare, served, many, shares = [], [], [], []
+    faiss_seconds, http_seconds, medians, shares = [], [], [], []
     size = len(queries) // rounds
     for turn in range(rounds):
         part = slice(turn * size, (turn + 1) * size)
-        bare += [seconds(lambda q=q: index.search(q[None], K)) for q in queries[part]]
-        served += asyncio.run(latencies(port, bodies[part], 1))
-        found = asyncio.run(latencies(port, bodies * 2, CLIENTS))
-        many.append(statistics.median(found))
-        shares.append(float(np.quantile(found, 0.99)) / many[-1])
-    alone, http = statistics.median(bare), statistics.median(served)
+        faiss_seconds += [seconds(lambda q=q: index.search(q[None], K)) for q in queries[part]]
+        http_seconds += asyncio.run(latencies(port, bodies[part], 1))
+        load_latencies = asyncio.run(latencies(port, bodies * 2, CLIENTS))
+        medians.append(statistics.median(load_latencies))
+        shares.append(float(np.quantile(load_latencies, 0.99)) / medians[-1])
+    faiss_median, http_median = statistics.median(faiss_seconds), statistics.median(http_seconds)
     return [
-        ["FAISS, one query", f"{alone * 1e3:.2f} ms", ""],
-        ["HTTP, one client, p50", f"{http * 1e3:.2f} ms", f"{(http - alone) * 1e3:+.2f} ms"],
+        ["FAISS, one query", f"{faiss_median * 1e3:.2f} ms", ""],
+        [
+            "HTTP, one client, p50",
+            f"{http_median * 1e3:.2f} ms",
+            f"{(http_median - faiss_median) * 1e3:+.2f} ms",
+        ],
         [
             f"HTTP, {CLIENTS} clients, p50",
-            f"{statistics.median(many) * 1e3:.2f} ms",
+            f"{statistics.median(medians) * 1e3:.2f} ms",
             f"p99 = {statistics.median(shares):.2f} x p50",
         ],
     ]
@@ -155,7 +159,7 @@ def batched(port: int, index: faiss.Index, queries: np.ndarray, rounds: int) -> 
     """1,024 queries in a request, as .npy and as JSON, beside FAISS on the same queries."""
     buffer = io.BytesIO()
     np.save(buffer, queries)
-    whole = buffer.getvalue()
+    npy = buffer.getvalue()
     text = json.dumps({"vectors": queries.tolist(), "k": K}).encode()
 
     async def run(work: Callable[[Client], Awaitable[bytes]]) -> None:
@@ -164,17 +168,17 @@ def batched(port: int, index: faiss.Index, queries: np.ndarray, rounds: int) -> 
     sides: dict[str, Callable[[], object]] = {
         "FAISS": lambda: index.search(queries, K),
         "HTTP, .npy": lambda: asyncio.run(
-            run(lambda c: c.post(f"/search/npy?k={K}", whole, "application/octet-stream"))
+            run(lambda c: c.post(f"/search/npy?k={K}", npy, "application/octet-stream"))
         ),
         "HTTP, JSON": lambda: asyncio.run(run(lambda c: c.post("/search/batch", text))),
     }
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+    timings: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, work in sides.items():
-            taken[name].append(seconds(work))
+            timings[name].append(seconds(work))
     rows: list[list[object]] = []
-    for name, values in taken.items():
-        share = statistics.median(b / v for b, v in zip(taken["FAISS"], values, strict=True))
+    for name, values in timings.items():
+        share = statistics.median(b / v for b, v in zip(timings["FAISS"], values, strict=True))
         rate = len(queries) / statistics.median(values)
         rows.append([f"{name}, {len(queries)} queries", f"{rate:,.0f} a second", f"{share:.2f}"])
     return rows
@@ -186,10 +190,12 @@ def changes(port: int, store: Store, versions: list[Version], count: int) -> lis
     truth = {}
     for version in versions:
         snapshot = Snapshot(store, version)
-        found, _ = snapshot.searcher.search(snapshot.searcher.vectors(np.array(ids)), K)
-        truth[version.artifacts["index"].digest] = dict(zip(ids, found.ids.tolist(), strict=True))
+        neighbours, _ = snapshot.searcher.search(snapshot.searcher.vectors(np.array(ids)), K)
+        truth[version.artifacts["index"].digest] = dict(
+            zip(ids, neighbours.ids.tolist(), strict=True)
+        )
     tally = {"answers": 0, "failed": 0, "mixed": 0, "changes": 0}
-    seen: list[int] = []
+    answered_versions: list[int] = []
 
     async def ask(client: Client, place: int) -> None:
         while tally["changes"] < count:
@@ -204,9 +210,12 @@ def changes(port: int, store: Store, versions: list[Version], count: int) -> lis
                 client = await Client(port).open()
                 continue
             # A query in a batch rounds otherwise than alone: neighbours as near may change places.
-            got, right = [n["id"] for n in answer["neighbours"]], truth[answer["index"]][item]
-            tally["mixed"] += len(set(got) & set(right)) < K - 1
-            seen.append(answer["version"])
+            answer_ids, true_ids = (
+                [n["id"] for n in answer["neighbours"]],
+                truth[answer["index"]][item],
+            )
+            tally["mixed"] += len(set(answer_ids) & set(true_ids)) < K - 1
+            answered_versions.append(answer["version"])
 
     async def publisher() -> None:
         for change in range(count):
@@ -216,7 +225,7 @@ def changes(port: int, store: Store, versions: list[Version], count: int) -> lis
                 versions[change % len(versions)], number=current.number + 1, parent=current.digest
             )
             await asyncio.to_thread(store.publish, version)
-            while seen[-1:] != [version.number]:  # noqa: ASYNC110 - a benchmark may poll
+            while answered_versions[-1:] != [version.number]:  # noqa: ASYNC110 - a benchmark may poll
                 await asyncio.sleep(0.01)
             tally["changes"] += 1
 
@@ -233,26 +242,26 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        vectors, labels = clustered(given.items, 128, 0)
+        vectors, labels = clustered(arguments.items, 128, 0)
         np.save(folder / "items.npy", vectors)
         np.save(folder / "labels.npy", labels)
-        versions = [publish(folder, given.items, d) for d in (64, 128)]
+        versions = [publish(folder, arguments.items, d) for d in (64, 128)]
         store = Store(folder / "store")
         path = store.path(versions[1].artifacts["index"].files[0])
         index = faiss.read_index(str(path))
         rng = np.random.default_rng(1)
         noise = rng.normal(0, 0.05, (BATCH, 128))
-        queries = vectors[rng.choice(given.items, BATCH, replace=False)] + noise
+        queries = vectors[rng.choice(arguments.items, BATCH, replace=False)] + noise
         queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
         rows: list[list[object]] = [["", "", "beside FAISS"]]
         with serving(store.root) as port:
-            rows += single(port, index, queries[:500], given.rounds)
-            rows += batched(port, index, queries, given.rounds)
+            rows += single(port, index, queries[:500], arguments.rounds)
+            rows += batched(port, index, queries, arguments.rounds)
             rows += changes(port, store, versions, 20)
-    show(f"serving: {given.items:,} x 128, k = {K}, Flat", rows)
+    show(f"serving: {arguments.items:,} x 128, k = {K}, Flat", rows)
 
 
 if __name__ == "__main__":

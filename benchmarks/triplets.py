@@ -1,4 +1,4 @@
-"""What looking into many triplets costs: `remine triplets stats` and a sorted page of them."""
+"""What it costs to query many triplets: `remine triplets stats` and sorted pages."""
 
 import argparse
 import json
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from benchmarks.common import show
 from remine.data import schemas
+from remine.data.measures import triplet_kinds
 from remine.data.store.records import Artifact, FileRef, Version
 from remine.data.store.store import Store
 from remine.data.types import Triplets
@@ -34,7 +35,7 @@ def shard(number: int, shards: int) -> Triplets:
         negative_id=(rng.beta(1, 4, SHARD) * ITEMS).astype(np.int64),
         d_ap=d_ap,
         d_an=d_an,
-        kind=np.where(d_an <= d_ap, 0, np.where(d_an < d_ap + 0.2, 1, 2)).astype(np.int8),
+        kind=triplet_kinds(d_ap, d_an, 0.2),
         negative_rank=rng.geometric(0.003, SHARD).astype(np.int32),
     )
 
@@ -66,8 +67,8 @@ def main() -> None:
             put_table(store, schemas.triplets_table(shard(n, shards)), "triplets", n, {}).files[0]
             for n in range(shards)
         ]
-        mined = Artifact(kind="triplets", files=tuple(files))
-        artifacts = {"items": items(store), "triplets/round=0": mined}
+        triplets = Artifact(kind="triplets", files=tuple(files))
+        artifacts = {"items": items(store), "triplets/round=0": triplets}
         version = Version(
             number=1, parent=None, cycle=1, round=1, rounds=1, config={}, artifacts=artifacts
         )

@@ -1,6 +1,6 @@
-"""What the benchmark mines: made-up vectors in clusters, words (GloVe), the embedded glyphs.
+"""Vectors to mine: synthetic clusters, words (GloVe), the embedded glyphs.
 
-Each gives (n, d) float32 rows of length 1 and (n,) int32 classes.
+Each function gives (n, d) float32 rows of length 1 and (n,) int32 classes.
 """
 
 import json
@@ -37,16 +37,18 @@ def clustered(n: int, d: int, seed: int) -> tuple[Float32, Int32]:
     basis = _decaying_basis(d, rng)
 
     def normal(rows: int) -> Float32:
-        drawn: Float32 = rng.standard_normal((rows, d), dtype=np.float32) @ basis
-        return drawn
+        sample: Float32 = rng.standard_normal((rows, d), dtype=np.float32) @ basis
+        return sample
 
     groups = normal(max(1, c // 25))
     centres = groups[rng.integers(0, len(groups), c)] + np.float32(0.5) * normal(c)
     looseness = np.float32(0.5) * np.exp(0.4 * rng.standard_normal((c, 1), dtype=np.float32))
     vectors = np.empty((n, d), np.float32)
     for start in range(0, n, BLOCK):
-        of = labels[start : start + BLOCK]
-        vectors[start : start + BLOCK] = unit(centres[of] + looseness[of] * normal(len(of)))
+        classes = labels[start : start + BLOCK]
+        vectors[start : start + BLOCK] = unit(
+            centres[classes] + looseness[classes] * normal(len(classes))
+        )
     return vectors, labels
 
 
@@ -101,14 +103,14 @@ def stem(word: str) -> str:
 
 def glove_words(folder: Path) -> tuple[Float32, list[str]]:
     """The unit vectors and the words of the npm package in `folder`, kept there as .npy."""
-    kept, names = folder / "glove-vectors.npy", folder / "glove-words.npy"
-    if not (kept.exists() and names.exists()):
+    vectors_file, words_file = folder / "glove-vectors.npy", folder / "glove-words.npy"
+    if not (vectors_file.exists() and words_file.exists()):
         vectors, words = _read_package(folder)
-        for path, array in ((names, np.array(words)), (kept, vectors)):
+        for path, array in ((words_file, np.array(words)), (vectors_file, vectors)):
             temp = path.with_suffix(".tmp.npy")
             np.save(temp, array)
             temp.replace(path)
-    return np.load(kept), np.load(names).tolist()
+    return np.load(vectors_file), np.load(words_file).tolist()
 
 
 def _read_package(folder: Path) -> tuple[Float32, list[str]]:

@@ -4,6 +4,7 @@ In reading order:
 
     types         embeddings, neighbours and triplets as checked arrays; sizes and units
     schemas       the same as Parquet tables
+    measures      kinds of triplets, spread, overlap of neighbours: what several layers measure
     errors        the exceptions of remine, and advice for faults of the machine
     config_table  what the tables of settings have in common: limits, docs, one-line errors
     config        settings of the data

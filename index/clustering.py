@@ -1,4 +1,4 @@
-"""How well an embedding falls into its classes by itself: NMI, AMI and pairwise F1 of k-means."""
+"""How well an embedding clusters into its classes: NMI, AMI and pairwise F1 of k-means."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,13 @@ ITERATIONS, RESTARTS = 20, 3
 
 
 def clustering_metrics(embeddings: Embeddings, *, seed: int = 0) -> dict[str, float]:
-    """k-means with as many clusters as classes, compared with the classes.
+    """Compare k-means with as many clusters as there are classes with the classes.
 
-    nmi: mutual information over the arithmetic mean of both entropies. ami: the same, adjusted for
-    chance (Vinh et al. 2010); NMI alone grows with the number of clusters, and says 0.7 of noise
-    where classes are small (Musgrave et al. 2020, section 3.3). f1: of pairs of items, same cluster
-    against same class (Manning et al. 2008, section 16.3).
+    Returns:
+        nmi: Mutual information over the arithmetic mean of both entropies.
+        ami: The same adjusted for chance (Vinh et al. 2010). NMI alone grows with the number of
+            clusters and is 0.7 for noise if classes are small (Musgrave et al. 2020, section 3.3).
+        f1: Of pairs of items, same cluster against same class (Manning et al. 2008, section 16.3).
     """
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
@@ -28,7 +29,7 @@ def clustering_metrics(embeddings: Embeddings, *, seed: int = 0) -> dict[str, fl
 
 
 def k_means(embeddings: Embeddings, k: int, seed: int) -> NDArray[np.int64]:
-    """(n,) the cluster of each item, by FAISS's k-means over all of them."""
+    """(n,) the cluster of each item, by FAISS's k-means over all items."""
     from remine.data.faiss_library import faiss
 
     means = faiss.Kmeans(
@@ -37,17 +38,17 @@ def k_means(embeddings: Embeddings, k: int, seed: int) -> NDArray[np.int64]:
         niter=ITERATIONS,
         nredo=RESTARTS,
         seed=seed,
-        # FAISS would warn of few points a centroid, and sample where there are many.
+        # Without these FAISS warns of few points per centroid, and samples if there are many.
         min_points_per_centroid=1,
         max_points_per_centroid=len(embeddings),
     )
     means.train(embeddings.vectors)
-    found: NDArray[np.int64] = means.index.search(embeddings.vectors, 1)[1][:, 0]
-    return found
+    clusters: NDArray[np.int64] = means.index.search(embeddings.vectors, 1)[1][:, 0]
+    return clusters
 
 
 def pairwise_f1(classes: NDArray[np.int64], clusters: NDArray[np.int64]) -> float:
-    """F1 of "in one cluster" as a guess of "of one class", over all pairs of the n items."""
+    """F1 of "in one cluster" as a prediction of "of one class", over all pairs of the n items."""
     cells = np.unique(np.stack([classes, clusters]), axis=1, return_counts=True)[1]
     together, same_class, same_cluster = (
         _pairs(counts) for counts in (cells, np.bincount(classes), np.bincount(clusters))
@@ -56,6 +57,6 @@ def pairwise_f1(classes: NDArray[np.int64], clusters: NDArray[np.int64]) -> floa
 
 
 def _pairs(counts: NDArray[np.intp]) -> int:
-    """How many pairs lie within groups of these sizes."""
+    """How many pairs there are within groups of the given sizes."""
     sizes = counts.astype(np.int64)
     return int((sizes * (sizes - 1) // 2).sum())

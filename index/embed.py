@@ -1,4 +1,4 @@
-"""Inputs to embeddings: the pure function that the Beam job distributes."""
+"""Embedding of prepared inputs; the pure function that the Beam job distributes."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from remine.data.items.inputs import Inputs
 from remine.data.types import Float32, Int64
 
 Rows = range | Int64
-SHORTEST = 1e-3  # of what was scaled to length 1: less is 0, which no scaling helps
+MIN_LENGTH = 1e-3  # encoders scale to length 1, so a shorter vector was 0 before
 
 
 def embed_rows(
@@ -21,9 +21,23 @@ def embed_rows(
     batch: int,
     device: torch.device | None = None,
 ) -> Float32:
-    """The embeddings of `rows` (m) of `inputs`, (m, d) float32 unit vectors, `batch` at a time.
+    """The embeddings of some rows of `inputs`.
 
-    The same batch and thread count give the same bits; another batch may differ in the last one.
+    The same batch size and thread count give the same bits; another batch size may change the last
+    bit.
+
+    Args:
+        encoder: From a batch of inputs to (b, d) vectors.
+        inputs: The prepared inputs.
+        rows: (m,) row numbers.
+        batch: Rows in one forward pass.
+        device: Where the encoder is; the CPU if None.
+
+    Returns:
+        (m, d) float32 unit vectors.
+
+    Raises:
+        InputError: An embedding is not finite or has no length.
     """
     parts = []
     with torch.inference_mode():
@@ -34,10 +48,10 @@ def embed_rows(
                 raise InputError(
                     f"the encoder gives non-finite embeddings in rows {rows[start]}..."
                 )
-            if (vectors.norm(dim=1) < SHORTEST).any():
+            if (vectors.norm(dim=1) < MIN_LENGTH).any():
                 raise InputError(
-                    f"the encoder gives embeddings of length 0 in rows {rows[start]}...: nothing is"
-                    " near to them or far from them"
+                    f"the encoder gives embeddings of length 0 in rows {rows[start]}...: they have"
+                    " no direction"
                 )
             parts.append(vectors.cpu().numpy())
     return np.concatenate(parts)

@@ -1,9 +1,9 @@
-"""Which index is built, and why. The numbers behind the reasons: benchmarks/indexes.py.
+"""The choice of the index, and the reason for it. Measurements: benchmarks/indexes.py.
 
-Measured at d = 128 on clustered vectors, recall@10 of 0.98 or more, one query at a time:
-exact search of 200,000 vectors stays within a few milliseconds and needs no tuning; above, lists
-are the faster the more there is. Half-precision vectors cost no measurable recall and half the
-memory, eight-bit ones about one in a hundred neighbours and three quarters of it.
+At d = 128 on clustered vectors, with a recall@10 of 0.98 or more and one query at a time: exact
+search of 200,000 vectors takes a few milliseconds and needs no tuning; above that, inverted lists
+are the faster the more items there are. Half-precision vectors cost no measurable recall and save
+half the memory; eight-bit vectors cost about one in a hundred neighbours and save three quarters.
 """
 
 from collections.abc import Iterator
@@ -14,22 +14,31 @@ from remine.data.errors import InputError
 
 FLAT_LIMIT = 200_000
 MEGABYTE = 1_000_000
-CODECS = (("Flat", 4, "whole vectors"), ("SQfp16", 2, "half-precision vectors, which fit"))
+CODECS = (("Flat", 4, "full-precision vectors"), ("SQfp16", 2, "half-precision vectors, which fit"))
 SMALLEST = ("SQ8", 1, "vectors of eight bits a number, which fit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """A FAISS factory string, the reason in a line, and about how many bytes it takes."""
+class FactoryChoice:
+    """A FAISS factory string, the reason in one line, and its approximate size in bytes."""
 
     factory: str
     reason: str
     bytes: int
 
 
-def choose(n: int, d: int, memory: int = 0) -> Choice:
-    """The index for n vectors of d dimensions within `memory` megabytes (0: as it likes)."""
-    for choice in _ladder(n, d):
+def choose_factory(n: int, d: int, memory: int = 0) -> FactoryChoice:
+    """The most exact index for n vectors of d dimensions within `memory` megabytes.
+
+    Args:
+        n: Number of vectors.
+        d: Their dimensions.
+        memory: Limit in megabytes, 0 for none.
+
+    Raises:
+        InputError: Even the smallest index takes more.
+    """
+    for choice in _choices(n, d):
         if not memory or choice.bytes <= memory * MEGABYTE:
             return choice
     raise InputError(
@@ -38,14 +47,14 @@ def choose(n: int, d: int, memory: int = 0) -> Choice:
     )
 
 
-def _ladder(n: int, d: int) -> Iterator[Choice]:
-    """From the most exact to the smallest."""
+def _choices(n: int, d: int) -> Iterator[FactoryChoice]:
+    """The choices from the most exact to the smallest."""
     lists = isqrt(n)
-    for codec, size, what in (*CODECS, SMALLEST):
+    for codec, size, precision in (*CODECS, SMALLEST):
         if n <= FLAT_LIMIT:
-            reason = f"{n:,} items, at most {FLAT_LIMIT:,}: every one is looked at; {what}"
-            yield Choice(factory=codec, reason=reason, bytes=n * (size * d + 8))
+            reason = f"{n:,} items, at most {FLAT_LIMIT:,}: every one is compared; {precision}"
+            yield FactoryChoice(factory=codec, reason=reason, bytes=n * (size * d + 8))
         else:
-            reason = f"{n:,} items, above {FLAT_LIMIT:,}: {lists:,} lists, few are visited; {what}"
-            stored = n * (size * d + 24) + 4 * lists * d
-            yield Choice(factory=f"IVF{lists},{codec}", reason=reason, bytes=stored)
+            reason = f"{n:,} items, above {FLAT_LIMIT:,}: {lists:,} lists, few visited; {precision}"
+            size_in_bytes = n * (size * d + 24) + 4 * lists * d
+            yield FactoryChoice(factory=f"IVF{lists},{codec}", reason=reason, bytes=size_in_bytes)

@@ -1,24 +1,29 @@
-"""The one number that trades recall for time in an index: lists visited, or a graph's beam."""
+"""The parameter that trades recall for time: lists to visit, or the width of a graph search."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from remine.data.faiss_library import faiss
 
-swig: Any = faiss  # its stubs know neither C++ fields nor keyword arguments
+swig: Any = faiss  # the stubs lack C++ fields and keyword arguments
 BEAMS = tuple(16 << i for i in range(7))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """What is turned (`nprobe`, `efSearch`, or `none`), to which settings, least exact first."""
+    """The parameter of an index.
+
+    Attributes:
+        name: "nprobe", "efSearch" or "none".
+        settings: Values to measure, least exact first.
+    """
 
     name: str
     settings: tuple[int, ...]
 
 
 def knob_of(index: faiss.Index) -> Knob:
-    """The knob of an index that `inner_of` gave."""
+    """The knob of an index from `inner_of`."""
     if lists := lists_of(index):
         powers = [1 << i for i in range(lists.nlist.bit_length())]
         settings = tuple(p for p in powers if p < lists.nlist)
@@ -29,47 +34,52 @@ def knob_of(index: faiss.Index) -> Knob:
 
 
 def inner_of(index: faiss.Index) -> Any:
-    """The index under the map of ids, which answers with places in the order of adding."""
+    """The index below the map of ids, which answers with places in the order of adding."""
     if not isinstance(index, swig.IndexIDMap):
         return index
     inner = swig.downcast_index(index.index)
-    inner.referenced_objects = [index]  # which frees it when it goes
+    inner.referenced_objects = [index]  # which frees the inner index when it is freed
     return inner
 
 
 def lists_of(index: swig.Index) -> Any:
-    """The inverted lists, also below a transform or a refinement; None where there are none."""
+    """The inverted lists, also below a transform or a refinement; None if there are none."""
     if isinstance(index, swig.IndexRefine):
         index = swig.downcast_index(index.base_index)
     return swig.try_extract_index_ivf(index)
 
 
 def parameters(index: Any, setting: int, selector: Any = None) -> Any:
-    """FAISS search parameters for one call: the knob at `setting`, only what `selector` keeps.
+    """FAISS search parameters for one call.
 
-    Calls with parameters of their own leave the index as it is, so threads may share it.
+    Parameters of a call do not change the index, so threads may share it.
+
+    Args:
+        index: The index, with or without transforms and refinements.
+        setting: Value of the knob.
+        selector: A FAISS IDSelector of the items to search, or None.
     """
     index = swig.downcast_index(index)
-    given = {"sel": selector} if selector is not None else {}
+    selection = {"sel": selector} if selector is not None else {}
     if isinstance(index, swig.IndexPreTransform):
         below = parameters(index.index, setting, selector)
-        made = swig.SearchParametersPreTransform(index_params=below)
-        made.referenced_objects = [below]  # FAISS holds a bare pointer to it
+        result = swig.SearchParametersPreTransform(index_params=below)
+        result.referenced_objects = [below]  # FAISS stores a bare pointer to it
     elif isinstance(index, swig.IndexRefine):
         below = parameters(index.base_index, setting, selector)
-        made = swig.IndexRefineSearchParameters(k_factor=index.k_factor, base_index_params=below)
-        made.referenced_objects = [below]
+        result = swig.IndexRefineSearchParameters(k_factor=index.k_factor, base_index_params=below)
+        result.referenced_objects = [below]
     elif isinstance(index, swig.IndexIVF):
-        made = swig.SearchParametersIVF(nprobe=max(1, setting), **given)
+        result = swig.SearchParametersIVF(nprobe=max(1, setting), **selection)
     elif isinstance(index, swig.IndexHNSW):
-        made = swig.SearchParametersHNSW(efSearch=max(1, setting), **given)
+        result = swig.SearchParametersHNSW(efSearch=max(1, setting), **selection)
     else:
-        made = swig.SearchParameters(**given) if given else None
-    return made
+        result = swig.SearchParameters(**selection) if selection else None
+    return result
 
 
 def takes_selector(index: Any) -> bool:
-    """Whether FAISS can leave items out of a search of this index."""
+    """Whether FAISS can restrict a search of this index to selected items."""
     core = _core(index)
     return isinstance(
         core, swig.IndexIVF | swig.IndexHNSW | swig.IndexFlat | swig.IndexScalarQuantizer

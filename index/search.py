@@ -1,4 +1,4 @@
-"""Queries to neighbours."""
+"""Searching a stored index: queries to neighbours."""
 
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -13,43 +13,47 @@ from remine.data.faiss_library import faiss
 from remine.data.types import Float32, Int64, Neighbours
 from remine.index.build import IndexCard, setting_for
 from remine.index.knob import inner_of, lists_of, parameters, swig, takes_selector
-from remine.index.recall import visited
+from remine.index.recall import visited_share
 
 MAX_K = 10_000
 Mask = NDArray[np.bool_]
 
 
 def load_index(path: Path, d: int) -> faiss.Index:
-    """The FAISS index at `path`, of d dimensions."""
+    """The FAISS index at `path`, which must have d dimensions."""
     try:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
-        said = str(error).strip().splitlines()[-1]
-        raise InputError(f"{path} is no FAISS index: {said}") from None
+        message = str(error).strip().splitlines()[-1]
+        raise InputError(f"{path} is not a FAISS index: {message}") from None
     if index.d != d:
         raise InputError(f"{path} holds vectors of {index.d} dimensions, not {d}")
     return index
 
 
 def multiply_from(queries: int, d: int) -> None:
-    """From so many queries on, compare whole vectors by matrix products; for the whole process.
+    """Compare queries with full vectors by matrix products from `queries` queries on; process-wide.
 
-    FAISS 1.15 compares one by one below 128,000 numbers of queries (1,000 at d = 128). Measured at
-    100,000 x 128: 32 together 0.36 instead of 1.5 ms of processor a query, 256 together 0.26; one
-    alone is faster without (1.6 ms against 4.4), four with.
+    FAISS 1.15 compares one by one below 128,000 numbers in the queries (1,000 queries at d = 128).
+    Measured at 100,000 x 128: 32 queries together take 0.36 instead of 1.5 ms of processor time
+    each, 256 together 0.26. A single query is faster without (1.6 ms against 4.4), four with.
     """
     swig.cvar.distance_compute_blas_threshold = queries * d
 
 
 @dataclass(frozen=True, kw_only=True)
-class Searched:
-    """What a search looked at.
+class SearchReport:
+    """What a search looked at; the field names are the keys of its JSON.
 
-    factory, knob, setting: the index and how far it was turned. wished: recall of the k nearest
-    that was asked for. measured: recall on the card's curve at this setting, None under a filter
-    (the curve knows none). visited: share of the stored vectors in the visited lists, None where
-    FAISS does not tell. kept of items: what the filter left. widened: queries that found fewer
-    than k at the first setting and looked at everything.
+    Attributes:
+        factory, knob, setting: The index and the setting of its knob.
+        wished: Requested recall of the k nearest.
+        measured: Recall at this setting on the card's curve; None under a filter, for which there
+            is no curve.
+        visited: Share of the stored vectors in the visited lists, None if FAISS does not report it.
+        kept: How many of `items` pass the filter.
+        items: In the index.
+        widened: Queries that found fewer than k and were searched again over all items.
     """
 
     factory: str
@@ -67,28 +71,30 @@ class Searched:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """For a person."""
-        turned = f", {self.knob} {self.setting}" if self.knob != "none" else ""
+        """For people."""
+        setting_text = f", {self.knob} {self.setting}" if self.knob != "none" else ""
         share = "" if self.visited is None else f", {self.visited:.2%} of the vectors visited"
-        measured = "not measured under a filter"
+        recall_text = "not measured under a filter"
         if self.measured is not None:
-            measured = f"{self.measured:.4f} as measured"
-        said = [
-            f"index {self.factory}{turned}{share}",
-            f"recall wished {self.wished:g}, {measured}",
+            recall_text = f"{self.measured:.4f} as measured"
+        lines = [
+            f"index {self.factory}{setting_text}{share}",
+            f"recall {self.wished:g} requested, {recall_text}",
         ]
         if self.kept < self.items:
-            said.append(f"the filter kept {self.kept:,} of {self.items:,} items")
+            lines.append(f"{self.kept:,} of {self.items:,} items match the filter")
         if self.widened:
-            said.append(f"{self.widened:,} queries found too few there and looked at everything")
-        return said
+            lines.append(
+                f"{self.widened:,} queries found too few neighbours and searched all items"
+            )
+        return lines
 
 
 class Searcher:
-    """A loaded index that checks what FAISS does not; safe to share between threads."""
+    """A loaded index with the checks that FAISS lacks; threads may share it."""
 
     def __init__(self, path: Path, card: IndexCard) -> None:
-        """Map the file at `path`, which the caller has verified (FAISS itself checks nothing)."""
+        """Map the file at `path`, whose hash the caller has verified (FAISS checks nothing)."""
         index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         self.inner = inner_of(index)
         self.card = card
@@ -104,50 +110,57 @@ class Searcher:
         k: int,
         *,
         recall: float | None = None,
-        kept: Mask | None = None,
+        mask: Mask | None = None,
         explain: bool = False,
-    ) -> tuple[Neighbours, Searched]:
-        """The k nearest items of each of the (q, d) float32 unit vectors, and what was looked at.
+    ) -> tuple[Neighbours, SearchReport]:
+        """The k nearest items of each query.
 
-        recall: wished share of the exact k nearest; None for what the index was built for. kept:
-        (n,) which items, in order of id, may be found. explain: count what was visited.
+        Args:
+            queries: (q, d) float32 unit vectors.
+            k: Neighbours, 1 to MAX_K.
+            recall: Requested share of the exact k nearest; that of the index's card if None.
+            mask: (n,) bool, which items may be found, in order of id; None for all.
+            explain: Whether to count what was visited.
+
+        Raises:
+            InputError: A query or setting is out of range.
         """
         self._check(queries, k)
-        wished = self.card.wished if recall is None else recall
-        if not 0 < wished <= 1:
-            raise InputError(f"recall is {wished}; it must be above 0 and at most 1")
+        target = self.card.wished if recall is None else recall
+        if not 0 < target <= 1:
+            raise InputError(f"recall is {target}; it must be above 0 and at most 1")
         queries = np.ascontiguousarray(queries, np.float32)
-        members = None if kept is None else self._by_place(kept)
+        members = None if mask is None else self._members(mask)
         count = self.card.items if members is None else int(members.sum())
-        setting, measured = self._setting(k, wished, count)
+        setting, measured_recall = self._setting(k, target, count)
         distances, places = self._find(queries, k, setting, members)
         short = np.flatnonzero((places >= 0).sum(axis=1) < min(k, count))
         if len(short) and self.card.knob != "none":
-            distances[short], places[short] = self._everything(queries[short], k, members)
+            distances[short], places[short] = self._find_anywhere(queries[short], k, members)
         ids = np.where(places >= 0, self._ids[places], -1)
         distances = np.where(places >= 0, np.maximum(distances, 0), np.inf).astype(np.float32)
-        told = Searched(
+        report = SearchReport(
             factory=self.card.factory,
             knob=self.card.knob,
             setting=setting,
-            wished=wished,
-            measured=measured,
-            visited=visited(self.inner, queries, setting) if explain else None,
+            wished=target,
+            measured=measured_recall,
+            visited=visited_share(self.inner, queries, setting) if explain else None,
             kept=count,
             items=self.card.items,
             widened=len(short),
         )
-        return Neighbours(ids=ids, distances=distances), told
+        return Neighbours(ids=ids, distances=distances), report
 
     def rows(self, ids: Int64) -> Int64:
-        """The place of each id in the order of ids (q,); refuses an unknown one."""
+        """The place of each id in the order of ids, (q,); refuses an unknown id."""
         rows = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
         if (unknown := self.ids[rows] != ids).any():
             raise InputError(f"no item {ids[unknown][0]} in the index")
         return rows
 
     def vectors(self, ids: Int64) -> Float32:
-        """The stored vectors (q, d) of items by id, as exact as the index keeps them."""
+        """The vectors (q, d) of items by id, as exact as the index stores them."""
         places = self._places[self.rows(ids)]
         out: Float32 = self.inner.reconstruct_batch(np.ascontiguousarray(places))
         return out
@@ -162,48 +175,51 @@ class Searcher:
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}; it must be 1 to {MAX_K}")
 
-    def _setting(self, k: int, wished: float, count: int) -> tuple[int, float | None]:
-        """Where to turn the knob, and the recall measured there.
+    def _setting(self, k: int, target: float, count: int) -> tuple[int, float | None]:
+        """The setting of the knob, and the recall measured there.
 
-        Under a filter so much further that as many items are compared as without one.
+        Under a filter the setting is raised so that as many matching items are compared as without.
         """
-        point = setting_for(self.card.curve, wished, k)
+        point = setting_for(self.card.curve, target, k)
         if count == self.card.items or self.card.knob == "none":
             return point.setting, point.recall(k)
-        most = lists_of(self.inner).nlist if self.card.knob == "nprobe" else self.card.items
-        return min(most, ceil(point.setting * self.card.items / max(1, count))), None
+        max_setting = lists_of(self.inner).nlist if self.card.knob == "nprobe" else self.card.items
+        return min(max_setting, ceil(point.setting * self.card.items / max(1, count))), None
 
-    def _by_place(self, kept: Mask) -> Mask:
-        if kept.shape != self.ids.shape:
-            raise ValueError(f"kept has shape {kept.shape}; the index holds {len(self.ids)} items")
-        members = np.empty(len(kept), bool)
-        members[self._places] = kept
+    def _members(self, mask: Mask) -> Mask:
+        """The mask in the order of places instead of ids."""
+        if mask.shape != self.ids.shape:
+            raise ValueError(f"mask has shape {mask.shape}; the index holds {len(self.ids)} items")
+        members = np.empty(len(mask), bool)
+        members[self._places] = mask
         return members
 
     def _find(
         self, queries: Float32, k: int, setting: int, members: Mask | None
     ) -> tuple[Float32, Int64]:
-        """Squared distances and places, (q, k) each; -1 for what is not there."""
+        """Squared distances and places, (q, k) each; -1 where there are fewer."""
         if members is not None and not takes_selector(self.inner):
             return self._compare(queries, k, members)
         bits = None if members is None else np.packbits(members, bitorder="little")
         selector = None if bits is None else swig.IDSelectorBitmap(bits)
-        wanted = parameters(self.inner, setting, selector)
-        found: tuple[Float32, Int64] = self.inner.search(queries, k, params=wanted)
-        return found
+        search_parameters = parameters(self.inner, setting, selector)
+        result: tuple[Float32, Int64] = self.inner.search(queries, k, params=search_parameters)
+        return result
 
-    def _everything(self, queries: Float32, k: int, members: Mask | None) -> tuple[Float32, Int64]:
-        """As `_find`, over every item: lists and graphs may lead to few that are kept."""
+    def _find_anywhere(
+        self, queries: Float32, k: int, members: Mask | None
+    ) -> tuple[Float32, Int64]:
+        """As `_find`, over all items: lists and graphs may lead to few that match."""
         if self.card.knob == "nprobe":
             return self._find(queries, k, lists_of(self.inner).nlist, members)
         return self._compare(queries, k, members)
 
     def _compare(self, queries: Float32, k: int, members: Mask | None) -> tuple[Float32, Int64]:
-        """As `_find`, with every member's stored vector taken out and compared."""
+        """As `_find`, by comparing the stored vector of every matching item."""
         places = np.arange(self.card.items) if members is None else np.flatnonzero(members)
-        within = min(k, len(places))
+        depth = min(k, len(places))
         out = np.full((len(queries), k), np.inf, np.float32), np.full((len(queries), k), -1)
-        stored = self.inner.reconstruct_batch(np.ascontiguousarray(places))
-        distances, rows = faiss.knn(queries, stored, within)
-        out[0][:, :within], out[1][:, :within] = distances, places[rows]
+        vectors = self.inner.reconstruct_batch(np.ascontiguousarray(places))
+        distances, rows = faiss.knn(queries, vectors, depth)
+        out[0][:, :depth], out[1][:, :depth] = distances, places[rows]
         return out

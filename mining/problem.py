@@ -1,7 +1,7 @@
-"""What is mined: anchors, a gallery, and who may be whose positive or negative.
+"""The mining problem: anchors, a gallery, and the relations between them.
 
-Labels, lists of labels and given pairs (queries with their answers in a corpus) all come down to
-two lists of gallery rows per anchor: its positives, and all that is barred as a negative.
+Labels, lists of labels, and pairs (queries with their answers in a corpus) are all reduced to two
+lists of gallery rows per anchor: its positives, and the rows excluded as its negatives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,16 @@ from remine.data.types import Embeddings, Float32, Int32, Int64
 Rows = NDArray[np.intp]
 
 
+def places_within(sizes: Int64) -> Rows:
+    """0 to size - 1 for each of the groups, one group after the other."""
+    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Lists:
+class RowLists:
     """One ascending list of gallery rows per anchor: rows[starts[i]:stops[i]].
 
-    Two lists may be the same part of `rows`, as those of one class are, or else do not overlap.
+    Two lists are either the same part of `rows`, as those of one class are, or do not overlap.
     """
 
     starts: Int64
@@ -32,151 +37,185 @@ class Lists:
         return len(self.starts)
 
     def __getitem__(self, anchors: slice | Rows) -> Self:
-        """The lists of some anchors."""
+        """The lists of the given anchors."""
         return type(self)(starts=self.starts[anchors], stops=self.stops[anchors], rows=self.rows)
 
     def flat(self) -> tuple[Rows, Rows]:
-        """(anchor, row) of every entry, by anchor."""
+        """(anchor, row) of every entry, two arrays, ordered by anchor."""
         sizes = self.stops - self.starts
         anchor = np.repeat(np.arange(len(sizes)), sizes)
-        within = np.arange(len(anchor)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return anchor, self.rows[np.repeat(self.starts, sizes) + within]
+        return anchor, self.rows[np.repeat(self.starts, sizes) + places_within(sizes)]
 
     def extended(self, anchors: Rows, rows: Rows) -> Self:
-        """The lists with the entries (anchor, row) added where they are new."""
+        """The lists with the entries (anchors[i], rows[i]) added; duplicates are dropped."""
         first, second = self.flat()
         return type(self).of(
             np.concatenate([first, anchors]), np.concatenate([second, rows]), len(self)
         )
 
-    def renamed(self, names: Int64) -> Self:
-        """The lists with names[row] for each row, ascending again. Lists overlap wholly or not."""
+    def renumbered(self, numbers: Int64) -> Self:
+        """The lists with numbers[row] in place of each row, sorted again.
+
+        Relies on lists being identical or disjoint: each part between two edges is sorted once.
+        """
         edges = np.unique(np.concatenate([self.starts, self.stops]))
         segment = np.searchsorted(edges, np.arange(len(self.rows)), side="right")
-        rows = names[self.rows]
+        rows = numbers[self.rows]
         return type(self)(
             starts=self.starts, stops=self.stops, rows=rows[np.lexsort((rows, segment))]
         )
 
     @classmethod
     def of(cls, anchors: Rows, rows: Rows, count: int) -> Self:
-        """The lists of `count` anchors from entries (anchor, row) in any order, each once."""
-        both = np.unique(np.stack([anchors, rows], axis=1).astype(np.int64), axis=0)
-        edges = np.searchsorted(both[:, 0], np.arange(count + 1))
-        return cls(starts=edges[:-1], stops=edges[1:], rows=np.ascontiguousarray(both[:, 1]))
+        """The lists of `count` anchors from unordered entries (anchors[i], rows[i]).
+
+        Duplicate entries are dropped.
+        """
+        entries = np.unique(np.stack([anchors, rows], axis=1).astype(np.int64), axis=0)
+        edges = np.searchsorted(entries[:, 0], np.arange(count + 1))
+        return cls(starts=edges[:-1], stops=edges[1:], rows=np.ascontiguousarray(entries[:, 1]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Anchors (a, d) and a gallery (n, d) of float32 unit vectors, and their relations.
+    """Anchors, a gallery, and which gallery rows may be an anchor's positive or negative.
 
-    anchor_ids (a,) and gallery_ids (n,) int64, the latter ascending. own: (a,) the gallery row of
-    each anchor itself, -1 where it is not in the gallery. positives, barred: lists per anchor; an
-    anchor in the gallery is in its own barred list, and never its own positive. partners: for each
-    gallery row the rows of its class, from which a negative's second negative is drawn; None where
-    items have no single class.
+    Attributes:
+        anchors: (a, d) float32 unit vectors.
+        anchor_ids: (a,) int64.
+        self_rows: (a,) int64 gallery row of the anchor itself, -1 if it is not in the gallery.
+        gallery: (n, d) float32 unit vectors.
+        gallery_ids: (n,) int64, ascending unless the problem was `reordered`.
+        positives: Per anchor the rows that may be its positives. An anchor that is in the gallery
+            may be listed; it is never used as its own positive.
+        exclusions: Per anchor the rows that are never its negatives, itself included.
+        partners: Per gallery row the rows of its class, from which the second negative of a triplet
+            is drawn; None if items have no single class.
     """
 
     anchors: Float32
     anchor_ids: Int64
-    own: Int64
+    self_rows: Int64
     gallery: Float32
     gallery_ids: Int64
-    positives: Lists
-    barred: Lists
-    partners: Lists | None = None
+    positives: RowLists
+    exclusions: RowLists
+    partners: RowLists | None = None
 
     def __len__(self) -> int:
         return len(self.anchors)
 
     def block(self, anchors: slice | Rows) -> Self:
-        """The same problem for some of the anchors."""
+        """The same problem for the given anchors."""
         return type(self)(
             anchors=self.anchors[anchors],
             anchor_ids=self.anchor_ids[anchors],
-            own=self.own[anchors],
+            self_rows=self.self_rows[anchors],
             gallery=self.gallery,
             gallery_ids=self.gallery_ids,
             positives=self.positives[anchors],
-            barred=self.barred[anchors],
+            exclusions=self.exclusions[anchors],
             partners=self.partners,
         )
 
     def reordered(self, order: Int64) -> Self:
-        """The same problem with gallery row order[i] at place i; ids are no longer ascending."""
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
-        own = np.where(self.own >= 0, place[self.own], -1)
-        barred = self.barred.renamed(place)
-        same = self.positives is self.barred
+        """The same problem with gallery row order[i] moved to place i; ids are then unsorted."""
+        new_row = np.empty(len(order), np.int64)
+        new_row[order] = np.arange(len(order))
+        self_rows = np.where(self.self_rows >= 0, new_row[self.self_rows], -1)
+        exclusions = self.exclusions.renumbered(new_row)
+        # One list of class mates often serves all three relations; it stays one object.
+        is_shared = self.positives is self.exclusions
         partners = self.partners
         if partners is not None:
-            partners = barred[order] if partners is self.barred else partners.renamed(place)[order]
+            partners = (
+                exclusions[order]
+                if partners is self.exclusions
+                else partners.renumbered(new_row)[order]
+            )
         values = {
             **vars(self),
-            "own": own,
+            "self_rows": self_rows,
             "gallery": self.gallery[order],
             "gallery_ids": self.gallery_ids[order],
-            "positives": barred if same else self.positives.renamed(place),
-            "barred": barred,
+            "positives": exclusions if is_shared else self.positives.renumbered(new_row),
+            "exclusions": exclusions,
             "partners": partners,
         }
         return type(self)(**values)
 
     def forbid(self, pairs: Int64) -> Self:
-        """Bar pairs of ids (p, 2) that are the same thing under two labels, in both directions."""
-        known = np.isin(pairs, self.gallery_ids).all(axis=1)
-        if not known.all():
-            missing = pairs[~known][0]
+        """The problem in which certain pairs are never anchor and negative, in either direction.
+
+        Args:
+            pairs: (p, 2) int64 ids of items that are the same thing under two labels.
+
+        Raises:
+            InputError: An id is not in the gallery.
+        """
+        in_gallery = np.isin(pairs, self.gallery_ids).all(axis=1)
+        if not in_gallery.all():
+            missing = pairs[~in_gallery][0]
             raise InputError(
                 f"same-as pair {missing.tolist()}: one of the ids is not in the gallery"
             )
-        both = np.concatenate([pairs, pairs[:, ::-1]])
+        directed_pairs = np.concatenate([pairs, pairs[:, ::-1]])
         order = np.argsort(self.anchor_ids, kind="stable")
-        place = np.searchsorted(self.anchor_ids[order], both[:, 0])
+        place = np.searchsorted(self.anchor_ids[order], directed_pairs[:, 0])
         place = np.minimum(place, len(order) - 1)
-        here = self.anchor_ids[order[place]] == both[:, 0]
-        rows = np.searchsorted(self.gallery_ids, both[here, 1])
-        return self._barring(self.barred.extended(order[place[here]], rows))
+        is_anchor = self.anchor_ids[order[place]] == directed_pairs[:, 0]
+        rows = np.searchsorted(self.gallery_ids, directed_pairs[is_anchor, 1])
+        return self._with_exclusions(self.exclusions.extended(order[place[is_anchor]], rows))
 
-    def _barring(self, barred: Lists) -> Self:
-        values = {**vars(self), "barred": barred}
+    def _with_exclusions(self, exclusions: RowLists) -> Self:
+        values = {**vars(self), "exclusions": exclusions}
         return type(self)(**values)
 
 
 def by_label(gallery: Embeddings, anchors: Rows | None = None) -> Problem:
-    """Every item (or those at rows `anchors`) as anchor; positive = the same label."""
+    """A problem in which items of the same label are positives of one another.
+
+    Args:
+        gallery: All items.
+        anchors: Rows of the items to use as anchors; all items if None.
+    """
     lists = _class_lists(gallery.label_codes)
-    whole = Problem(
+    problem = Problem(
         anchors=gallery.vectors,
         anchor_ids=gallery.ids,
-        own=np.arange(len(gallery)),
+        self_rows=np.arange(len(gallery)),
         gallery=gallery.vectors,
         gallery_ids=gallery.ids,
         positives=lists,
-        barred=lists,
+        exclusions=lists,
         partners=lists,
     )
-    return whole if anchors is None else whole.block(anchors)
+    return problem if anchors is None else problem.block(anchors)
 
 
 def by_labels(ids: Int64, vectors: Float32, codes: Sequence[Int32]) -> Problem:
-    """Items with several labels each, by their codes: positive = any label shared."""
-    items = np.repeat(np.arange(len(codes)), [len(own) for own in codes])
+    """A problem over items with several labels each; positives share at least one label.
+
+    Args:
+        ids: (n,) int64, ascending.
+        vectors: (n, d) float32 unit vectors.
+        codes: n arrays of label codes.
+    """
+    items = np.repeat(np.arange(len(codes)), [len(item_codes) for item_codes in codes])
     holders = _class_lists(np.concatenate(codes))
     anchor, entry = holders.flat()  # every entry with every entry of the same label
     rows = np.arange(len(ids))
-    lists = Lists.of(
+    lists = RowLists.of(
         np.concatenate([items[anchor], rows]), np.concatenate([items[entry], rows]), len(codes)
     )
     return Problem(
         anchors=vectors,
         anchor_ids=ids,
-        own=rows,
+        self_rows=rows,
         gallery=vectors,
         gallery_ids=ids,
         positives=lists,
-        barred=lists,
+        exclusions=lists,
     )
 
 
@@ -187,9 +226,20 @@ def by_pairs(
     corpus_ids: Int64,
     positives: Mapping[int, Sequence[int]],
 ) -> Problem:
-    """Queries against a separate corpus; positives = the corpus ids given for each query id."""
-    if strangers := set(positives) - set(query_ids.tolist()):
-        raise InputError(f"positives name query {min(strangers)}, which is not there")
+    """A problem of queries against a separate corpus.
+
+    Args:
+        queries: (q, d) float32 unit vectors.
+        query_ids: (q,) int64.
+        corpus: (n, d) float32 unit vectors.
+        corpus_ids: (n,) int64, ascending.
+        positives: Query id to the corpus ids that answer it.
+
+    Raises:
+        InputError: A query or a positive does not exist.
+    """
+    if unknown_queries := set(positives) - set(query_ids.tolist()):
+        raise InputError(f"positives name query {min(unknown_queries)}, which does not exist")
     rows_of = {int(item): row for row, item in enumerate(corpus_ids.tolist())}
     anchors: list[int] = []
     rows: list[int] = []
@@ -199,21 +249,23 @@ def by_pairs(
                 raise InputError(f"query {query}: its positive {item} is not in the corpus")
             anchors.append(anchor)
             rows.append(rows_of[item])
-    lists = Lists.of(np.array(anchors, np.intp), np.array(rows, np.intp), len(query_ids))
+    lists = RowLists.of(np.array(anchors, np.intp), np.array(rows, np.intp), len(query_ids))
     return Problem(
         anchors=queries,
         anchor_ids=query_ids,
-        own=np.full(len(query_ids), -1),
+        self_rows=np.full(len(query_ids), -1),
         gallery=corpus,
         gallery_ids=corpus_ids,
         positives=lists,
-        barred=lists,
+        exclusions=lists,
     )
 
 
-def _class_lists(codes: Int32) -> Lists:
-    """Per item the rows of its class, itself among them; one shared array of n rows."""
+def _class_lists(codes: Int32) -> RowLists:
+    """Per item the rows of its class, itself included; the lists share one array of n rows."""
     order = np.argsort(codes, kind="stable").astype(np.int64)
-    ordered = codes[order]
-    starts = np.searchsorted(ordered, codes, side="left")
-    return Lists(starts=starts, stops=np.searchsorted(ordered, codes, side="right"), rows=order)
+    sorted_codes = codes[order]
+    starts = np.searchsorted(sorted_codes, codes, side="left")
+    return RowLists(
+        starts=starts, stops=np.searchsorted(sorted_codes, codes, side="right"), rows=order
+    )

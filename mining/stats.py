@@ -1,20 +1,25 @@
-"""What a mined set looks like, in counts that add up over blocks."""
+"""Counts that describe a set of mined triplets and add up over blocks of anchors."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-COUNTED = ("kinds", "answered", "none_exists", "not_found")
+MAPPINGS = ("kinds", "answered", "none_exists", "not_found")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MiningStats:
-    """Counts over anchors and pairs; `kinds` is by kind of triplet, the later mappings by strategy.
+    """Counts over anchors and pairs; the field names are the keys of the card.
 
-    singletons: anchors with no positive. pairs: (anchor, positive) pairs asked. answered: negatives
-    found, at most per_pair a pair. none_exists: negatives missing because the whole gallery holds
-    no further one. not_found: missing within the lists that a search was cut short to. capped:
-    triplets left out because their negative had served often enough.
+    Attributes:
+        anchors: Anchors mined.
+        singletons: Anchors without a positive.
+        pairs: (anchor, positive) pairs for which negatives were searched.
+        capped: Triplets removed by the hub cap.
+        kinds: Triplets by kind.
+        answered: Negatives found by strategy, at most per_pair for each pair.
+        none_exists: By strategy the negatives missing because the whole gallery holds no more.
+        not_found: By strategy the negatives missing from an approximate search; they may exist.
     """
 
     anchors: int = 0
@@ -26,20 +31,24 @@ class MiningStats:
     none_exists: Mapping[str, int] = field(default_factory=dict)
     not_found: Mapping[str, int] = field(default_factory=dict)
 
-    def __add__(self, other: Self) -> Self:
-        """The counts of both."""
-        both = {name: _sum(getattr(self, name), getattr(other, name)) for name in COUNTED}
+    def __add__(self, block_stats: Self) -> Self:
+        """The sums of all counts."""
+        sums = {name: _sum(getattr(self, name), getattr(block_stats, name)) for name in MAPPINGS}
         return type(self)(
-            anchors=self.anchors + other.anchors,
-            singletons=self.singletons + other.singletons,
-            pairs=self.pairs + other.pairs,
-            capped=self.capped + other.capped,
-            **both,
+            anchors=self.anchors + block_stats.anchors,
+            singletons=self.singletons + block_stats.singletons,
+            pairs=self.pairs + block_stats.pairs,
+            capped=self.capped + block_stats.capped,
+            **sums,
         )
+
+    def after_cap(self, remaining: int) -> Self:
+        """The counts after a hub cap that left `remaining` triplets."""
+        return replace(self, capped=self.triplets - remaining)
 
     @property
     def triplets(self) -> int:
-        """Negatives found, before any cap."""
+        """The number of negatives found, before the hub cap."""
         return sum(self.answered.values())
 
     def to_json(self) -> dict[str, Any]:
@@ -47,5 +56,5 @@ class MiningStats:
         return asdict(self)
 
 
-def _sum(some: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
-    return {k: some.get(k, 0) + others.get(k, 0) for k in sorted({*some, *others})}
+def _sum(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    return {k: first.get(k, 0) + second.get(k, 0) for k in sorted({*first, *second})}

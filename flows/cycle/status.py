@@ -162,11 +162,11 @@ def _memory(config: Config, newest: Version | None) -> float | None:
     """Gigabytes at the peak, which is that of mining, by its forecast."""
     if newest is None:
         return None
-    from remine.mining.search.gallery_size import held_gb
+    from remine.mining.search.gallery_size import peak_memory_gb
 
     n = newest.artifacts["items"].card["splits"]["train"]["items"]
     d = newest.artifacts["index"].card["dimensions"]
-    return round(held_gb(n, d, config.mining.memory_gb), 2)
+    return round(peak_memory_gb(n, d, config.mining.memory_gb), 2)
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.flows.query.snapshot import Snapshot, index_card
 from remine.flows.query.terminal import wide_console
-from remine.index.recheck import recall_again, stored_as_given
+from remine.index.recheck import max_stored_error, measure_recall
 
 RECALL_SLACK = 0.02
 """How far recall on another sample may lie under the recall on the card."""
@@ -111,7 +111,7 @@ def _measure(snapshot: Snapshot) -> Iterator[str]:
     if version.artifacts["index"].card["embeddings"] != artifact.digest:
         raise StoreError(f"version {version.number}: the index is of other embeddings")
     embeddings = schemas.read_embeddings(snapshot.store.paths(artifact))
-    gap = stored_as_given(snapshot.searcher, embeddings)
+    gap = max_stored_error(snapshot.searcher, embeddings)
     # Other codecs, such as product quantization, have no bound worth checking.
     limit = ROUNDING.get(card.factory.rpartition(",")[2])
     if limit is not None and gap > limit:
@@ -119,7 +119,7 @@ def _measure(snapshot: Snapshot) -> Iterator[str]:
             f"version {version.number}: stored vectors are {gap:.2g} away from the embeddings"
         )
     yield f"stored vectors are at most {gap:.2g} away from the embeddings (squared)"
-    recall, sampled_items = recall_again(snapshot.searcher, embeddings)
+    recall, sampled_items = measure_recall(snapshot.searcher, embeddings)
     if recall < card.recall - RECALL_SLACK:
         raise StoreError(
             f"version {version.number}: recall@10 is {recall:.4f} on {sampled_items} items; the"

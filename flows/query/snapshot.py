@@ -23,7 +23,7 @@ from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int32, Int64
 from remine.flows.stages.encoder import device, load_checkpoint
 from remine.index.build import IndexCard
-from remine.index.search import MAX_K, Mask, Searched, Searcher
+from remine.index.search import MAX_K, Mask, Searcher, SearchReport
 from remine.train.encoders.design import Design, input_transform
 from remine.train.encoders.encoder import Encoder
 
@@ -100,7 +100,7 @@ class Answers:
 
     rows: Int64
     distances: Float32
-    explanation: Searched
+    explanation: SearchReport
 
 
 class Snapshot:
@@ -229,7 +229,7 @@ class Snapshot:
         query_contents = self._query_contents(queries) if options.distinct else None
         while True:
             neighbours, explanation = self.searcher.search(
-                queries.vectors, width, recall=options.recall, kept=mask, explain=options.explain
+                queries.vectors, width, recall=options.recall, mask=mask, explain=options.explain
             )
             ids = neighbours.ids
             # The catalogue and the index have the same ids in ascending order (see __init__).
@@ -335,7 +335,9 @@ def index_card(version: Version) -> IndexCard:
     return IndexCard.from_json(card)
 
 
-def _pack(rows: Int64, distances: Float32, valid: Mask, k: int, explanation: Searched) -> Answers:
+def _pack(
+    rows: Int64, distances: Float32, valid: Mask, k: int, explanation: SearchReport
+) -> Answers:
     """Move the first k valid neighbours of each query to the front, padded with -1 and inf."""
     # A stable sort by validity keeps the order of distances.
     order = np.argsort(~valid, axis=1, kind="stable")[:, :k]

@@ -14,7 +14,13 @@ from remine.data.types import SPLITS, Embeddings, Float32, Int64
 from remine.flows.query.answers import render_page
 from remine.flows.query.snapshot import SearchOptions, Snapshot
 from remine.flows.report.gallery import Gallery
-from remine.mining.suspects import Leanings, SuspectConfig, leanings, near_limit, twins
+from remine.mining.suspects import (
+    CentroidDistances,
+    SuspectConfig,
+    centroid_distances,
+    near_limit,
+    twins,
+)
 
 BLOCK = 2048
 MAX_PAGE_SUSPECTS = 200
@@ -66,7 +72,7 @@ def find_suspects(
         progress(block.stop, n)
     codes = catalogue.label_codes
     vectors = snapshot.searcher.vectors(catalogue.ids)
-    scores = leanings(Embeddings(ids=catalogue.ids, label_codes=codes, vectors=vectors))
+    scores = centroid_distances(Embeddings(ids=catalogue.ids, label_codes=codes, vectors=vectors))
     contents = snapshot.contents.codes
     # A missing neighbour is -1, which as an index would mean the last item.
     exists = neighbour_rows >= 0
@@ -112,14 +118,14 @@ def _text(value: Any) -> str:
 
 
 def _mislabelled_records(
-    snapshot: Snapshot, scores: Leanings, rows: np.ndarray
+    snapshot: Snapshot, scores: CentroidDistances, rows: np.ndarray
 ) -> list[tuple[Any, ...]]:
     catalogue = snapshot.catalogue
     return [
         (
             int(catalogue.ids[row]),
             snapshot.label_of(row),
-            catalogue.labels[scores.other[row]],
+            catalogue.labels[scores.nearest_class[row]],
             REASONS[0],
             float(scores.score[row]),
             None,

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from remine.data.types import Kind, Split
-from remine.index.recall import Point
-from remine.index.search import Searched
+from remine.index.recall import RecallPoint
+from remine.index.search import SearchReport
 
 MAX_ID = 2**63 - 1
 Id = Annotated[int, Field(ge=0, le=MAX_ID)]
@@ -137,7 +137,7 @@ class SearchAnswer(VersionedAnswer):
     """The query, if it is an item."""
     neighbours: list[Neighbour]
     """Nearest first; fewer than k if the filters leave fewer items."""
-    explain: Searched | None = None
+    explain: SearchReport | None = None
     """What was searched, if the request asks for it."""
 
 
@@ -148,7 +148,7 @@ class BatchAnswer(VersionedAnswer):
     """Per query the ids of its neighbours, nearest first."""
     distances: list[list[float]]
     """Per query the squared Euclidean distances of its neighbours, 0 to 4."""
-    explain: Searched | None = None
+    explain: SearchReport | None = None
     """What was searched, if the request asks for it."""
 
 
@@ -457,7 +457,7 @@ class IndexAnswer(VersionedAnswer):
     """Recall of the 10 nearest measured at `setting`."""
     held_out: int
     """Items that were the queries of the measurement."""
-    curve: list[Point]
+    curve: list[RecallPoint]
     """Measured recall by value of the knob."""
     checkpoint: str
     """Hash of the checkpoint that embedded the items."""

@@ -17,13 +17,13 @@ from remine.data.store.records import Artifact, FileRef, Version, digest
 from remine.data.types import Embeddings, Int64
 from remine.flows.jobs.stage_code import code_hash
 from remine.index.build import IndexCard, build_index
-from remine.index.recall import Point
+from remine.index.recall import RecallPoint
 from remine.index.update import (
     RECALL_LIMIT,
     SHARE_LIMIT,
     can_follow,
     differences,
-    fallen,
+    recall_drop,
     same_kind,
     update_index,
 )
@@ -149,8 +149,8 @@ class _Update:
             return f"{card.factory} cannot remove single items"
         new_card = update_index(index, card, self.vectors, removed_ids, added_ids)
         full_build = update["built"]
-        curve = tuple(Point(**point) for point in full_build["curve"])
-        fall = fallen(curve, full_build["setting"], new_card.curve)
+        curve = tuple(RecallPoint(**point) for point in full_build["curve"])
+        fall = recall_drop(curve, full_build["setting"], new_card.curve)
         if fall > RECALL_LIMIT:
             return f"its recall fell by {fall:.4f} since the last full build"
         self.context.console.say(f"index: {len(added_ids):,} added, {len(removed_ids):,} removed")

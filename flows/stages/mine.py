@@ -3,8 +3,8 @@
 import io
 import json
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,12 @@ from remine.flows.jobs.job import Unit, run_job, units_of
 from remine.flows.jobs.stage_code import code_hash
 from remine.flows.stages.shard import put_table
 from remine.mining.config import MiningConfig
-from remine.mining.miner import Phases, by_anchor, mine_block, mine_shards
+from remine.mining.miner import PhaseTimer, mine_block, mine_shards, sort_by_anchor
 from remine.mining.problem import Problem, by_label
-from remine.mining.search.engine_choice import choose, unit_anchors
-from remine.mining.search.engines import Setup, open_engine, prepare
+from remine.mining.search.engine_choice import choose_engine, unit_anchors
+from remine.mining.search.engines import EngineSetup, open_engine, prepare
 from remine.mining.stats import MiningStats
-from remine.mining.strategies.hub_cap import hub_limits, under_limits
+from remine.mining.strategies.hub_cap import cap_hubs
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
@@ -76,9 +76,9 @@ def engine_setup(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -
     if found := run.store.recall(key):
         return found
     n = items.card["splits"]["train"]["items"]
-    choice = choose(n, schemas.dimensions(run.store.path(embeddings.files[0])), config)
+    choice = choose_engine(n, schemas.dimensions(run.store.path(embeddings.files[0])), config)
     if choice.engine == "exact":
-        setup = Setup(engine="exact", reason=choice.reason)
+        setup = EngineSetup(engine="exact", reason=choice.reason)
     else:
         setup, _ = prepare(read_problem(run.store, embeddings, items, same_as), config, seed)
     body = json.dumps(setup.to_json(), sort_keys=True).encode()
@@ -122,10 +122,10 @@ class MineJob:
 
         def work(unit: Unit) -> Artifact:
             _, start, stop = unit
-            phases = Phases()
+            phases = PhaseTimer()
             triplets, stats = mine_block(engine, slice(start, stop), self.config, self.seed, phases)
             store.log("mined", unit=list(unit), seconds=phases.rounded())
-            return self._put(store, unit, by_anchor(triplets), stats)
+            return self._put(store, unit, sort_by_anchor(triplets), stats)
 
         return work
 
@@ -180,7 +180,7 @@ def read_problem(
     return problem
 
 
-def read_setup(store: "Store", setup: Artifact) -> Setup:
+def read_setup(store: "Store", setup: Artifact) -> EngineSetup:
     """The engine's setup from its artifact."""
     body = json.loads(store.path(setup.files[0]).read_bytes())
     body["recall"] = None  # already in the card; workers do not need it
@@ -188,7 +188,7 @@ def read_setup(store: "Store", setup: Artifact) -> Setup:
     if len(setup.files) > 1:
         centroids = np.load(store.path(setup.files[1]), allow_pickle=False)
     body["levels"] = tuple(tuple(level) for level in body["levels"])
-    return Setup(**body, centroids=centroids)
+    return EngineSetup(**body, centroids=centroids)
 
 
 def _keep_same_as(run: "Run") -> Artifact | None:
@@ -203,16 +203,18 @@ def _keep_same_as(run: "Run") -> Artifact | None:
 def _cap(
     store: "Store", shards: list[Artifact], stats: MiningStats, config: MiningConfig, seed: int
 ) -> tuple[list[Artifact], MiningStats]:
-    """The shards without what goes over mining.hub_cap; two passes, one shard in memory."""
-    limits = hub_limits((_triplets(store, shard) for shard in shards), config.hub_cap, seed)
-    capped, kept = [], 0
-    for number, shard in enumerate(shards):
-        triplets = under_limits(_triplets(store, shard), limits, seed)
-        kept += len(triplets)
-        note = schemas.check(store.path(shard.files[0]), schema="triplets/1")
+    """The shards without the triplets over mining.hub_cap, rewritten one at a time."""
+
+    def read() -> Iterator[Triplets]:
+        return (_triplets(store, shard) for shard in shards)
+
+    capped, remaining = [], 0
+    for number, triplets in enumerate(cap_hubs(read, config.hub_cap, seed)):
+        remaining += len(triplets)
+        note = schemas.check(store.path(shards[number].files[0]), schema="triplets/1")
         table = schemas.triplets_table(triplets)
         capped.append(put_table(store, table, "triplets", number, note))
-    return capped, replace(stats, capped=stats.triplets - kept)
+    return capped, stats.after_cap(remaining)
 
 
 def _triplets(store: "Store", shard: Artifact) -> Triplets:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,19 +21,18 @@ from remine.flows.config.settings import Config
 from remine.flows.jobs.console import Console
 from remine.index.search import load_index
 from remine.mining.arguments import make_problem
-from remine.mining.miner import Phases, account, by_anchor, mine_block, peak_mb
+from remine.mining.miner import PhaseTimer, mine_blocks, mining_card, peak_mb
 from remine.mining.problem import Problem, by_pairs
 from remine.mining.search.engine_choice import (
     accelerator,
-    choose,
+    choose_engine,
     expect,
     fast_half,
     product_rate,
-    unit_anchors,
 )
 from remine.mining.search.engines import prepare
 from remine.mining.stats import MiningStats
-from remine.mining.strategies.hub_cap import hub_limits, under_limits
+from remine.mining.strategies.hub_cap import cap_hubs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +62,8 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
         raise InputError(f"{out}: {error.strerror}; name a folder that can be made") from None
     problem = read_problem(files, config)
     index = load_index(files.index, problem.gallery.shape[1]) if files.index else None
-    phases, seed = Phases(), config.run.seed
-    with console.stage("prepare", "vectors") as bar, phases("prepare"):
+    timer, seed = PhaseTimer(), config.run.seed
+    with console.stage("prepare", "vectors") as bar, timer("prepare"):
         setup, engine = prepare(problem, config.mining, seed, index)
         bar.update(len(problem.gallery), len(problem.gallery))
     with TemporaryDirectory(prefix=".remine-", dir=out.absolute().parent) as temp:
@@ -72,16 +71,14 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
         folder.mkdir()
         stats, total = MiningStats(), len(engine.problem)
         with console.stage("mine", "anchors") as bar:
-            size = unit_anchors(setup.engine, config.mining)
-            for start in range(0, total, size):
-                block = slice(start, min(start + size, total))
-                triplets, counted = mine_block(engine, block, config.mining, seed, phases)
-                _write(by_anchor(triplets), folder / f"part-{start:012d}.parquet", files, config)
-                stats += counted
+            blocks = mine_blocks(engine, setup, config.mining, seed, timer)
+            for block, triplets, block_stats in blocks:
+                _write(triplets, folder / f"part-{block.start:012d}.parquet", files, config)
+                stats += block_stats
                 bar.update(block.stop, total)
         if config.mining.hub_cap:
             stats = _cap(folder, files, config, stats)
-        card = account(stats, setup, phases.rounded(), peak_mb())
+        card = mining_card(stats, setup, timer.rounded(), peak_mb())
         (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         for path in folder.iterdir():
             sync(path)
@@ -137,7 +134,7 @@ def sizes_of(config: Config, embeddings: Path | None) -> tuple[int, int]:
 
 def plan_lines(n: int, d: int, config: Config) -> list[str]:
     """What mining would do and cost, in words."""
-    choice, rate = choose(n, d, config.mining), product_rate()
+    choice, rate = choose_engine(n, d, config.mining), product_rate()
     cost = expect(n, n, d, config.mining, rate)
     mining, limit = config.mining, config.mining.max_positives or "all"
     asked = f"{mining.per_pair} negative(s) each of {', '.join(mining.negatives)}"
@@ -186,15 +183,13 @@ def _read(path: Path) -> Triplets:
 
 
 def _cap(folder: Path, files: Files, config: Config, stats: MiningStats) -> MiningStats:
-    """Rewrite the shards without what goes over mining.hub_cap."""
-    paths, seed = sorted(folder.iterdir()), config.run.seed
-    limits = hub_limits(map(_read, paths), config.mining.hub_cap, seed)
-    kept = 0
-    for path in paths:
-        triplets = under_limits(_read(path), limits, seed)
+    """Rewrite the shards without the triplets over mining.hub_cap."""
+    paths, remaining = sorted(folder.iterdir()), 0
+    shards = cap_hubs(lambda: map(_read, paths), config.mining.hub_cap, config.run.seed)
+    for path, triplets in zip(paths, shards, strict=True):
         _write(triplets, path, files, config)
-        kept += len(triplets)
-    return replace(stats, capped=stats.triplets - kept)
+        remaining += len(triplets)
+    return stats.after_cap(remaining)
 
 
 def _duration(seconds: float) -> str:

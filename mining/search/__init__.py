@@ -1,1 +1,15 @@
-"""TODO map."""
+"""Search: the nearest negatives of anchors within windows of distance.
+
+In reading order:
+
+    windows         what is searched, and the matches
+    slack           how far a cheap product may be from the exact score, proven
+    scan            exact search on the processor, in blocks
+    scan_kernels    its compiled inner loops
+    gpu_scan        the same search on a GPU
+    list_join       approximate search by lists of k-means
+    engine_choice   which engine, in which precision, at what expected cost
+    engine_recall   how much of the exact answer an engine finds, on a sample
+    engines         exact, by lists, through FAISS: chosen, measured, opened
+    gallery_size    memory that mining needs
+"""

@@ -1,8 +1,8 @@
-"""Which engine mines what, in which products, and what it will cost. Decided here and only here.
+"""The choice of an engine, of the precision of its products, and the forecast of its cost.
 
-Decisions follow from sizes, settings and what the processor says it can do, never from a stopwatch:
-the same machine always decides the same, however busy it is. Only the forecast of `remine plan`
-(`expect`) times a bare product.
+All decisions are made here. They follow from sizes, settings and what the processor reports, never
+from a stopwatch, so a machine always decides the same however busy it is. Only the forecast of
+`remine plan` (`expect`) times a bare product.
 """
 
 from dataclasses import dataclass
@@ -15,42 +15,42 @@ import torch
 
 from remine.data.errors import InputError
 from remine.mining.config import MiningConfig
-from remine.mining.search.gallery_size import gallery_size, held_gb
+from remine.mining.search.gallery_size import gallery_size, peak_memory_gb
 
-# Up to here the exact search takes seconds: at 100,000 items 7 to 11 core-seconds, where lists take
-# 3 to 7 and miss two in a thousand.
+# Up to this size exact search takes seconds: at 100,000 items 7 to 11 core-seconds, where lists
+# take 3 to 7 and miss two in a thousand.
 EXACT_LIMIT = 100_000
-# The more anchors, the more of them meet in each list: at 1,000,000 items the search by lists took
+# More anchors per unit means more of them in each list: at 1,000,000 items the search by lists took
 # 38 s with units of 65,536, 26 s with 131,072, 18 s with 262,144.
 UNITS = {"exact": 16_384, "faiss": 16_384, "approximate": 262_144}
-HELD_ANSWERS, LEAST_UNIT = 4_000_000, 1024  # 20 bytes each, and triplets of about 50
-# Where there is a GPU, which lists do not use. Not measured: no GPU was at hand.
+MAX_ANSWERS, MIN_UNIT = 4_000_000, 1024  # 20 bytes each, and about 50 for a triplet
+# With a GPU, which lists do not use. Not measured.
 DEVICE_LIMIT = 2_000_000
 CPUINFO = Path("/proc/cpuinfo")
 # x86 instructions that multiply bfloat16. With avx512_bf16 (EPYC, Zen 5) torch's product took 0.1
-# to 0.25 of the float32 one at d = 64 to 384; with amx_bf16 (Xeon) 0.2 to
-# 0.25. Without them oneDNN widens to float32 first and it took longer than float32, so float32
-# products are taken, which leave no more than rounding to look at again (1.1 to 1.5 times the bare
-# product). bfloat16 of other architectures was never measured and is not taken.
+# to 0.25 of the time of float32 at d = 64 to 384, with amx_bf16 (Xeon) 0.2 to 0.25. Without them
+# oneDNN widens to float32 first, which took longer than float32 alone; float32 products are used
+# there and leave little to recompute (1.1 to 1.5 times the bare product). bfloat16 on other
+# architectures was not measured and is not used.
 HALF = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 @cache
 def fast_half(device: torch.device | None = None) -> bool:
-    """Whether bfloat16 is multiplied much faster than float32, by the device or this processor.
+    """Whether the device or this processor multiplies bfloat16 much faster than float32.
 
-    The processor has HALF, and torch uses it: its own kernels may be held to less
-    (ATEN_CPU_CAPABILITY).
+    A processor must have one of the instructions in HALF, and torch must use them: its kernels can
+    be restricted to older instructions (ATEN_CPU_CAPABILITY).
     """
     if device:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return able and library and bool(HALF & _flags())
+    has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_avx512 and has_mkldnn and bool(HALF & _flags())
 
 
 def _flags() -> set[str]:
-    """What the first processor says it can do; nothing where the system does not tell."""
+    """The flags of the first processor; empty if the system does not list them."""
     try:
         lines = CPUINFO.read_text().splitlines()
     except OSError:
@@ -60,21 +60,31 @@ def _flags() -> set[str]:
 
 @cache
 def accelerator() -> torch.device | None:
-    """The GPU that torch sees, if there is one."""
+    """The GPU that torch sees, or None."""
     return torch.device("cuda") if torch.cuda.is_available() else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """An engine and why. shards: parts of the gallery, each of which fits mining.memory_gb."""
+class EngineChoice:
+    """An engine.
+
+    Attributes:
+        engine: "exact", "approximate" or "faiss".
+        reason: Why this engine, for people.
+        shards: Parts of the gallery, each within mining.memory_gb.
+    """
 
     engine: str
     reason: str
     shards: int
 
 
-def choose(n: int, d: int, config: MiningConfig) -> Choice:
-    """How to mine against n gallery items of d dimensions."""
+def choose_engine(n: int, d: int, config: MiningConfig) -> EngineChoice:
+    """How to mine against n gallery items of d dimensions.
+
+    Raises:
+        InputError: The configured engine needs the whole gallery, which exceeds mining.memory_gb.
+    """
     gallery_gb = gallery_size(n, d)
     shards = int(max(1, -(-gallery_gb // config.memory_gb)))
     engine, reason = config.engine.partition(":")[0], "mining.engine asks for it"
@@ -99,75 +109,90 @@ def choose(n: int, d: int, config: MiningConfig) -> Choice:
         engine, reason = "exact", f"up to {EXACT_LIMIT:,} items exact costs no more than lists"
     elif engine == "auto":
         engine, reason = "approximate", f"over {EXACT_LIMIT:,} items lists cost less than exact"
-    return Choice(engine=engine, reason=reason, shards=shards)
+    return EngineChoice(engine=engine, reason=reason, shards=shards)
 
 
 def unit_anchors(engine: str, config: MiningConfig) -> int:
-    """Anchors in a unit of work: what is lost by a kill, and what is held at once."""
+    """Anchors per unit of work: what a killed run loses, and what is held in memory at once."""
     if config.unit_anchors:
         return config.unit_anchors
     depth = config.per_pair + config.skip_ranks
     if "rank_band" in config.negatives:
         depth = max(depth, config.band[1])
-    answers = max(1, sum(windows_of(config)) * depth)  # an anchor
-    return max(LEAST_UNIT, min(UNITS[engine], HELD_ANSWERS // answers))
+    answers = max(1, sum(windows_of(config)) * depth)  # per anchor
+    return max(MIN_UNIT, min(UNITS[engine], MAX_ANSWERS // answers))
 
 
-# The forecast's factors, fitted to 100,000, 300,000 and 1,000,000 items of benchmarks/vectors.py at
-# d = 128, on an EPYC with avx512_bf16: all but a few within 1.3 times, none beyond 1.5.
-EXACT_HALF, WINDOW_HALF = 0.30, 0.042  # of the float32 product: the scan, and each window an anchor
+# Factors of the forecast, fitted to 100,000, 300,000 and 1,000,000 items of benchmarks/vectors.py
+# at d = 128 on an EPYC with avx512_bf16: nearly all within a factor of 1.3, all within 1.5.
+EXACT_HALF, WINDOW_HALF = 0.30, 0.042  # of the float32 product: the scan, each window
 EXACT_FULL, WINDOW_FULL = 1.05, 0.09
-VISITED = {False: 36, True: 15}  # lists of sqrt(n) items' worth of product; with floors at d_ap
-VISITED_WINDOW = 6  # and for each window
-BEYOND = {False: 0.0, True: 0.15}  # of the product: searched exactly, since lists do not reach
+VISIT_COST = {False: 36, True: 15}  # in products with sqrt(n) items; by floors at d_ap
+WINDOW_VISIT_COST = 6  # and per window
+EXACT_SHARE = {False: 0.0, True: 0.15}  # of the product: windows beyond the lists
 PER_ANCHOR = 5e-6  # core-seconds to find pairs and make triplets
-ONCE, MEASURED = 0.1, 0.5  # core-seconds to start, and to measure the recall of lists
-EXAMPLE = 8  # positives an anchor where there is no limit
+START, MEASUREMENT = 0.1, 0.5  # core-seconds to start, to measure recall
+EXAMPLE = 8  # positives per anchor if there is no limit
 
 
 def windows_of(config: MiningConfig) -> tuple[int, int]:
-    """Windows an anchor that `config` asks for: with a floor at each d_ap, and without."""
+    """Windows per anchor that `config` needs: with a floor at each d_ap, and without a floor."""
     pairs = config.max_positives or EXAMPLE
     if config.positives != "all":
         pairs = max(1, config.max_positives) if config.positives != "random" else 1
     semi_hard = any("semi_hard" in name for name in config.negatives)
-    others = bool({"hard", "hardest", "rank_band"} & set(config.negatives))
-    guarded = config.absolute_margin > 0 or config.relative_margin > 0
-    floors = pairs if semi_hard or (others and guarded) else 0
-    return floors, int(others and not guarded)
+    without_floor = bool({"hard", "hardest", "rank_band"} & set(config.negatives))
+    has_guards = config.absolute_margin > 0 or config.relative_margin > 0
+    floors = pairs if semi_hard or (without_floor and has_guards) else 0
+    return floors, int(without_floor and not has_guards)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What mining will cost: wall-clock seconds on this machine, and the process's peak."""
+    """The expected cost of mining.
+
+    Attributes:
+        seconds: Wall-clock time on this machine.
+        memory_gb: Peak of the process's resident memory.
+    """
 
     seconds: float
     memory_gb: float
 
 
 def expect(anchors: int, n: int, d: int, config: MiningConfig, rate: float) -> Forecast:
-    """The cost of what `choose` chooses. rate: see `product_rate`."""
-    choice = choose(n, d, config)
-    floors, others = windows_of(config)
-    fixed, window = (EXACT_HALF, WINDOW_HALF) if fast_half() else (EXACT_FULL, WINDOW_FULL)
-    share = fixed + window * (floors + others)
+    """The expected cost of mining with the engine that `choose_engine` chooses.
+
+    Args:
+        anchors: Number of anchors.
+        n: Number of gallery items.
+        d: Their dimensions.
+        config: Strategies and engine.
+        rate: Float32 operations per second, see `product_rate`.
+    """
+    choice = choose_engine(n, d, config)
+    floors, without_floor = windows_of(config)
+    scan_cost, window_cost = (EXACT_HALF, WINDOW_HALF) if fast_half() else (EXACT_FULL, WINDOW_FULL)
+    share = scan_cost + window_cost * (floors + without_floor)
     if choice.engine != "exact":
-        slower = share / (EXACT_HALF + WINDOW_HALF * (floors + others))  # 1 with fast bfloat16
-        lists = VISITED[floors > 0] + VISITED_WINDOW * (floors + others if floors else 0)
-        share = min(share, slower * (BEYOND[floors > 0] + lists / sqrt(n)))
-    once = ONCE if choice.engine == "exact" else ONCE + MEASURED
+        # 1 with fast bfloat16, for which the costs of lists were fitted.
+        slower = share / (EXACT_HALF + WINDOW_HALF * (floors + without_floor))
+        lists = VISIT_COST[floors > 0]
+        lists += WINDOW_VISIT_COST * (floors + without_floor if floors else 0)
+        share = min(share, slower * (EXACT_SHARE[floors > 0] + lists / sqrt(n)))
+    fixed_seconds = START if choice.engine == "exact" else START + MEASUREMENT
     seconds = share * 2.0 * anchors * n * d / rate
-    seconds += (anchors * PER_ANCHOR + once) / torch.get_num_threads()
-    memory = held_gb(n, d, config.memory_gb, exact=choice.engine == "exact")
+    seconds += (anchors * PER_ANCHOR + fixed_seconds) / torch.get_num_threads()
+    memory = peak_memory_gb(n, d, config.memory_gb, exact=choice.engine == "exact")
     return Forecast(seconds=seconds, memory_gb=memory)
 
 
 def product_rate() -> float:
-    """Float32 operations a second of this machine's matrix product, all threads."""
+    """Float32 operations per second of this machine's matrix product, on all threads."""
     a, b = torch.randn(1024, 128), torch.randn(2048, 128)
-    taken = []
+    timings = []
     for _ in range(5):
         start = perf_counter()
         _ = a @ b.T
-        taken.append(perf_counter() - start)
-    return 2 * 1024 * 2048 * 128 / min(taken)
+        timings.append(perf_counter() - start)
+    return 2 * 1024 * 2048 * 128 / min(timings)

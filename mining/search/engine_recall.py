@@ -1,4 +1,4 @@
-"""How much of the exact answer an engine finds, on a sample of anchors."""
+"""Measuring how much of the exact answer an engine finds, on a sample of anchors."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,23 +10,26 @@ from numpy.typing import NDArray
 from remine.data.types import Float32, Int64
 from remine.mining.config import MiningConfig
 from remine.mining.problem import Problem, Rows
-from remine.mining.search.list_join import Lists, beyond
+from remine.mining.search.list_join import ListIndex, distance_beyond
 from remine.mining.search.scan import scan
-from remine.mining.search.windows import Found, Windows, owners
-from remine.mining.strategies.negatives import ask
+from remine.mining.search.windows import WindowMatches, Windows, owners
+from remine.mining.strategies.negatives import plan_search
 
-LEAST, MOST, SHARE = 2000, 10_000, 25  # anchors of a sample: one in SHARE, within bounds
+MIN_SAMPLE, MAX_SAMPLE, SAMPLE_EVERY = 2000, 10_000, 25  # one anchor in 25, within bounds
 NEIGHBOURS = 10
 RESAMPLES = 200
-NOWHERE, ANYWHERE = -3.0, 3.0  # distances between unit vectors differ by less
+NO_WINDOWS, ALL_WINDOWS = -3.0, 3.0  # thresholds; differences between distances are at most 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recall:
-    """Shares of the exact answer, measured on `sampled` anchors.
+    """Shares of the exact answer that an engine finds, measured on a sample.
 
-    neighbours: of the 10 nearest negatives of each anchor. negatives: of the negatives in the
-    windows that the strategies ask for. *_low: the bootstrap's 2.5th percentile, over anchors.
+    Attributes:
+        sampled: Anchors of the sample.
+        neighbours: Of the 10 nearest negatives of each anchor.
+        negatives: Of the negatives in the windows that the strategies need.
+        neighbours_low, negatives_low: 2.5th percentiles of a bootstrap over anchors.
     """
 
     sampled: int
@@ -42,169 +45,197 @@ class Recall:
 
 @dataclass(kw_only=True)
 class Sample:
-    """Some anchors, what is asked for them, the exact answer, and the latest answer of an engine.
+    """A sample of anchors with the exact answers and the latest answers of an engine.
 
-    Two questions: the 10 nearest negatives, and the windows of the strategies. reach: (s,) how far
-    the lists that were visited reach, see `list_join`. final: (w,) which of the windows are
-    answered for good, got: (w,) with how many right negatives.
+    There are two sets of windows: for the 10 nearest negatives of each anchor, and those of the
+    strategies ("strategy windows").
+
+    Attributes:
+        anchors: (s,) rows of the problem's anchors, ascending.
+        window_sets: Both sets of windows.
+        truth: The exact matches.
+        matches: The engine's matches so far.
+        reach: (s,) distance to the last visited centroid, see `ListIndex.visit`.
+        is_final: (w,) bool, which strategy windows are answered.
+        hits: (w,) how many right negatives each answered window has.
     """
 
     anchors: Rows
-    asked: tuple[Windows, Windows]
-    truth: tuple[Found, Found]
-    found: tuple[Found, Found]
+    window_sets: tuple[Windows, Windows]
+    truth: tuple[WindowMatches, WindowMatches]
+    matches: tuple[WindowMatches, WindowMatches]
     reach: Float32
-    final: NDArray[np.bool_]
-    got: Int64
+    is_final: NDArray[np.bool_]
+    hits: Int64
 
     @classmethod
     def of(cls, problem: Problem, config: MiningConfig, seed: int) -> Self:
-        """Draw the anchors and search exactly."""
+        """Draw the anchors and search both sets of windows exactly."""
         n = len(problem)
-        count = min(n, max(LEAST, min(MOST, n // SHARE)))
+        count = min(n, max(MIN_SAMPLE, min(MAX_SAMPLE, n // SAMPLE_EVERY)))
         anchors = np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
         block = problem.block(anchors)
-        asked = (_nearest_windows(len(anchors)), ask(block, config, seed)[1].windows)
-        truth = nothing(asked)
-        search_both(asked, truth, lambda windows, found: scan(block, windows, found))
-        w = len(asked[1].floor)
+        window_sets = (_nearest_windows(len(anchors)), plan_search(block, config, seed)[1].windows)
+        truth = empty_matches(window_sets)
+        search_both(window_sets, truth, lambda windows, matches: scan(block, windows, matches))
+        w = len(window_sets[1].floor)
         return cls(
             anchors=anchors,
-            asked=asked,
+            window_sets=window_sets,
             truth=truth,
-            found=nothing(asked),
+            matches=empty_matches(window_sets),
             reach=np.zeros(count, np.float32),
-            final=np.zeros(w, bool),
-            got=np.zeros(w, np.int64),
+            is_final=np.zeros(w, bool),
+            hits=np.zeros(w, np.int64),
         )
 
     def restart(self) -> None:
-        """Forget what was found and taken as final."""
-        self.found = nothing(self.asked)
-        self.final, self.got = np.zeros_like(self.final), np.zeros_like(self.got)
+        """Reset the engine's answers."""
+        self.matches = empty_matches(self.window_sets)
+        self.is_final, self.hits = np.zeros_like(self.is_final), np.zeros_like(self.hits)
 
-    def visit(self, lists: Lists, first: int, visits: int) -> None:
-        """Visit the next lists of the anchors that have a window which is not final."""
-        if not self.final.any():
+    def visit(self, lists: ListIndex, first: int, visits: int) -> None:
+        """Visit the next lists of the anchors that have an unanswered strategy window."""
+        if not self.is_final.any():
             search_both(
-                self.asked,
-                self.found,
-                lambda windows, found: self._visit(lists, windows, found, first, visits),
+                self.window_sets,
+                self.matches,
+                lambda windows, matches: self._visit(lists, windows, matches, first, visits),
             )
         else:
-            self._visit(lists, self.asked[1], self.found[1], first, visits)
+            self._visit(lists, self.window_sets[1], self.matches[1], first, visits)
 
-    def _visit(self, lists: Lists, windows: Windows, found: Found, first: int, visits: int) -> None:
-        still = np.arange(len(self.anchors)) if not self.final.any() else self._open()
-        self.reach[still] = lists.visit(
-            self.anchors[still], windows.block(still), found, first, visits
+    def _visit(
+        self, lists: ListIndex, windows: Windows, matches: WindowMatches, first: int, visits: int
+    ) -> None:
+        open_anchors = np.arange(len(self.anchors)) if not self.is_final.any() else self._open()
+        self.reach[open_anchors] = lists.visit(
+            self.anchors[open_anchors], windows.block(open_anchors), matches, first, visits
         )
 
     def neighbours(self) -> float:
         """The share of the 10 nearest negatives that was found."""
-        got, all_ = _hits(self.found[0], self.truth[0])
-        return float(got.sum() / max(1, all_.sum()))
+        hits, totals = _hits(self.matches[0], self.truth[0])
+        return float(hits.sum() / max(1, totals.sum()))
 
-    def trust(self, wished: float, *, at_least: float = 0.0) -> float:
-        """Take as final the windows that lie least beyond the visited lists; up to how far.
+    def accept(self, recall: float, *, at_least: float = 0.0) -> float:
+        """Accept the answers of the windows that lie least beyond the visited lists.
 
-        As many windows as leave the share of right answers among all final ones at `wished`, by
-        two standard errors of the number of wrong ones: what is chosen on a sample looks better on
-        it than it is. Takes none and returns NOWHERE where that would settle less than the share
-        `at_least` of the anchors.
+        As many as keep the share of right negatives among all accepted ones at `recall`, with a
+        margin of two standard errors of the number of wrong ones, because a threshold chosen on a
+        sample looks better on it than it is.
+
+        Args:
+            recall: Target share.
+            at_least: Share of the anchors that must be completed for the level to pay.
+
+        Returns:
+            The threshold, see `distance_beyond`; NO_WINDOWS if nothing was accepted.
         """
-        got, all_ = _hits(self.found[1], self.truth[1])
-        got = np.where(self.final, self.got, got)
-        far = np.where(self.final, NOWHERE, self.beyond())
-        order = np.argsort(far, kind="stable")
-        missed = np.cumsum(all_[order] - got[order])
-        good = missed + 2 * np.sqrt(missed) <= (1 - wished) * np.cumsum(all_[order])
-        good[:-1] &= far[order[1:]] > far[order[:-1]]  # equals stay together
-        last = int(np.flatnonzero(good)[-1]) if good.any() else -1
-        if last < 0 or self.final[order[last]]:
-            return NOWHERE
-        farthest = ANYWHERE if last == len(order) - 1 else float(far[order[last]])
-        if self.open_share() - self._open_share(far > farthest) < at_least:
-            return NOWHERE
-        self._settle(far <= farthest, got)
-        return farthest
+        hits, totals = _hits(self.matches[1], self.truth[1])
+        hits = np.where(self.is_final, self.hits, hits)
+        excess = np.where(self.is_final, NO_WINDOWS, self.distance_beyond())
+        order = np.argsort(excess, kind="stable")
+        misses = np.cumsum(totals[order] - hits[order])
+        is_acceptable = misses + 2 * np.sqrt(misses) <= (1 - recall) * np.cumsum(totals[order])
+        # A threshold cannot divide equal values.
+        is_acceptable[:-1] &= excess[order[1:]] > excess[order[:-1]]
+        last = int(np.flatnonzero(is_acceptable)[-1]) if is_acceptable.any() else -1
+        if last < 0 or self.is_final[order[last]]:
+            return NO_WINDOWS
+        threshold = ALL_WINDOWS if last == len(order) - 1 else float(excess[order[last]])
+        if self.open_share() - self._open_share(excess > threshold) < at_least:
+            return NO_WINDOWS
+        self._settle(excess <= threshold, hits)
+        return threshold
 
-    def trust_all(self) -> None:
-        """Take all windows as final."""
-        self._settle(np.ones_like(self.final), _hits(self.found[1], self.truth[1])[0])
+    def accept_all(self) -> None:
+        """Accept the answers of all windows."""
+        self._settle(np.ones_like(self.is_final), _hits(self.matches[1], self.truth[1])[0])
 
-    def _settle(self, windows: NDArray[np.bool_], got: Int64) -> None:
-        self.got = np.where(windows & ~self.final, got, self.got)
-        self.final |= windows
+    def _settle(self, windows: NDArray[np.bool_], hits: Int64) -> None:
+        self.hits = np.where(windows & ~self.is_final, hits, self.hits)
+        self.is_final |= windows
 
-    def beyond(self) -> Float32:
-        """How far beyond the visited lists each window lies, (w,); see `list_join`."""
-        return beyond(self.asked[1], self.found[1], self.reach)
+    def distance_beyond(self) -> Float32:
+        """How far beyond the visited lists each strategy window lies, (w,)."""
+        return distance_beyond(self.window_sets[1], self.matches[1], self.reach)
 
     def open_share(self) -> float:
-        """The share of anchors with a window that is not final."""
-        return self._open_share(~self.final)
+        """The share of anchors with an unanswered strategy window."""
+        return self._open_share(~self.is_final)
 
     def _open_share(self, windows: NDArray[np.bool_]) -> float:
-        return len(np.unique(owners(self.asked[1])[windows])) / max(1, len(self.anchors))
+        return len(np.unique(owners(self.window_sets[1])[windows])) / max(1, len(self.anchors))
 
     def _open(self) -> Rows:
-        return np.unique(owners(self.asked[1])[~self.final])
+        return np.unique(owners(self.window_sets[1])[~self.is_final])
 
     def recall(self, seed: int) -> Recall:
-        """The recall where windows that are not final are searched exactly.
+        """The recall if unanswered windows are searched exactly.
 
-        What later levels find for a window that an earlier one has settled is not counted.
+        Matches that later levels add to a window after it was answered do not count.
         """
-        near = _share(self.asked[0], *_hits(self.found[0], self.truth[0]), seed)
-        all_ = _hits(self.truth[1], self.truth[1])[1]
-        negatives = _share(self.asked[1], np.where(self.final, self.got, all_), all_, seed)
+        neighbours = _recall_with_bound(
+            self.window_sets[0], *_hits(self.matches[0], self.truth[0]), seed
+        )
+        totals = _hits(self.truth[1], self.truth[1])[1]
+        hits = np.where(self.is_final, self.hits, totals)
+        negatives = _recall_with_bound(self.window_sets[1], hits, totals, seed)
         return Recall(
             sampled=len(self.anchors),
-            neighbours=near[0],
-            neighbours_low=near[1],
+            neighbours=neighbours[0],
+            neighbours_low=neighbours[1],
             negatives=negatives[0],
             negatives_low=negatives[1],
         )
 
 
-def nothing(asked: tuple[Windows, Windows]) -> tuple[Found, Found]:
-    """Empty answers to both."""
-    return Found.nothing(asked[0]), Found.nothing(asked[1])
+def empty_matches(window_sets: tuple[Windows, Windows]) -> tuple[WindowMatches, WindowMatches]:
+    """Empty matches for both sets of windows."""
+    return WindowMatches.empty(window_sets[0]), WindowMatches.empty(window_sets[1])
 
 
 def search_both(
-    asked: tuple[Windows, Windows],
-    found: tuple[Found, Found],
-    search: Callable[[Windows, Found], None],
+    window_sets: tuple[Windows, Windows],
+    matches: tuple[WindowMatches, WindowMatches],
+    search: Callable[[Windows, WindowMatches], None],
 ) -> None:
-    """Answer both questions by one search: what costs most does not depend on how much is asked."""
-    of = np.concatenate([owners(windows) for windows in asked])
-    order = np.argsort(of, kind="stable")
+    """Search two sets of windows at once; most of the cost does not depend on their number.
+
+    Args:
+        window_sets: Two sets of windows over the same anchors.
+        matches: Their matches; updated.
+        search: Updates the matches of one set of windows.
+    """
+    window_owners = np.concatenate([owners(windows) for windows in window_sets])
+    order = np.argsort(window_owners, kind="stable")
     place = np.argsort(order)
-    places = place[: len(asked[0].floor)], place[len(asked[0].floor) :]
-    edges = np.searchsorted(of[order], np.arange(len(asked[0].starts) + 1))
-    both = Windows(
+    places = place[: len(window_sets[0].floor)], place[len(window_sets[0].floor) :]
+    edges = np.searchsorted(window_owners[order], np.arange(len(window_sets[0].starts) + 1))
+    joint = Windows(
         starts=edges[:-1],
         stops=edges[1:],
-        floor=np.concatenate([windows.floor for windows in asked])[order],
-        ceiling=np.concatenate([windows.ceiling for windows in asked])[order],
-        depth=max(windows.depth for windows in asked),
+        floor=np.concatenate([windows.floor for windows in window_sets])[order],
+        ceiling=np.concatenate([windows.ceiling for windows in window_sets])[order],
+        depth=max(windows.depth for windows in window_sets),
     )
-    answers = Found.nothing(both)
-    for one, rows in zip(found, places, strict=True):
-        depth = one.rows.shape[1]
-        answers.rows[rows, :depth], answers.distances[rows, :depth] = one.rows, one.distances
-        answers.closer[rows] = one.closer
-    search(both, answers)
-    for one, rows in zip(found, places, strict=True):
-        depth = one.rows.shape[1]
-        one.rows[:], one.distances[:] = answers.rows[rows, :depth], answers.distances[rows, :depth]
-        one.closer[:] = answers.closer[rows]
+    joint_matches = WindowMatches.empty(joint)
+    for part, rows in zip(matches, places, strict=True):
+        depth = part.rows.shape[1]
+        joint_matches.rows[rows, :depth] = part.rows
+        joint_matches.distances[rows, :depth] = part.distances
+        joint_matches.closer[rows] = part.closer
+    search(joint, joint_matches)
+    for part, rows in zip(matches, places, strict=True):
+        depth = part.rows.shape[1]
+        part.rows[:] = joint_matches.rows[rows, :depth]
+        part.distances[:] = joint_matches.distances[rows, :depth]
+        part.closer[:] = joint_matches.closer[rows]
 
 
 def _nearest_windows(anchors: int) -> Windows:
-    """One window an anchor, for its 10 nearest negatives."""
+    """One window per anchor, for its 10 nearest negatives."""
     return Windows(
         starts=np.arange(anchors),
         stops=np.arange(anchors) + 1,
@@ -214,25 +245,31 @@ def _nearest_windows(anchors: int) -> Windows:
     )
 
 
-def _hits(found: Found, truth: Found) -> tuple[Int64, Int64]:
-    """Per window how many of the exact answers were found, and how many there are; (w,) each.
+def _hits(matches: WindowMatches, truth: WindowMatches) -> tuple[Int64, Int64]:
+    """Per window how many of the exact negatives were found, and how many there are; (w,) each.
 
-    By distance, so that of several equally near ones any will do.
+    Compared by distance, so any of several equally near negatives counts.
     """
-    there = truth.rows >= 0
-    found_distances = np.where(found.rows >= 0, found.distances, np.nan)
-    same = np.zeros(there.shape, bool)
+    exists = truth.rows >= 0
+    found_distances = np.where(matches.rows >= 0, matches.distances, np.nan)
+    is_found = np.zeros(exists.shape, bool)
     for column in found_distances.T:
-        same |= truth.distances == column[:, None]
-    return (there & same).sum(axis=1), there.sum(axis=1)
+        is_found |= truth.distances == column[:, None]
+    return (exists & is_found).sum(axis=1), exists.sum(axis=1)
 
 
-def _share(windows: Windows, got: Int64, all_: Int64, seed: int) -> tuple[float, float]:
-    """The share of the exact answers that was found, and its lower bound over anchors."""
+def _recall_with_bound(
+    windows: Windows, hits: Int64, totals: Int64, seed: int
+) -> tuple[float, float]:
+    """The share of the exact negatives that was found, and its lower bound over anchors."""
     anchors = len(windows.starts)
-    some, every = (np.bincount(owners(windows), values, anchors) for values in (got, all_))
-    if not every.sum():
+    found_counts = np.bincount(owners(windows), hits, anchors)
+    total_counts = np.bincount(owners(windows), totals, anchors)
+    if not total_counts.sum():
         return 1.0, 1.0
-    drawn = np.random.default_rng(seed).integers(0, anchors, (RESAMPLES, anchors))
-    shares = some[drawn].sum(axis=1) / np.maximum(every[drawn].sum(axis=1), 1)
-    return round(float(some.sum() / every.sum()), 6), round(float(np.percentile(shares, 2.5)), 6)
+    resamples = np.random.default_rng(seed).integers(0, anchors, (RESAMPLES, anchors))
+    shares = found_counts[resamples].sum(axis=1) / np.maximum(
+        total_counts[resamples].sum(axis=1), 1
+    )
+    share = float(found_counts.sum() / total_counts.sum())
+    return round(share, 6), round(float(np.percentile(shares, 2.5)), 6)

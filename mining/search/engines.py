@@ -1,8 +1,8 @@
-"""Three ways to search windows. Each holds a problem and answers for any of its anchors.
+"""Three engines that search windows. Each holds a problem and answers for any of its anchors.
 
-exact        every anchor against the whole gallery (`scan`)
-approximate  the list-join (`list_join`), its deep windows exactly
-faiss        the k nearest by a FAISS index, and what lies in that list
+exact        compares every anchor with the whole gallery (`scan`)
+approximate  the list join (`list_join`); windows that lists do not answer are searched exactly
+faiss        the k nearest by a FAISS index; windows that reach beyond them are searched exactly
 """
 
 from dataclasses import dataclass, fields, replace
@@ -17,99 +17,116 @@ from remine.data.faiss_library import faiss
 from remine.data.types import Float32
 from remine.mining.config import MiningConfig
 from remine.mining.problem import Problem, Rows
-from remine.mining.search.engine_choice import choose
-from remine.mining.search.engine_recall import NOWHERE, Recall, Sample
-from remine.mining.search.list_join import VOTES, Lists, beyond, train_centroids
-from remine.mining.search.scan import in_threads, scan
-from remine.mining.search.scan_kernels import look_at
-from remine.mining.search.windows import Found, Windows, owners
+from remine.mining.search.engine_choice import choose_engine
+from remine.mining.search.engine_recall import NO_WINDOWS, Recall, Sample
+from remine.mining.search.list_join import VOTES, ListIndex, distance_beyond, train_centroids
+from remine.mining.search.scan import run_in_threads, scan
+from remine.mining.search.scan_kernels import scan_candidates
+from remine.mining.search.windows import WindowMatches, Windows, owners
 
-Cut = NDArray[np.bool_]
+Mask = NDArray[np.bool_]
 Levels = tuple[tuple[int, float], ...]
 VISITS = (VOTES, 16, 32, 64, 128, 256)
-TOO_DEAR = 0.5  # of the exact search's cost
-PART = 1024  # anchors that one thread looks up at a time
-NO_MORE = np.finfo(np.float32).max  # FAISS's score of id -1 where it found less than asked for
-# Of the exact search's cost: a row in a visited list costs this many times one in the exact scan;
-# and a level by itself, since products with few anchors take as long as with about 60.
-DEARER, LEVEL = 8.0, 0.015
+MAX_COST = 0.5  # largest cost of a list join, of the exact search's
+PART = 1024  # anchors that one thread reranks at a time
+NO_MORE = np.finfo(np.float32).max  # FAISS's score of id -1 if it found fewer than requested
+# Costs relative to the exact search: of a row in a visited list, against a row in the exact scan,
+# and of a level by itself, since a product with few anchors takes as long as one with about 60.
+ROW_COST, LEVEL_COST = 8.0, 0.015
 
 
 class Engine(Protocol):
-    """Answers windows. `problem` may be laid out in another order than the one it was given."""
+    """Searches windows. `problem` may be in another order than the problem it was opened with."""
 
     @property
     def problem(self) -> Problem:
-        """What is searched, in the engine's own order of rows."""
+        """The problem, in the engine's own order of anchors and gallery rows."""
 
-    def search(self, anchors: slice | Rows, windows: Windows, found: Found) -> Cut:
-        """Fill `found` for some anchors, ascending; which windows were cut short, (w,)."""
+    def search(self, anchors: slice | Rows, windows: Windows, matches: WindowMatches) -> Mask:
+        """Update `matches` with the negatives of some anchors, ascending.
+
+        Returns:
+            (w,) bool, whether the answer of a window is approximate.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exact:
-    """The whole gallery for every anchor."""
+class ExactEngine:
+    """Compares every anchor with the whole gallery."""
 
     problem: Problem
 
-    def search(self, anchors: slice | Rows, windows: Windows, found: Found) -> Cut:
-        """Nothing is cut short."""
-        scan(self.problem.block(anchors), windows, found)
+    def search(self, anchors: slice | Rows, windows: Windows, matches: WindowMatches) -> Mask:
+        """Exact for every window."""
+        scan(self.problem.block(anchors), windows, matches)
         return np.zeros(len(windows.floor), bool)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Join:
-    """The lists nearest to an anchor, level by level; what stays open exactly.
+class ListJoinEngine:
+    """Visits the lists nearest to an anchor, level by level, and searches the rest exactly.
 
-    levels: (visits, farthest) with growing visits. After a level a window that lies at most
-    `farthest` beyond the visited lists is answered; anchors with others go on to the next level.
+    Attributes:
+        lists: The gallery in lists.
+        levels: (visits, threshold) pairs with growing visits. After each level a window whose last
+            match is at most `threshold` beyond the visited lists is answered; anchors with other
+            windows go on to the next level.
     """
 
-    lists: Lists
+    lists: ListIndex
     levels: Levels
 
     @property
     def problem(self) -> Problem:
-        """Laid out by lists."""
+        """The problem in the order of the lists."""
         return self.lists.problem
 
-    def search(self, anchors: slice | Rows, windows: Windows, found: Found) -> Cut:
-        """Cut short is what was answered by lists."""
+    def search(self, anchors: slice | Rows, windows: Windows, matches: WindowMatches) -> Mask:
+        """Approximate for the windows that were answered by lists."""
         rows = np.arange(len(self.problem))[anchors]
-        still, reach = np.arange(len(rows)), np.zeros(len(rows), np.float32)
-        final = np.zeros(len(windows.floor), bool)
-        visited = 0
-        for visits, farthest in self.levels:
-            some = windows.block(still)
-            reach[still] = self.lists.visit(rows[still], some, found, visited, visits)
-            final |= beyond(windows, found, reach) <= farthest
-            still, visited = np.unique(owners(windows)[~final]), visits
-        _search_again(self.problem.block(rows), windows, found, ~final)
-        return final
+        open_anchors, reach = np.arange(len(rows)), np.zeros(len(rows), np.float32)
+        is_answered = np.zeros(len(windows.floor), bool)
+        first = 0
+        for visits, threshold in self.levels:
+            open_windows = windows.block(open_anchors)
+            reach[open_anchors] = self.lists.visit(
+                rows[open_anchors], open_windows, matches, first, visits
+            )
+            is_answered |= distance_beyond(windows, matches, reach) <= threshold
+            open_anchors, first = np.unique(owners(windows)[~is_answered]), visits
+        _search_exactly(self.problem.block(rows), windows, matches, ~is_answered)
+        return is_answered
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
-    """The `candidates` nearest by a FAISS index that answers with the ids of the gallery.
+class FaissEngine:
+    """Reranks the nearest items that a FAISS index returns.
 
-    proven: whether the index is exact, so that what lies within its list is certain.
+    Attributes:
+        problem: The problem; gallery_ids ascending.
+        index: Returns ids of the gallery.
+        candidates: How many items are requested per anchor.
+        is_exact: Whether the index is exact, so that a match within the candidates is certain.
     """
 
     problem: Problem
     index: faiss.Index
     candidates: int
-    proven: bool
+    is_exact: bool
 
-    def search(self, anchors: slice | Rows, windows: Windows, found: Found) -> Cut:
-        """Windows that reach beyond their anchor's list are searched exactly."""
+    def search(self, anchors: slice | Rows, windows: Windows, matches: WindowMatches) -> Mask:
+        """Windows that reach beyond an anchor's candidates are searched exactly."""
         block = self.problem.block(anchors)
-        beyond = self.consult(block, windows, found)
-        _search_again(block, windows, found, beyond)
-        return ~beyond & (not self.proven)
+        reaches_beyond = self.search_index(block, windows, matches)
+        _search_exactly(block, windows, matches, reaches_beyond)
+        return ~reaches_beyond & (not self.is_exact)
 
-    def consult(self, block: Problem, windows: Windows, found: Found) -> Cut:
-        """Take the index's lists into account; which windows reach beyond them, (w,)."""
+    def search_index(self, block: Problem, windows: Windows, matches: WindowMatches) -> Mask:
+        """Update the matches with the candidates of the index.
+
+        Returns:
+            (w,) bool, which windows reach beyond the candidates of their anchor.
+        """
         k = min(self.candidates, len(block.gallery))
         scores, ids = self.index.search(np.ascontiguousarray(block.anchors), k)
         rows = np.searchsorted(block.gallery_ids, ids).clip(0, len(block.gallery) - 1)
@@ -118,25 +135,28 @@ class Listed:
         reach = np.empty(len(block), np.float32)
 
         def work(part: slice) -> None:
-            reach[part] = look_at(
+            reach[part] = scan_candidates(
                 block.anchors[part], block.gallery, rows[part],
                 windows.starts[part], windows.stops[part], windows.floor,
-                block.barred.starts[part], block.barred.stops[part], block.barred.rows,
-                found.rows, found.distances, found.closer,
+                block.exclusions.starts[part], block.exclusions.stops[part], block.exclusions.rows,
+                matches.rows, matches.distances, matches.closer,
             )  # fmt: skip
 
-        in_threads(work, [slice(i, i + PART) for i in range(0, len(block), PART)])
-        reached = np.repeat(reach, windows.stops - windows.starts)
-        return (found.distances[:, -1] > reached) & (k < len(block.gallery))
+        run_in_threads(work, [slice(i, i + PART) for i in range(0, len(block), PART)])
+        window_reach = np.repeat(reach, windows.stops - windows.starts)
+        return (matches.distances[:, -1] > window_reach) & (k < len(block.gallery))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class EngineSetup:
     """What is decided once for a problem, so that every worker opens the same engine.
 
-    engine: "exact", "approximate" or "faiss". levels, centroids (c, d): of Join.
-    candidates, factory, nprobe: of Listed. recall: as measured, None where the engine is exact.
-    reason: why this engine, in words.
+    Attributes:
+        engine: "exact", "approximate" or "faiss".
+        reason: Why this engine, for people.
+        levels, centroids: Of ListJoinEngine; centroids are (c, d) float32.
+        candidates, factory, nprobe: Of FaissEngine.
+        recall: As measured, None if the engine is exact.
     """
 
     engine: str
@@ -158,47 +178,56 @@ class Setup:
 
 def prepare(
     problem: Problem, config: MiningConfig, seed: int, index: faiss.Index | None = None
-) -> tuple[Setup, Engine]:
-    """Decide how to mine `problem`, and measure what is not exact.
+) -> tuple[EngineSetup, Engine]:
+    """Choose the engine for `problem`, and measure its recall if it is not exact.
 
-    `index`: one that is there already and answers with the gallery's ids.
+    Args:
+        problem: All anchors and the whole gallery.
+        config: Strategies, engine and target recall.
+        seed: Of k-means and of the sample that measures the recall.
+        index: A FAISS index that returns ids of the gallery; None to build one if needed.
+
+    Raises:
+        InputError: The configuration does not fit the problem, or the recall cannot be reached.
     """
     if config.second_negative and problem.partners is None:
         raise InputError("mining.second_negative needs items with one label each")
     n, d = problem.gallery.shape
-    choice = choose(n, d, config)
+    choice = choose_engine(n, d, config)
     if index is not None or choice.engine == "faiss":
-        return _prepare_listed(problem, config, seed, index)
+        return _prepare_faiss(problem, config, seed, index)
     if choice.engine == "exact":
-        return Setup(engine="exact", reason=choice.reason), Exact(problem=problem)
+        return EngineSetup(engine="exact", reason=choice.reason), ExactEngine(problem=problem)
     return _prepare_join(problem, config, seed, choice.reason)
 
 
-def open_engine(problem: Problem, setup: Setup, index: faiss.Index | None = None) -> Engine:
+def open_engine(problem: Problem, setup: EngineSetup, index: faiss.Index | None = None) -> Engine:
     """The engine that `setup` describes."""
     if setup.engine == "exact":
-        return Exact(problem=problem)
+        return ExactEngine(problem=problem)
     if setup.engine == "approximate":
         assert setup.centroids is not None
-        lists = Lists.of(problem, setup.centroids)
-        return Join(lists=lists, levels=setup.levels)
-    return _listed(problem, setup, index or open_index(problem, setup.factory, setup.nprobe))
+        lists = ListIndex.of(problem, setup.centroids)
+        return ListJoinEngine(lists=lists, levels=setup.levels)
+    return _faiss_engine(
+        problem, setup, index or build_faiss_index(problem, setup.factory, setup.nprobe)
+    )
 
 
-def _listed(problem: Problem, setup: Setup, index: faiss.Index) -> Listed:
+def _faiss_engine(problem: Problem, setup: EngineSetup, index: faiss.Index) -> FaissEngine:
     exact = setup.factory == "Flat"
-    return Listed(problem=problem, index=index, candidates=setup.candidates, proven=exact)
+    return FaissEngine(problem=problem, index=index, candidates=setup.candidates, is_exact=exact)
 
 
-def open_index(problem: Problem, factory: str, nprobe: int) -> faiss.Index:
-    """A FAISS index of the gallery's ids."""
+def build_faiss_index(problem: Problem, factory: str, nprobe: int) -> faiss.Index:
+    """A FAISS index over the gallery that returns its ids."""
     try:
         index = faiss.index_factory(problem.gallery.shape[1], f"IDMap2,{factory}", faiss.METRIC_L2)
         index.train(problem.gallery)
         index.add_with_ids(problem.gallery, problem.gallery_ids)
     except RuntimeError as error:
-        said = str(error).strip().splitlines()[-1]
-        raise InputError(f"mining.engine 'faiss:{factory}': FAISS says: {said}") from None
+        message = str(error).strip().splitlines()[-1]
+        raise InputError(f"mining.engine 'faiss:{factory}': FAISS reports: {message}") from None
     if lists := faiss.try_extract_index_ivf(index):
         lists.nprobe = nprobe
     return index
@@ -206,92 +235,101 @@ def open_index(problem: Problem, factory: str, nprobe: int) -> faiss.Index:
 
 def _prepare_join(
     problem: Problem, config: MiningConfig, seed: int, reason: str
-) -> tuple[Setup, Engine]:
-    """The levels that reach the wished recall for least; else the exact engine."""
-    lists = Lists.of(problem, train_centroids(problem, seed))
+) -> tuple[EngineSetup, Engine]:
+    """The levels that reach the recall of `config`, or the exact engine if lists do not pay.
+
+    Costs are in units of an exact search. A level is used only if it answers a larger share of the
+    anchors than it costs.
+    """
+    lists = ListIndex.of(problem, train_centroids(problem, seed))
     sample = Sample.of(lists.problem, config, seed)
     levels: list[tuple[int, float]] = []
-    visited, before, spent, c = 0, 0, 0.0, len(lists.centroids)
+    first, last_visits, total_cost, c = 0, 0, 0.0, len(lists.centroids)
     for visits in VISITS:
-        open_ = sample.open_share()
-        cost = LEVEL + DEARER * (visits - before) / c * open_
-        if visits >= c or spent + cost >= min(TOO_DEAR, spent + open_):
+        open_share = sample.open_share()
+        cost = LEVEL_COST + ROW_COST * (visits - last_visits) / c * open_share
+        # Stop where searching what is still open exactly costs no more than another level.
+        if visits >= c or total_cost + cost >= min(MAX_COST, total_cost + open_share):
             break
-        sample.visit(lists, visited, visits)
-        visited = visits
+        sample.visit(lists, first, visits)
+        first = visits
+        # The first level must also find enough of the plain nearest neighbours.
         if not levels and sample.neighbours() < config.recall_neighbours:
             continue
-        farthest = sample.trust(config.recall, at_least=cost)
-        if farthest > NOWHERE:
-            levels.append((visits, farthest))
-            before, spent = visits, spent + cost
-    if not levels or spent + sample.open_share() > TOO_DEAR:
-        why = f"{reason}; but to reach mining.recall by lists would cost as much as exact"
-        return Setup(engine="exact", reason=why), Exact(problem=problem)
-    setup = Setup(
+        threshold = sample.accept(config.recall, at_least=cost)
+        if threshold > NO_WINDOWS:
+            levels.append((visits, threshold))
+            last_visits, total_cost = visits, total_cost + cost
+    if not levels or total_cost + sample.open_share() > MAX_COST:
+        exact_reason = f"{reason}; but lists that reach mining.recall would cost as much as exact"
+        return EngineSetup(engine="exact", reason=exact_reason), ExactEngine(problem=problem)
+    setup = EngineSetup(
         engine="approximate",
         reason=reason,
         levels=tuple(levels),
         centroids=lists.centroids,
         recall=sample.recall(seed),
     )
-    return setup, Join(lists=lists, levels=setup.levels)
+    return setup, ListJoinEngine(lists=lists, levels=setup.levels)
 
 
-def _prepare_listed(
+def _prepare_faiss(
     problem: Problem, config: MiningConfig, seed: int, index: faiss.Index | None
-) -> tuple[Setup, Engine]:
-    """The smallest number of visited lists that reaches the wished recall."""
+) -> tuple[EngineSetup, Engine]:
+    """The smallest power of two for nprobe that reaches the recall of `config`."""
     factory = config.engine.partition(":")[2] or f"IVF{isqrt(len(problem.gallery))},Flat"
-    built = index or open_index(problem, factory, 1)
-    if built.d != problem.gallery.shape[1]:
-        raise InputError(f"the index holds {built.d} dimensions, not {problem.gallery.shape[1]}")
-    lists = faiss.try_extract_index_ivf(built)
+    faiss_index = index or build_faiss_index(problem, factory, 1)
+    if faiss_index.d != problem.gallery.shape[1]:
+        raise InputError(
+            f"the index has {faiss_index.d} dimensions, the vectors {problem.gallery.shape[1]}"
+        )
+    lists = faiss.try_extract_index_ivf(faiss_index)
     sample = Sample.of(problem, config, seed)
-    nprobe, most = 1, lists.nlist if lists else 1
+    nprobe, max_nprobe = 1, lists.nlist if lists else 1
     while True:
         if lists:
             lists.nprobe = nprobe
-        setup = Setup(
+        setup = EngineSetup(
             engine="faiss",
             reason="the index was given" if index else f"mining.engine asks for {factory}",
             candidates=config.candidates,
             factory="" if index else factory,
             nprobe=nprobe,
         )
-        engine = _listed(problem, setup, built)
+        engine = _faiss_engine(problem, setup, faiss_index)
         sample.restart()
-        # Neighbours as the index itself lists them; windows as they will be answered.
-        engine.consult(problem.block(sample.anchors), sample.asked[0], sample.found[0])
-        engine.search(sample.anchors, sample.asked[1], sample.found[1])
-        sample.trust_all()
+        # Neighbours as the index alone returns them; windows as mining will answer them.
+        engine.search_index(problem.block(sample.anchors), sample.window_sets[0], sample.matches[0])
+        engine.search(sample.anchors, sample.window_sets[1], sample.matches[1])
+        sample.accept_all()
         recall = sample.recall(seed)
-        near = engine.proven or recall.neighbours >= config.recall_neighbours
-        if near and recall.negatives >= config.recall:
+        lists_suffice = engine.is_exact or recall.neighbours >= config.recall_neighbours
+        if lists_suffice and recall.negatives >= config.recall:
             return replace(setup, recall=recall), engine
-        if nprobe >= most:
+        if nprobe >= max_nprobe:
             raise InputError(
                 f"mining.recall_neighbours is {config.recall_neighbours:g} and mining.recall"
                 f" {config.recall:g}, but the index finds {recall.neighbours:.4f} of the 10 nearest"
-                f" negatives: wish for less, raise mining.candidates, or use another engine"
+                f" negatives: lower the recall, raise mining.candidates, or use another engine"
             )
-        nprobe = min(2 * nprobe, most)
+        nprobe = min(2 * nprobe, max_nprobe)
 
 
-def _search_again(problem: Problem, windows: Windows, found: Found, chosen: Cut) -> None:
-    """Search some windows of all anchors exactly."""
-    if not chosen.any():
+def _search_exactly(problem: Problem, windows: Windows, matches: WindowMatches, mask: Mask) -> None:
+    """Search the windows where `mask` is set again, exactly."""
+    if not mask.any():
         return
-    w = np.flatnonzero(chosen)
+    w = np.flatnonzero(mask)
     owner = owners(windows)[w]
     anchors, starts = np.unique(owner, return_index=True)
-    again = Windows(
+    open_windows = Windows(
         starts=starts,
         stops=np.append(starts[1:], len(w)),
         floor=windows.floor[w],
         ceiling=windows.ceiling[w],
         depth=windows.depth,
     )
-    exact = Found.nothing(again)
-    scan(problem.block(anchors), again, exact)
-    found.rows[w], found.distances[w], found.closer[w] = exact.rows, exact.distances, exact.closer
+    exact = WindowMatches.empty(open_windows)
+    scan(problem.block(anchors), open_windows, exact)
+    matches.rows[w], matches.distances[w] = exact.rows, exact.distances
+    matches.closer[w] = exact.closer

@@ -1,11 +1,11 @@
-"""The compiled inner loops of mining; `scan` says what they are for and why they are exact.
+"""The compiled inner loops of mining; `scan` explains what they are for and why they are exact.
 
-Scores are compared as integers. The bits of a float, the lower ones of a negative float flipped,
-sort as the floats do, and so do their upper halves, which are bfloat16; and loops over integers
-compile to vector instructions where loops over floats do not.
+Scores are compared as integers. The bits of a float, with the lower bits of a negative float
+flipped, sort as the floats do; so do their upper halves, which are the bits of a bfloat16. Loops
+over integers compile to vector instructions where loops over floats do not.
 
-None is numba-parallel: its pool would set the number of threads that torch has, and with it the
-bits of whatever torch does next. Callers share the work out (`scan.in_threads`).
+None of them is numba-parallel: numba's thread pool would change the number of threads that torch
+uses, and with it the bits of later torch results. Callers divide the work (`scan.run_in_threads`).
 """
 
 import numba
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from remine.data.types import Float32, Int64
 
-CHUNK = 256
+CHUNK = 256  # scores that are skipped together
 Keys = NDArray[np.int16] | NDArray[np.int32]
 TOP = np.int32(2**31 - 1)
 
 
 @numba.njit(cache=True, nogil=True)
 def distance(a: Float32, b: Float32) -> np.float32:
-    """Squared distance, summed in float64 in order and rounded once."""
+    """Squared distance, summed in float64 in order of the components, rounded to float32 once."""
     total = 0.0
     for i in range(len(a)):
         difference = np.float64(a[i]) - np.float64(b[i])
@@ -33,7 +33,7 @@ def distance(a: Float32, b: Float32) -> np.float32:
 def exact_distances(
     anchors: Float32, a: NDArray[np.intp], gallery: Float32, b: NDArray[np.intp]
 ) -> Float32:
-    """Distances of rows a (p,) of anchors to rows b (p,) of the gallery."""
+    """(p,) float32 squared distances of rows a (p,) of anchors to rows b (p,) of the gallery."""
     out = np.empty(len(a), np.float32)
     for i in range(len(a)):
         out[i] = distance(anchors[a[i]], gallery[b[i]])
@@ -42,7 +42,7 @@ def exact_distances(
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def product(a: Float32, b: Float32) -> np.float32:
-    """Dot product in float32 in whatever order is fast; within scan.product_slack of exact."""
+    """Dot product in float32 in any order of summation, within `slack.product_slack` of exact."""
     total = np.float32(0)
     for i in range(len(a)):
         total += a[i] * b[i]
@@ -52,7 +52,7 @@ def product(a: Float32, b: Float32) -> np.float32:
 @numba.njit(cache=True, nogil=True)
 def scan_tile(
     scores: Keys,
-    chosen: Int64,
+    anchor_rows: Int64,
     columns: Int64,
     origin: int,
     coarse: Float32,
@@ -62,33 +62,45 @@ def scan_tile(
     starts: Int64,
     stops: Int64,
     floor: Float32,
-    barred_starts: Int64,
-    barred_stops: Int64,
-    barred: Int64,
+    excluded_starts: Int64,
+    excluded_stops: Int64,
+    excluded_rows: Int64,
     rows: Int64,
     distances: Float32,
     closer: Int64,
 ) -> None:
-    """Take the products of some anchors with some of the gallery into account.
+    """Update the matches of some anchors with their scores against some gallery rows.
 
-    scores: (at least b, at least m) the bits of bfloat16 or float32 products of the anchors
-    `chosen` (b,) with the gallery rows `columns` (m,), ascending; overwritten. origin: the row that
-    gallery[0] is. Of all anchors: coarse, how far their scores may lie from exact products; starts,
-    stops, their windows; barred, gallery rows that are no negatives, ascending. fine: as coarse,
-    for a float32 product. floor, rows, distances, closer: of all windows, see `scan`; the last
-    three are updated.
+    Args:
+        scores: (at least b, at least m) the bits of bfloat16 or float32 products; overwritten.
+        anchor_rows: (b,) the anchors of the rows of `scores`.
+        columns: (m,) gallery rows, ascending.
+        origin: The row that gallery[0] is numbered as.
+        coarse: (a,) for every anchor, how far its scores may be from exact scores.
+        fine: The same for a float32 product (`product`).
+        anchors: (a, d) unit vectors.
+        gallery: (n, d) unit vectors.
+        starts: (a,) the first window of every anchor.
+        stops: (a,) the end of its windows.
+        floor: (w,) of all windows.
+        excluded_starts: (a,) where the rows that are not an anchor's negatives start.
+        excluded_stops: (a,) where they end.
+        excluded_rows: Gallery rows, ascending for each anchor.
+        rows: (w, depth) matches, see `WindowMatches`; updated.
+        distances: (w, depth) their distances; updated.
+        closer: (w,) counts at or below the floor; updated.
     """
-    most = 1
-    for a in chosen:
-        most = max(most, stops[a] - starts[a])
-    low, high = np.empty(most, scores.dtype), np.empty(most, scores.dtype)
+    max_windows = 1
+    for a in anchor_rows:
+        max_windows = max(max_windows, stops[a] - starts[a])
+    low, high = np.empty(max_windows, scores.dtype), np.empty(max_windows, scores.dtype)
     products = np.empty(CHUNK, np.float32)
-    for i in range(len(chosen)):
-        a = chosen[i]
+    for i in range(len(anchor_rows)):
+        a = anchor_rows[i]
         if starts[a] == stops[a]:
             continue
         keys = scores[i, : len(columns)]
-        _bar(keys, columns, barred, barred_starts[a], barred_stops[a])
+        _exclude(keys, columns, excluded_rows, excluded_starts[a], excluded_stops[a])
         _limits(floor, distances, starts[a], stops[a], coarse[a], low, high)
         _scan_row(
             keys, a, columns, origin, coarse[a], fine, anchors, gallery, floor, starts[a], stops[a],
@@ -97,27 +109,28 @@ def scan_tile(
 
 
 @numba.njit(cache=True, nogil=True)
-def look_at(
+def scan_candidates(
     anchors: Float32,
     gallery: Float32,
     candidates: Int64,
     starts: Int64,
     stops: Int64,
     floor: Float32,
-    barred_starts: Int64,
-    barred_stops: Int64,
-    barred: Int64,
+    excluded_starts: Int64,
+    excluded_stops: Int64,
+    excluded_rows: Int64,
     rows: Int64,
     distances: Float32,
     closer: Int64,
 ) -> Float32:
-    """Take candidates (b, k), gallery rows, -1 for no more, -2 for unknown; see scan_tile.
+    """Update the matches of b anchors with k candidates each; the rest is as in `scan_tile`.
 
-    Returns (b,) the distance to each anchor's farthest candidate, inf where it has less than k.
+    candidates (b, k) holds gallery rows, -1 if there are no more, -2 for an item to ignore. Returns
+    (b,) float32 the distance to each anchor's farthest candidate, inf if it has fewer than k.
     """
     reach = np.zeros(len(anchors), np.float32)
     for i in range(len(anchors)):
-        banned = barred[barred_starts[i] : barred_stops[i]]
+        exclusions = excluded_rows[excluded_starts[i] : excluded_stops[i]]
         for row in candidates[i]:
             if row == -1:
                 reach[i] = np.inf
@@ -125,8 +138,8 @@ def look_at(
                 continue
             exact = distance(anchors[i], gallery[row])
             reach[i] = max(reach[i], exact)
-            place = np.searchsorted(banned, row)
-            if place < len(banned) and banned[place] == row:
+            place = np.searchsorted(exclusions, row)
+            if place < len(exclusions) and exclusions[place] == row:
                 continue
             for w in range(starts[i], stops[i]):
                 if exact <= floor[w]:
@@ -141,36 +154,37 @@ def _scan_row(
     keys, a, columns, origin, slack, fine, anchors, gallery, floor, w0, w1,
     rows, distances, closer, low, high, products,
 ):  # fmt: skip
-    """Count and collect what the keys of anchor `a` hold for each of its windows."""
+    """Update every window of anchor `a`, numbers w0 to w1, with the keys of one row of scores."""
     last = rows.shape[1] - 1
     shift = np.int32(32 - 8 * keys.itemsize)
     least = _least(low, w1 - w0)
-    if least < 0:  # the bits of positive floats are in order as they are
+    if least < 0:  # the bits of positive floats sort correctly unchanged
         _to_keys(keys)
     for first in range(0, len(columns), CHUNK):
         chunk = keys[first : first + CHUNK]
         top = _largest(chunk)
-        if top < least:
+        if top < least:  # no window needs anything of this chunk
             continue
-        fresh = False
+        has_products = False
         for w in range(w0, w1):
             lowest, highest = low[w - w0], high[w - w0]
             if top < lowest:
                 continue
-            if top > highest:  # some are closer than the floor, beyond doubt
+            if top > highest:  # some scores are certainly closer than the floor
                 count, best = _split(chunk, highest)
                 closer[w] += count
                 if best < lowest:
                     continue
-            if not fresh:
+            if not has_products:
                 products[:] = np.nan
-                fresh = True
+                has_products = True
             above = np.float32(1 - 0.5 * floor[w] + fine)
             below = np.float32(1 - 0.5 * distances[w, last] - fine)
             for j in range(len(chunk)):
                 if chunk[j] < lowest or chunk[j] > highest:
                     continue
                 row = columns[first + j]
+                # The coarse score is undecided: a float32 product first, float64 only if needed.
                 if np.isnan(products[j]):
                     products[j] = product(anchors[a], gallery[row - origin])
                 if products[j] > above:
@@ -190,7 +204,10 @@ def _scan_row(
 
 @numba.njit(cache=True, nogil=True)
 def _limits(floor, distances, w0, w1, slack, low, high):
-    """Per window the keys below which nothing is wanted, and above which all is closer."""
+    """Set the two keys between which a score of each window has to be examined.
+
+    Below `low` a score is beyond the window's last match; above `high` it is closer than its floor.
+    """
     shift = np.int32(32 - 8 * low.itemsize)
     for w in range(w0, w1):
         low[w - w0] = _key(1 - 0.5 * distances[w, -1] - slack) >> shift
@@ -199,7 +216,7 @@ def _limits(floor, distances, w0, w1, slack, low, high):
 
 @numba.njit(cache=True, nogil=True)
 def _least(low, count):
-    """The least of the first `count`."""
+    """The smallest of the first `count` keys."""
     least = low[0]
     for w in range(1, count):
         least = min(least, low[w])
@@ -208,8 +225,8 @@ def _least(low, count):
 
 @numba.njit(cache=True, nogil=True)
 def _to_keys(bits):
-    """Float bits to sortable integers, in place."""
-    if bits.itemsize == 2:  # literal constants, or the loop would run in 64 bits
+    """Convert float bits to integers that sort as the floats do, in place."""
+    if bits.itemsize == 2:  # literal constants keep the loop in narrow integers
         for j in range(len(bits)):
             bits[j] = bits[j] ^ ((bits[j] >> 15) & 0x7FFF)
     else:
@@ -218,20 +235,20 @@ def _to_keys(bits):
 
 
 @numba.njit(cache=True, nogil=True)
-def _bar(keys, columns, barred, start, stop):
-    """Put what is no negative below everything."""
+def _exclude(keys, columns, excluded_rows, start, stop):
+    """Set the keys of excluded rows to the lowest of all, so that nothing examines them."""
     place, end = 0, len(columns)
-    for p in range(_first(barred, start, stop, columns[0]), stop):
-        if barred[p] > columns[-1]:
+    for p in range(_first(excluded_rows, start, stop, columns[0]), stop):
+        if excluded_rows[p] > columns[-1]:
             break
-        place = _first(columns, place, end, barred[p])
-        if columns[place] == barred[p]:
-            keys[place] = -1  # the bits of the lowest of all
+        place = _first(columns, place, end, excluded_rows[p])
+        if columns[place] == excluded_rows[p]:
+            keys[place] = -1  # the float bits that sort lowest
 
 
 @numba.njit(cache=True, nogil=True)
 def _first(ascending, start, stop, value):
-    """The first place from `start` on with at least `value`."""
+    """The first place in start..stop whose value is at least `value`, by bisection."""
     while start < stop:
         middle = (start + stop) // 2
         if ascending[middle] < value:
@@ -243,6 +260,7 @@ def _first(ascending, start, stop, value):
 
 @numba.njit(cache=True, nogil=True)
 def _largest(keys):
+    """The largest key."""
     top = keys[0]
     for j in range(len(keys)):
         top = max(top, keys[j])
@@ -251,9 +269,9 @@ def _largest(keys):
 
 @numba.njit(cache=True, nogil=True)
 def _split(keys, high):
-    """How many keys lie above `high`, and the largest of the others."""
+    """How many keys are above `high`, and the largest of the rest."""
     lowest = keys.dtype.type(np.iinfo(keys.dtype).min)
-    count, best = keys.dtype.type(0), lowest  # narrow types keep the loop in narrow lanes
+    count, best = keys.dtype.type(0), lowest  # narrow types keep the vector lanes narrow
     for j in range(len(keys)):
         above = keys[j] > high
         count = keys.dtype.type(count + keys.dtype.type(above))
@@ -263,8 +281,11 @@ def _split(keys, high):
 
 @numba.njit(cache=True, nogil=True)
 def top_columns(bits, count):
-    """The `count` largest of each row of float bits (b, m), largest first: columns (b, count)."""
-    found = np.empty((len(bits), count), np.int32)
+    """The columns of the `count` largest of each row of float bits (b, m), largest first.
+
+    The bits are overwritten. Returns (b, count) int32.
+    """
+    result = np.empty((len(bits), count), np.int32)
     for i in range(len(bits)):
         keys = bits[i]
         _to_keys(keys)
@@ -277,27 +298,28 @@ def top_columns(bits, count):
                     continue
                 place = min(j, count - 1)
                 while place > 0 and keys[j] > best[place - 1]:
-                    best[place], found[i, place] = best[place - 1], found[i, place - 1]
+                    best[place], result[i, place] = best[place - 1], result[i, place - 1]
                     place -= 1
-                best[place], found[i, place] = keys[j], j
-    return found
+                best[place], result[i, place] = keys[j], j
+    return result
 
 
 @numba.njit(cache=True, nogil=True)
 def _key(score):
+    """The sortable 32-bit integer of a score."""
     bits = np.float32(score).view(np.int32)
     return bits ^ ((bits >> np.int32(31)) & TOP)
 
 
 @numba.njit(cache=True, nogil=True)
 def _before(d, row, other_d, other_row):
-    """Whether (d, row) comes before another: nearer, or as near and of lower row (-1 is none)."""
+    """Whether (d, row) sorts before another match: nearer, or as near and of a lower row."""
     return d < other_d or (d == other_d and row < other_row)
 
 
 @numba.njit(cache=True, nogil=True)
 def _insert(d, row, distances, rows, w):
-    """Put (d, row) in its place in a window's sorted list, whose last entry goes."""
+    """Insert (d, row) into the sorted list of a window and drop the list's last entry."""
     place = rows.shape[1] - 1
     while place > 0 and _before(d, row, distances[w, place - 1], rows[w, place - 1]):
         distances[w, place], rows[w, place] = distances[w, place - 1], rows[w, place - 1]

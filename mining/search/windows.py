@@ -1,8 +1,9 @@
-"""The engine's one question and its answer: windows of distance, and the nearest in each.
+"""What every engine answers: windows of distance, and the nearest negatives in each.
 
 A window asks for the `depth` nearest negatives of an anchor that are farther than a floor and
-nearer than a ceiling, and how many lie at or below the floor. With the floor at d_ap that is the
-semi-hard question and its rank; with no floor it is the hardest negatives.
+nearer than a ceiling, and for the number of negatives at or below the floor. With the floor at
+d_ap that is the semi-hard negative of FaceNet and its rank; without a floor it is the hardest
+negative.
 """
 
 from dataclasses import dataclass
@@ -16,9 +17,13 @@ from remine.mining.problem import Rows
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """w windows: those of anchor i are starts[i] to stops[i].
+    """w windows; those of anchor i are starts[i] to stops[i].
 
-    floor, ceiling: (w,) float32; a window holds the negatives with floor < d < ceiling.
+    Attributes:
+        starts, stops: (a,) int64, one range of windows per anchor.
+        floor, ceiling: (w,) float32 squared distances. A window holds the negatives with
+            floor < d < ceiling.
+        depth: How many of the nearest negatives each window asks for.
     """
 
     starts: Int64
@@ -28,7 +33,7 @@ class Windows:
     depth: int
 
     def block(self, anchors: slice | Rows) -> Self:
-        """The windows of some anchors, numbered as before."""
+        """The windows of the given anchors; window numbers do not change."""
         return type(self)(
             starts=self.starts[anchors],
             stops=self.stops[anchors],
@@ -39,17 +44,19 @@ class Windows:
 
 
 def owners(windows: Windows) -> Rows:
-    """The number of each window's anchor, (w,)."""
+    """The anchor number of each window, (w,)."""
     return np.repeat(np.arange(len(windows.starts)), windows.stops - windows.starts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a scan found in each window, updated in place tile by tile.
+class WindowMatches:
+    """The negatives in each of w windows; a search updates the arrays in place.
 
-    rows: (w, depth) int64 gallery rows, nearest first, the lower of equals first, -1 for none.
-    distances: (w, depth) float32, the ceiling where rows are -1. closer: (w,) int64 negatives with
-    d <= floor.
+    Attributes:
+        rows: (w, depth) int64 gallery rows, nearest first, the lower row first among equals, -1
+            where there is no further negative.
+        distances: (w, depth) float32 squared distances, the window's ceiling where the row is -1.
+        closer: (w,) int64, how many negatives have d <= floor.
     """
 
     rows: Int64
@@ -57,8 +64,8 @@ class Found:
     closer: Int64
 
     @classmethod
-    def nothing(cls, windows: Windows) -> Self:
-        """Before the first tile."""
+    def empty(cls, windows: Windows) -> Self:
+        """The state before anything is searched."""
         w = len(windows.floor)
         return cls(
             rows=np.full((w, windows.depth), -1, np.int64),
@@ -66,15 +73,16 @@ class Found:
             closer=np.zeros(w, np.int64),
         )
 
-    def merge(self, other: Self) -> Self:
-        """What was found in two parts of a gallery together; exact."""
-        rows = np.concatenate([self.rows, other.rows], axis=1)
-        distances = np.concatenate([self.distances, other.distances], axis=1)
-        # Equals by row, as one scan would have them; empty places, which lie at the ceiling, last.
+    def merge(self, part: Self) -> Self:
+        """The matches over two disjoint parts of a gallery together; exact."""
+        rows = np.concatenate([self.rows, part.rows], axis=1)
+        distances = np.concatenate([self.distances, part.distances], axis=1)
+        # Equal distances by row, as a single scan orders them. Empty places have the distance of
+        # the ceiling, which no match reaches, so they sort last.
         order = np.lexsort((np.where(rows < 0, np.iinfo(np.int64).max, rows), distances))
         order = order[:, : self.rows.shape[1]]
         return type(self)(
             rows=np.take_along_axis(rows, order, axis=1),
             distances=np.take_along_axis(distances, order, axis=1),
-            closer=self.closer + other.closer,
+            closer=self.closer + part.closer,
         )

@@ -1,19 +1,19 @@
-"""Compiled loops of random choice: positives (`positives`), negatives (`random_negatives`)."""
+"""Compiled loops of the random choices: positives (`positives`), negatives (`random_negatives`)."""
 
 import numba
 import numpy as np
 
 from remine.mining.search.scan_kernels import distance
 
-CUTOFF, CLAMP = 1.4, 0.5  # unsquared distances: no weight beyond, no more weight below (Wu 2017)
+# Unsquared distances of Wu et al. 2017: no weight from CUTOFF on, constant weight below CLAMP.
+CUTOFF, CLAMP = 1.4, 0.5
 
 
 @numba.njit(cache=True, nogil=True)
-def smallest_hashes(starts, stops, rows, own, anchor_ids, ids, seed, limit):
-    """Which entries of the lists rows[starts[a]:stops[a]] are among the `limit` of their anchor.
+def smallest_hashes(starts, stops, rows, self_rows, anchor_ids, ids, seed, limit):
+    """Mask of the `limit` entries of each rows[starts[a]:stops[a]] with the smallest hashes.
 
-    Those with the smallest hashes of (seed, anchor id, entry's id), the anchor itself left out: a
-    mask over all entries, list by list.
+    Hashes are of (seed, anchor id, entry's id). The anchor itself (self_rows[a]) is never selected.
     """
     sizes = stops - starts
     mask, offset = np.zeros(sizes.sum(), np.bool_), 0
@@ -22,41 +22,45 @@ def smallest_hashes(starts, stops, rows, own, anchor_ids, ids, seed, limit):
         state, last = _mix(seed, anchor_ids[a]), np.uint64(2**64 - 1)
         for k in range(sizes[a]):
             row = rows[starts[a] + k]
-            keys[k] = last if row == own[a] else _mix(state, ids[row])
-        chosen = np.argsort(keys[: sizes[a]], kind="mergesort")
-        for k in chosen[:limit]:
-            mask[offset + k] = rows[starts[a] + k] != own[a]
+            keys[k] = last if row == self_rows[a] else _mix(state, ids[row])
+        ascending = np.argsort(keys[: sizes[a]], kind="mergesort")
+        for k in ascending[:limit]:
+            mask[offset + k] = rows[starts[a] + k] != self_rows[a]
         offset += sizes[a]
     return mask
 
 
 @numba.njit(cache=True, nogil=True)
 def uniform(
-    anchor, positive_ids, anchors, anchor_ids, own, gallery, starts, stops, barred,
+    anchor, positive_ids, anchors, anchor_ids, self_rows, gallery, starts, stops, excluded_rows,
     rows, distances, floor, ceiling, seed, attempts,
 ):  # fmt: skip
-    """Fill rows (p, m), -1 before, and distances (p, m)."""
+    """Draw m negatives per pair uniformly among those with floor < d < ceiling.
+
+    Fills rows (p, m), which hold -1 before, and distances (p, m).
+    """
     m = rows.shape[1]
     n = np.uint64(len(gallery))
     for i in range(len(anchor)):
         a = anchor[i]
-        banned = barred[starts[a] : stops[a]]
+        exclusions = excluded_rows[starts[a] : stops[a]]
         key = _mix(_mix(seed, anchor_ids[a]), positive_ids[i])
-        taken = 0
+        count = 0
         for t in range(attempts):
             row = np.int64(_mix(key, t) % n)
-            if row == own[a] or _holds(banned, row) or _is_in(rows[i], taken, row):
+            if row == self_rows[a] or _holds(exclusions, row) or _is_in(rows[i], count, row):
                 continue
             d = distance(anchors[a], gallery[row])
             if floor[i] < d < ceiling[i]:
-                rows[i, taken], distances[i, taken] = row, d
-                taken += 1
-                if taken == m:
+                rows[i, count], distances[i, count] = row, d
+                count += 1
+                if count == m:
                     break
-        while taken < m:  # look at all that are left, take the one with the smallest hash
+        # Too few attempts fit: of all remaining negatives take the one with the smallest hash.
+        while count < m:
             best, best_key, best_d = np.int64(-1), np.uint64(0), np.float32(0)
             for row in range(len(gallery)):
-                if row == own[a] or _holds(banned, row) or _is_in(rows[i], taken, row):
+                if row == self_rows[a] or _holds(exclusions, row) or _is_in(rows[i], count, row):
                     continue
                 d = distance(anchors[a], gallery[row])
                 if floor[i] < d < ceiling[i]:
@@ -65,35 +69,42 @@ def uniform(
                         best, best_key, best_d = np.int64(row), row_key, d
             if best < 0:
                 break
-            rows[i, taken], distances[i, taken] = best, best_d
-            taken += 1
+            rows[i, count], distances[i, count] = best, best_d
+            count += 1
 
 
 @numba.njit(cache=True, nogil=True)
 def weighted(
-    anchor, positive_ids, anchors, anchor_ids, own, gallery, starts, stops, barred,
+    anchor, positive_ids, anchors, anchor_ids, self_rows, gallery, starts, stops, excluded_rows,
     rows, distances, floor, seed, pool,
 ):  # fmt: skip
-    """Fill rows (p, m), -1 before, and distances (p, m)."""
+    """Draw m negatives per pair by inverse density of their distance (Wu et al. 2017).
+
+    Fills rows (p, m), which hold -1 before, and distances (p, m).
+    """
     m = rows.shape[1]
     n = np.uint64(len(gallery))
     d = anchors.shape[1]
     for i in range(len(anchor)):
         a = anchor[i]
-        banned = barred[starts[a] : stops[a]]
+        exclusions = excluded_rows[starts[a] : stops[a]]
         pool_key = _mix(seed, anchor_ids[a])
         pair_key = _mix(pool_key, positive_ids[i])
         scores = np.full(m, -np.inf)
         for t in range(pool):
             row = np.int64(_mix(pool_key, t) % n)
-            if row == own[a] or _holds(banned, row) or _is_in(rows[i], m, row):
+            if row == self_rows[a] or _holds(exclusions, row) or _is_in(rows[i], m, row):
                 continue
-            squared = distance(anchors[a], gallery[row])
-            unsquared = np.sqrt(squared)
-            if squared <= floor[i] or unsquared >= CUTOFF:
+            d_an = distance(anchors[a], gallery[row])
+            root = np.sqrt(d_an)
+            if d_an <= floor[i] or root >= CUTOFF:
                 continue
-            clamped = max(unsquared, CLAMP)
-            weight = (2 - d) * np.log(clamped) - (d - 3) / 2 * np.log(1 - clamped * clamped / 4)
+            bounded_root = max(root, CLAMP)
+            # log 1 / q(D), with q(D) ~ D^(d-2) (1 - D^2/4)^((d-3)/2) the density of distances.
+            weight = (2 - d) * np.log(bounded_root) - (d - 3) / 2 * np.log(
+                1 - bounded_root * bounded_root / 4
+            )
+            # The m largest of log-weight + Gumbel noise are m draws without replacement.
             chance = (np.float64(_mix(pair_key, row) >> np.uint64(11)) + 0.5) / 2.0**53
             score = weight - np.log(-np.log(chance))
             place = m - 1
@@ -103,21 +114,21 @@ def weighted(
                 scores[place] = scores[place - 1]
                 rows[i, place], distances[i, place] = rows[i, place - 1], distances[i, place - 1]
                 place -= 1
-            scores[place], rows[i, place], distances[i, place] = score, row, squared
+            scores[place], rows[i, place], distances[i, place] = score, row, d_an
 
 
 @numba.njit(cache=True, nogil=True)
 def _mix(state, value):
-    """One step of splitmix64 with `value` stirred in."""
-    mixed = (np.uint64(state) ^ np.uint64(value)) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    """One step of splitmix64 with `value` mixed in."""
+    bits = (np.uint64(state) ^ np.uint64(value)) + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
 
 
 @numba.njit(cache=True, nogil=True)
 def _holds(ascending, row):
-    """Whether an ascending list holds `row`."""
+    """Whether the ascending list contains `row`."""
     place = np.searchsorted(ascending, row)
     return place < len(ascending) and ascending[place] == row
 

@@ -11,7 +11,7 @@ from remine.data.types import Embeddings, unit
 from remine.index.build import IndexCard, build_index, check_factory, setting_for
 from remine.index.config import IndexConfig
 from remine.index.knob import inner_of, knob_of, parameters
-from remine.index.recall import Point
+from remine.index.recall import RecallPoint
 
 
 def built(embeddings, factory="auto", seed=0, **settings):
@@ -103,7 +103,7 @@ def test_the_first_setting_that_reaches_the_wished_recall_is_taken(embeddings):
 
 def test_settings_by_k_and_wish():
     points = [
-        Point(setting=s, recall_1=a, recall_10=b, recall_100=c, visited=None)
+        RecallPoint(setting=s, recall_1=a, recall_10=b, recall_100=c, visited=None)
         for s, a, b, c in [(1, 0.9, 0.8, 0.5), (2, 0.99, 0.95, 0.8), (4, 0.99, 0.97, 0.96)]
     ]
     assert setting_for(points, 0.9, 1).setting == 1

@@ -5,7 +5,7 @@ import pytest
 
 from remine.data.errors import InputError
 from remine.data.faiss_library import faiss
-from remine.index.factory_choice import choose
+from remine.index.factory_choice import choose_factory
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from remine.index.factory_choice import choose
     ],
 )
 def test_the_most_exact_that_fits(n, memory, factory):
-    choice = choose(n, 128, memory)
+    choice = choose_factory(n, 128, memory)
     assert choice.factory == factory
     assert f"{n:,} items" in choice.reason
     assert not memory or choice.bytes <= memory * 1e6
@@ -32,13 +32,13 @@ def test_the_most_exact_that_fits(n, memory, factory):
 
 def test_too_little_memory_for_the_smallest_is_refused():
     with pytest.raises(InputError, match=r"index\.memory is 100 MB; the smallest .* takes 153 MB"):
-        choose(1_000_000, 128, 100)
+        choose_factory(1_000_000, 128, 100)
 
 
 @pytest.mark.parametrize("memory", [0, 3, 2])
 def test_the_estimate_is_the_file(memory):
     vectors = np.random.default_rng(0).standard_normal((5000, 128)).astype(np.float32)
-    choice = choose(5000, 128, memory)
+    choice = choose_factory(5000, 128, memory)
     index = faiss.IndexIDMap2(inner := faiss.index_factory(128, choice.factory))
     inner.train(vectors)
     index.add_with_ids(vectors, np.arange(5000))

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 import remine.index.metrics
 from remine.data.types import Embeddings, unit
-from remine.index.metrics import retrieval_metrics, spread
+from remine.index.metrics import retrieval_metrics
 
 KS = (1, 2, 4, 8)
 
@@ -135,16 +134,3 @@ def test_an_item_does_not_find_itself():
     metrics = retrieval_metrics(Embeddings(ids=np.arange(4), label_codes=codes, vectors=vectors))
     assert metrics["recall@1"] == 0
     assert metrics["recall@4"] == 1
-
-
-@pytest.mark.parametrize("n", [2, 3, 50])
-def test_spread_is_the_mean_distance_of_pairs(n):
-    vectors = embeddings_of([0] * n).vectors
-    distances = squared_distances(vectors)
-    pairs = [distances[i, j] for i in range(n) for j in range(n) if i != j]
-    assert spread(torch.from_numpy(vectors)) == pytest.approx(np.mean(pairs), abs=1e-6)
-
-
-def test_spread_of_a_collapsed_embedding_is_zero():
-    vectors = np.repeat(embeddings_of([0]).vectors, 10, axis=0)
-    assert spread(torch.from_numpy(vectors)) == pytest.approx(0, abs=1e-6)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from remine.data.types import Embeddings
 from remine.index import roc as roc_module
 from remine.index.roc import (
-    Pairs,
+    PairHistograms,
     equal_error_rate,
     pair_distances,
     roc,
@@ -38,7 +38,7 @@ def pairs_of(genuine, impostor):
     whole = [np.zeros(roc_module.BINS, np.int64) for _ in range(2)]
     for counts, given_counts in zip(whole, (genuine, impostor), strict=True):
         counts[: len(given_counts)] = given_counts
-    return Pairs(genuine=whole[0], impostor=whole[1])
+    return PairHistograms(genuine=whole[0], impostor=whole[1])
 
 
 @settings(max_examples=20, deadline=None)
@@ -86,4 +86,6 @@ def test_roc_rises_to_one_and_never_passes_its_rate():
     assert tar[-1] == 1
     assert (np.diff(tar) >= 0).all()
     for rate, true in zip(far, tar, strict=True):
-        assert true == pytest.approx(max([0, *pairs.tar[pairs.far <= rate]]))
+        assert true == pytest.approx(
+            max([0, *pairs.true_accept_rates[pairs.false_accept_rates <= rate]])
+        )

@@ -43,10 +43,10 @@ def lists(embeddings, tmp_path_factory):
     return stored(embeddings, path, "IVF32,Flat", 0.9)
 
 
-def nearest(embeddings, query, k, kept=None):
+def nearest(embeddings, query, k, mask=None):
     distances = ((embeddings.vectors - query.astype(np.float64)) ** 2).sum(axis=1)
-    if kept is not None:
-        distances[~kept] = np.inf
+    if mask is not None:
+        distances[~mask] = np.inf
     order = np.argsort(distances)[:k]
     return embeddings.ids[order].tolist(), distances[order]
 
@@ -64,11 +64,11 @@ def test_finds_what_a_loop_finds(searcher, embeddings):
 
 @pytest.mark.parametrize("every", [2, 40, 700])
 def test_finds_what_a_loop_finds_among_the_kept(searcher, embeddings, every):
-    kept = np.arange(N) % every == 1
-    found, told = searcher.search(QUERIES, 5, kept=kept)
-    assert told.kept == kept.sum()
+    mask = np.arange(N) % every == 1
+    found, report = searcher.search(QUERIES, 5, mask=mask)
+    assert report.kept == mask.sum()
     for row, query in enumerate(QUERIES):
-        ids, distances = nearest(embeddings, query, min(5, int(kept.sum())), kept)
+        ids, distances = nearest(embeddings, query, min(5, int(mask.sum())), mask)
         assert found.ids[row, : len(ids)].tolist() == ids
         assert found.distances[row, : len(ids)] == pytest.approx(distances, abs=1e-5)
         assert (found.ids[row, len(ids) :] == -1).all()
@@ -78,26 +78,26 @@ def test_finds_what_a_loop_finds_among_the_kept(searcher, embeddings, every):
 def test_only_the_kept_are_found_where_vectors_are_not_whole(embeddings, tmp_path, factory):
     searcher = stored(embeddings, tmp_path / "index.faiss", factory)
     for every in (3, 500):
-        kept = np.arange(N) % every == 1
-        found, _ = searcher.search(QUERIES, 5, kept=kept)
-        assert (found.ids[:, : min(5, kept.sum())] >= 0).all()
-        assert set(found.ids.ravel().tolist()) - {-1} <= set(embeddings.ids[kept].tolist())
+        mask = np.arange(N) % every == 1
+        found, _ = searcher.search(QUERIES, 5, mask=mask)
+        assert (found.ids[:, : min(5, mask.sum())] >= 0).all()
+        assert set(found.ids.ravel().tolist()) - {-1} <= set(embeddings.ids[mask].tolist())
 
 
 def test_a_filter_that_keeps_nothing_finds_nothing(searcher):
-    found, told = searcher.search(QUERIES, 3, kept=np.zeros(N, bool))
+    found, report = searcher.search(QUERIES, 3, mask=np.zeros(N, bool))
     assert (found.ids == -1).all()
     assert np.isinf(found.distances).all()
-    assert told.kept == 0
+    assert report.kept == 0
 
 
 def test_the_setting_follows_the_wished_recall(lists, embeddings):
     settings = []
     for recall in (0.3, 0.9, 0.99, 1.0):
-        found, told = lists.search(QUERIES, 10, recall=recall)
-        point = next(p for p in lists.card.curve if p.setting == told.setting)
-        assert told.measured == point.recall_10 >= recall
-        settings.append(told.setting)
+        found, report = lists.search(QUERIES, 10, recall=recall)
+        point = next(p for p in lists.card.curve if p.setting == report.setting)
+        assert report.measured == point.recall_10 >= recall
+        settings.append(report.setting)
     assert settings == sorted(settings)
     assert settings[0] < settings[-1]
     for row, query in enumerate(QUERIES):
@@ -106,28 +106,28 @@ def test_the_setting_follows_the_wished_recall(lists, embeddings):
 
 def test_a_filter_turns_the_knob_further(lists):
     plain = lists.search(QUERIES, 10, recall=0.5)[1]
-    half = lists.search(QUERIES, 10, recall=0.5, kept=np.arange(N) % 2 == 0)[1]
+    half = lists.search(QUERIES, 10, recall=0.5, mask=np.arange(N) % 2 == 0)[1]
     assert half.setting == min(32, 2 * plain.setting)
     assert half.measured is None
 
 
 def test_what_few_lists_do_not_hold_is_looked_for_everywhere(lists):
-    found, told = lists.search(QUERIES, N, recall=0.01)
-    assert told.widened == 9
+    found, report = lists.search(QUERIES, N, recall=0.01)
+    assert report.widened == 9
     assert (np.sort(found.ids, axis=1) == lists.ids).all()
 
 
 def test_explain_counts_the_vectors_in_the_visited_lists(lists):
-    _, told = lists.search(QUERIES, 10, recall=0.5, explain=True)
+    _, report = lists.search(QUERIES, 10, recall=0.5, explain=True)
     inner = faiss.extract_index_ivf(lists.inner)
     seen = 0
     for query in QUERIES:
-        _, near = inner.quantizer.search(query[None], told.setting)
+        _, near = inner.quantizer.search(query[None], report.setting)
         seen += sum(inner.invlists.list_size(int(number)) for number in near[0])
-    assert told.visited == pytest.approx(seen / (9 * N))
-    text = " ".join(told.lines())
-    assert f"nprobe {told.setting}" in text
-    assert f"{told.measured:.4f} as measured" in text
+    assert report.visited == pytest.approx(seen / (9 * N))
+    text = " ".join(report.lines())
+    assert f"nprobe {report.setting}" in text
+    assert f"{report.measured:.4f} as measured" in text
 
 
 def test_a_card_of_another_index_is_refused(embeddings, tmp_path, lists):

@@ -8,7 +8,14 @@ from remine.data.types import Embeddings, unit
 from remine.index.build import IndexCard, build_index
 from remine.index.config import IndexConfig
 from remine.index.search import Searcher
-from remine.index.update import can_follow, differences, fallen, index_ids, same_kind, update_index
+from remine.index.update import (
+    can_follow,
+    differences,
+    index_ids,
+    recall_drop,
+    same_kind,
+    update_index,
+)
 
 KINDS = ("Flat", "SQfp16", "SQ8", "IVF16,Flat", "IVF16,SQfp16", "IVF16,SQ8", "PQ4", "IVF16,PQ4")
 
@@ -135,5 +142,5 @@ def test_the_kind_that_the_policy_wants():
 
 def test_how_far_recall_fell(before):
     card = build_index(before, IndexConfig(factory="IVF16,Flat"))[1]
-    assert fallen(card.curve, card.setting, card.curve) == 0
-    assert fallen(card.curve, 16, card.curve[:1]) > 0
+    assert recall_drop(card.curve, card.setting, card.curve) == 0
+    assert recall_drop(card.curve, 16, card.curve[:1]) > 0

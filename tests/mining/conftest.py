@@ -48,7 +48,7 @@ class Oracle:
 
     def pairs(self, anchor: int) -> list[tuple[np.float32, int]]:
         """(d_ap, row) of the anchor's chosen positives, by distance, then by row."""
-        rows = self.listed(self.problem.positives, anchor) - {int(self.problem.own[anchor])}
+        rows = self.listed(self.problem.positives, anchor) - {int(self.problem.self_rows[anchor])}
         pairs = sorted((self.distance(anchor, row), row) for row in rows)
         how, limit = self.config.positives, self.config.max_positives
         if how == "random":
@@ -70,8 +70,8 @@ class Oracle:
         """(d_an, row, how many are strictly closer) of all negatives, nearest first."""
         if anchor in self.known:
             return self.known[anchor]
-        rows = set(range(len(self.problem.gallery))) - self.listed(self.problem.barred, anchor)
-        rows -= {int(self.problem.own[anchor])}
+        rows = set(range(len(self.problem.gallery))) - self.listed(self.problem.exclusions, anchor)
+        rows -= {int(self.problem.self_rows[anchor])}
         found = sorted((self.distance(anchor, row), row) for row in rows)
         closer = [sum(d < e for d, _ in found) for e, _ in found]
         self.known[anchor] = [(*pair, rank) for pair, rank in zip(found, closer, strict=True)]

@@ -9,8 +9,8 @@ from remine.data.types import unit
 from remine.mining import MiningConfig, mine
 from remine.mining.arguments import make_problem
 from remine.mining.miner import mine_block
-from remine.mining.search.engines import Exact
-from remine.mining.strategies.negatives import LISTED
+from remine.mining.search.engines import ExactEngine
+from remine.mining.strategies.negatives import RANDOM_LIST
 
 
 def drawn(vectors, times, **values: Any):
@@ -45,7 +45,11 @@ def on_a_line(count, nearest=0.1, farthest=0.9, d_ap=0.0):
         ("uniform", 40, slice(2, None)),
         ("rank_band", 40, slice(2 + 10, 2 + 30)),
         ("random_semi_hard", 40, slice(2, None)),
-        ("random_semi_hard", LISTED + 36, slice(2, None)),  # more than the list of a window holds
+        (
+            "random_semi_hard",
+            RANDOM_LIST + 36,
+            slice(2, None),
+        ),  # more than the list of a window holds
     ],
 )
 def test_draws_are_even_and_from_the_whole_window(strategy, count, even):
@@ -59,7 +63,7 @@ def test_draws_are_even_and_from_the_whole_window(strategy, count, even):
     assert half == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(times))
 
 
-@pytest.mark.parametrize("per_pair", [5, LISTED - 1, LISTED, 90, 200])
+@pytest.mark.parametrize("per_pair", [5, RANDOM_LIST - 1, RANDOM_LIST, 90, 200])
 def test_all_of_a_window_are_drawn_where_that_many_are_wished(per_pair):
     vectors = on_a_line(120, 0.1, 0.9, d_ap=0.2)
     config = {"negatives": ("random_semi_hard",), "per_pair": per_pair, "margin": 0.5}
@@ -103,7 +107,7 @@ def test_pairs_and_seeds_draw_differently(strategy):
     )
     config = MiningConfig(negatives=(strategy,), max_positives=4, band=(0, 100))
     one, two = (
-        mine_block(Exact(problem=problem), slice(300), config, seed)[0].negative_id
+        mine_block(ExactEngine(problem=problem), slice(300), config, seed)[0].negative_id
         for seed in (0, 1)
     )
     assert (one == two).mean() < 0.1

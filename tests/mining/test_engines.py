@@ -13,7 +13,7 @@ from remine.data.types import unit
 from remine.mining import MiningConfig, mine
 from remine.mining.config import NEGATIVES
 from remine.mining.miner import mine_block, mine_problem
-from remine.mining.search.engines import Exact, open_engine, open_index, prepare
+from remine.mining.search.engines import ExactEngine, build_faiss_index, open_engine, prepare
 
 CONFIG = MiningConfig(max_positives=4, margin=0.3)
 
@@ -48,9 +48,9 @@ def many_lists(monkeypatch):
     """As a large gallery has them and at its prices: lists for a few thousand items."""
     monkeypatch.setattr(remine.mining.search.list_join, "LEAST", 20)
     monkeypatch.setattr(remine.mining.search.engines, "VISITS", (4, 8, 16, 32))
-    monkeypatch.setattr(remine.mining.search.engines, "DEARER", 0.3)
-    monkeypatch.setattr(remine.mining.search.engines, "TOO_DEAR", 2.0)
-    monkeypatch.setattr(remine.mining.search.engines, "LEVEL", 0.0)
+    monkeypatch.setattr(remine.mining.search.engines, "ROW_COST", 0.3)
+    monkeypatch.setattr(remine.mining.search.engines, "MAX_COST", 2.0)
+    monkeypatch.setattr(remine.mining.search.engines, "LEVEL_COST", 0.0)
     monkeypatch.setattr(
         remine.mining.search.list_join, "fast_half", lambda: True
     )  # the votes depend on it
@@ -242,7 +242,7 @@ def test_an_index_of_other_vectors_is_refused(clustered, wrong):
         index.add_with_ids(vectors, ids + 7000)
     else:
         index.add_with_ids(vectors[:700], ids[:700])
-    with pytest.raises(InputError, match="of the 10 nearest negatives: wish for less"):
+    with pytest.raises(InputError, match="of the 10 nearest negatives: lower the recall"):
         mine(vectors, labels.tolist(), config=CONFIG, index=index)
 
 
@@ -256,18 +256,18 @@ def test_an_index_of_other_dimensions_is_refused(clustered):
 
 @pytest.mark.parametrize("factory", ["Foo", "IVF5000,Flat"])
 def test_a_bad_factory_is_refused(clustered, problem_of, factory):
-    with pytest.raises(InputError, match=f"mining.engine 'faiss:{factory}': FAISS says"):
+    with pytest.raises(InputError, match=f"mining.engine 'faiss:{factory}': FAISS reports"):
         mine_problem(problem_of(*clustered(200)), replace(CONFIG, engine=f"faiss:{factory}"))
 
 
 def test_an_index_answers_with_the_ids_of_the_gallery(small):
-    _, ids = open_index(small, "Flat", 1).search(small.gallery[:20], 1)
+    _, ids = build_faiss_index(small, "Flat", 1).search(small.gallery[:20], 1)
     assert ids[:, 0].tolist() == small.gallery_ids[:20].tolist()
 
 
 def test_the_exact_engine_is_certain(small):
     setup, engine = prepare(small, CONFIG, 0)
-    assert isinstance(engine, Exact)
+    assert isinstance(engine, ExactEngine)
     assert setup.recall is None
     _, stats = mine_block(engine, slice(len(small)), CONFIG)
     assert not any(stats.not_found.values())

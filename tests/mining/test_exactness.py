@@ -15,12 +15,12 @@ import remine.mining.search.scan
 from remine.data.types import Triplets, unit
 from remine.mining import MiningConfig, mine
 from remine.mining.config import NEGATIVES
-from remine.mining.miner import by_anchor, mine_block, mine_problem, mine_shards
+from remine.mining.miner import mine_block, mine_problem, mine_shards, sort_by_anchor
 from remine.mining.problem import Problem
-from remine.mining.search.engines import Exact
-from remine.mining.search.slack import Operand, half_slack, product_slack, undecided
-from remine.mining.search.windows import Found, Windows
-from remine.mining.strategies.negatives import ask
+from remine.mining.search.engines import ExactEngine
+from remine.mining.search.slack import Operand, half_slack, product_slack, undecided_share
+from remine.mining.search.windows import WindowMatches, Windows
+from remine.mining.strategies.negatives import plan_search
 
 CONFIG = MiningConfig(
     negatives=NEGATIVES, max_positives=3, per_pair=2, margin=1.0, second_negative=True
@@ -50,7 +50,7 @@ def test_tiles_and_products_do_not_matter(problem, wanted, as_bytes, monkeypatch
     monkeypatch.setattr(remine.mining.search.scan, "ANCHORS", tile[0])
     monkeypatch.setattr(remine.mining.search.scan, "GALLERY", tile[1])
     monkeypatch.setattr(remine.mining.search.scan, "fast_half", lambda _device: half)
-    monkeypatch.setattr(remine.mining.search.scan, "UNDECIDED", 2)
+    monkeypatch.setattr(remine.mining.search.scan, "MAX_UNDECIDED", 2)
     assert as_bytes(mine_problem(problem, CONFIG).triplets) == wanted
 
 
@@ -59,7 +59,7 @@ def test_tiles_and_products_do_not_matter(problem, wanted, as_bytes, monkeypatch
 def test_threads_do_not_matter(problem, wanted, as_bytes, monkeypatch, threads, half):
     monkeypatch.setattr(remine.mining.search.scan, "ANCHORS", 64)  # or one thread would have all
     monkeypatch.setattr(remine.mining.search.scan, "fast_half", lambda _device: half)
-    monkeypatch.setattr(remine.mining.search.scan, "UNDECIDED", 2)
+    monkeypatch.setattr(remine.mining.search.scan, "MAX_UNDECIDED", 2)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -79,8 +79,8 @@ def test_blocks_of_anchors_do_not_matter(problem, wanted, as_bytes, monkeypatch,
 @given(st.sets(st.integers(1, 299), max_size=5))
 def test_any_anchors_are_answered_as_if_with_all(problem, wanted, as_bytes, cuts):
     parts = np.split(np.random.default_rng(0).permutation(300), sorted(cuts))
-    mined = [mine_block(Exact(problem=problem), np.sort(part), CONFIG)[0] for part in parts]
-    assert as_bytes(by_anchor(Triplets.concatenate(mined))) == wanted
+    mined = [mine_block(ExactEngine(problem=problem), np.sort(part), CONFIG)[0] for part in parts]
+    assert as_bytes(sort_by_anchor(Triplets.concatenate(mined))) == wanted
 
 
 @settings(max_examples=10, deadline=None)
@@ -92,7 +92,7 @@ def test_shards_of_the_gallery_do_not_matter(problem, wanted, as_bytes, cuts, ch
     shards = [(start, problem.gallery[start:stop].copy()) for start, stop in parts]
     triplets, stats = mine_shards(problem, shards, CONFIG)
     assert as_bytes(triplets) == wanted
-    assert stats == mine_block(Exact(problem=problem), slice(300), CONFIG)[1]
+    assert stats == mine_block(ExactEngine(problem=problem), slice(300), CONFIG)[1]
 
 
 def test_an_empty_shard_adds_nothing(problem, wanted, as_bytes):
@@ -103,7 +103,7 @@ def test_an_empty_shard_adds_nothing(problem, wanted, as_bytes):
 def test_a_shard_of_all_anchors_in_another_shard_than_their_own(problem, as_bytes):
     some = problem.block(np.arange(200, 300))
     shards = [(0, problem.gallery[:200]), (200, problem.gallery[200:])]
-    whole, _ = mine_block(Exact(problem=problem), slice(200, 300), CONFIG)
+    whole, _ = mine_block(ExactEngine(problem=problem), slice(200, 300), CONFIG)
     assert as_bytes(mine_shards(some, shards, CONFIG)[0]) == as_bytes(whole)
 
 
@@ -118,8 +118,8 @@ def test_merging_is_what_one_list_would_be(distances, depth, cut):
         depth=depth,
     )
 
-    def listed(rows: range) -> Found:
-        found = Found.nothing(windows)
+    def listed(rows: range) -> WindowMatches:
+        found = WindowMatches.empty(windows)
         found.closer[0] = sum(distances[row] <= 0 for row in rows)
         inside = sorted((distances[row], row) for row in rows if 0 < distances[row] < 2.5)[:depth]
         for place, (d, row) in enumerate(inside):
@@ -141,7 +141,7 @@ def test_the_order_of_the_input_does_not_matter(clustered, as_bytes):
     one = mine(vectors, labels.tolist(), ids=ids, config=CONFIG).triplets
     two = mine(vectors[order], labels[order].tolist(), ids=ids[order], config=CONFIG).triplets
     assert as_bytes(one) == as_bytes(two)
-    assert as_bytes(by_anchor(one)) == as_bytes(one)
+    assert as_bytes(sort_by_anchor(one)) == as_bytes(one)
 
 
 @st.composite
@@ -210,14 +210,16 @@ def test_the_slack_is_tight_enough_to_be_of_use(d):
 
 def test_products_that_decide_little_are_not_taken_in_half(problem):
     near = Problem(**{**vars(problem), "gallery": problem.gallery[200:290].copy()})
-    windows = ask(problem, CONFIG, 0)[1].windows
-    assert undecided(near, windows) > undecided(problem, windows) > 0
+    windows = plan_search(problem, CONFIG, 0)[1].windows
+    assert undecided_share(near, windows) > undecided_share(problem, windows) > 0
 
 
 def test_windows_must_fit_the_anchors(problem):
-    windows = ask(problem, CONFIG, 0)[1].windows
+    windows = plan_search(problem, CONFIG, 0)[1].windows
     with pytest.raises(ValueError, match="9 anchors need as many starts"):
-        remine.mining.search.scan.scan(problem.block(slice(9)), windows, Found.nothing(windows))
+        remine.mining.search.scan.scan(
+            problem.block(slice(9)), windows, WindowMatches.empty(windows)
+        )
 
 
 @pytest.mark.parametrize("engine", ["exact", "approximate", "faiss:IVF4,Flat"])

@@ -15,12 +15,12 @@ from remine.mining import MiningConfig
 from remine.mining.arguments import make_problem
 from remine.mining.config import NEGATIVES
 from remine.mining.miner import mine_block, mine_problem, mine_shards
-from remine.mining.search.engines import Join
+from remine.mining.search.engines import ListJoinEngine
 from remine.mining.search.gpu_scan import in_order_distances, scan_on
-from remine.mining.search.list_join import Lists
+from remine.mining.search.list_join import ListIndex
 from remine.mining.search.scan import scan
 from remine.mining.search.scan_kernels import exact_distances
-from remine.mining.search.windows import Found, Windows
+from remine.mining.search.windows import WindowMatches, Windows
 
 CPU = torch.device("cpu")
 CONFIG = MiningConfig(negatives=NEGATIVES, max_positives=3, per_pair=2, margin=1.0)
@@ -35,7 +35,7 @@ def on_device(request, monkeypatch):
 def use_device(patch, *, half, sizes=(64, 96, 16, 60, 500, 1000)):
     patch.setattr(remine.mining.search.scan, "accelerator", lambda: CPU)
     patch.setattr(remine.mining.search.scan, "fast_half", lambda _device: half)
-    patch.setattr(remine.mining.search.scan, "UNDECIDED", 2)
+    patch.setattr(remine.mining.search.scan, "MAX_UNDECIDED", 2)
     names = ("ANCHORS", "TILE", "CHUNK", "PIECE", "CANDIDATES", "SLAB")
     for name, size in zip(names, sizes, strict=True):
         patch.setattr(remine.mining.search.gpu_scan, name, size)
@@ -94,7 +94,9 @@ def test_what_lists_leave_open_is_searched_on_the_device(
     clustered, problem_of, as_bytes, monkeypatch
 ):
     problem = problem_of(*clustered(800))
-    engine = Join(lists=Lists.of(problem, problem.gallery[::40].copy()), levels=((2, 0.1),))
+    engine = ListJoinEngine(
+        lists=ListIndex.of(problem, problem.gallery[::40].copy()), levels=((2, 0.1),)
+    )
     one, stats = mine_block(engine, slice(800), CONFIG)
     assert sum(stats.not_found.values()) > 0  # answered by lists
     monkeypatch.setattr(remine.mining.search.scan, "scan_on", None)
@@ -148,7 +150,7 @@ def questions(draw):
 )
 def test_any_windows_are_answered_alike(question, half, sizes):
     problem, windows = question
-    one, two = Found.nothing(windows), Found.nothing(windows)
+    one, two = WindowMatches.empty(windows), WindowMatches.empty(windows)
     scan(problem, windows, one)
     with pytest.MonkeyPatch.context() as patch:
         use_device(patch, half=half, sizes=sizes)
@@ -187,7 +189,7 @@ def test_few_scores_are_looked_at(problem, monkeypatch):
         ceiling=np.full(60, 5, np.float32),
         depth=1,
     )
-    scan(far, windows, Found.nothing(windows))
+    scan(far, windows, WindowMatches.empty(windows))
     assert 60 <= sum(summed) < 0.1 * 60 * 120
 
 
@@ -195,7 +197,7 @@ def test_the_settings_of_products_are_put_back():
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
-        with remine.mining.search.gpu_scan._honest_products():
+        with remine.mining.search.gpu_scan._full_precision_products():
             assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "high"
     finally:

@@ -14,13 +14,13 @@ from remine.data.types import Embeddings, unit
 from remine.mining import MiningConfig
 from remine.mining.arguments import make_problem
 from remine.mining.config import NEGATIVES
-from remine.mining.miner import by_anchor, mine_block
+from remine.mining.miner import mine_block, sort_by_anchor
 from remine.mining.problem import by_label
-from remine.mining.search.engine_recall import ANYWHERE, NOWHERE
-from remine.mining.search.engines import Exact, Join
-from remine.mining.search.list_join import Lists, beyond, nearest, train_centroids
-from remine.mining.search.windows import Found, Windows
-from remine.mining.strategies.negatives import ask
+from remine.mining.search.engine_recall import ALL_WINDOWS, NO_WINDOWS
+from remine.mining.search.engines import ExactEngine, ListJoinEngine
+from remine.mining.search.list_join import ListIndex, distance_beyond, nearest, train_centroids
+from remine.mining.search.windows import WindowMatches, Windows
+from remine.mining.strategies.negatives import plan_search
 
 CONFIG = MiningConfig(max_positives=3, margin=0.3, per_pair=4, negatives=("semi_hard", "hard"))
 CLUSTERS = 24
@@ -38,7 +38,7 @@ def centroids(problem):
 
 @pytest.fixture(scope="module")
 def exact(problem):
-    return mine_block(Exact(problem=problem), slice(len(problem)), CONFIG)
+    return mine_block(ExactEngine(problem=problem), slice(len(problem)), CONFIG)
 
 
 def random_centroids(problem, count=CLUSTERS):
@@ -48,7 +48,7 @@ def random_centroids(problem, count=CLUSTERS):
 
 def joined(problem, centroids, levels, config=CONFIG, anchors=None):
     """The triplets and counts of the list-join with these levels."""
-    engine = Join(lists=Lists.of(problem, centroids), levels=tuple(levels))
+    engine = ListJoinEngine(lists=ListIndex.of(problem, centroids), levels=tuple(levels))
     return mine_block(engine, anchors or slice(len(problem)), config)
 
 
@@ -66,7 +66,7 @@ def check_right(problem, triplets):
     sides = (triplets.anchor_id, triplets.positive_id, triplets.negative_id)
     anchor, positive, negative = (np.searchsorted(problem.gallery_ids, ids) for ids in sides)
     label = problem.partners.starts  # one list of rows a class
-    rows = problem.own[np.searchsorted(problem.anchor_ids, triplets.anchor_id)]
+    rows = problem.self_rows[np.searchsorted(problem.anchor_ids, triplets.anchor_id)]
     np.testing.assert_array_equal(rows, anchor)
     assert (label[anchor] == label[positive]).all()
     assert (anchor != positive).all()
@@ -88,26 +88,26 @@ def test_all_lists_visited_is_exact(problem, centroids, exact, monkeypatch, half
     monkeypatch.setattr(remine.mining.search.list_join, "fast_half", lambda: half)
     monkeypatch.setattr(remine.mining.search.list_join, "MEMBERS", members)
     monkeypatch.setattr(remine.mining.search.list_join, "COLUMNS", 128)
-    triplets, stats = joined(problem, centroids, [(CLUSTERS, ANYWHERE)])
+    triplets, stats = joined(problem, centroids, [(CLUSTERS, ALL_WINDOWS)])
     assert ranked(triplets) == ranked(exact[0])
     assert stats.answered == exact[1].answered
 
 
 @pytest.mark.parametrize("first", [1, 4, 20])
 def test_levels_on_the_way_to_all_lists_change_nothing(problem, centroids, exact, first):
-    triplets, _ = joined(problem, centroids, [(first, NOWHERE), (CLUSTERS, ANYWHERE)])
+    triplets, _ = joined(problem, centroids, [(first, NO_WINDOWS), (CLUSTERS, ALL_WINDOWS)])
     assert ranked(triplets) == ranked(exact[0])
 
 
 def test_many_levels_never_find_an_item_twice(problem, centroids):
-    levels = [(2, -0.4), (4, -0.3), (8, -0.1), (16, ANYWHERE)]
+    levels = [(2, -0.4), (4, -0.3), (8, -0.1), (16, ALL_WINDOWS)]
     triplets, _ = joined(problem, centroids, levels)
     check_right(problem, triplets)
 
 
 @pytest.mark.parametrize("visits", [1, 3, 8])
 def test_few_lists_miss_but_are_never_wrong(problem, centroids, exact, visits):
-    triplets, stats = joined(problem, centroids, [(visits, ANYWHERE)])
+    triplets, stats = joined(problem, centroids, [(visits, ALL_WINDOWS)])
     check_right(problem, triplets)
     assert sum(stats.none_exists.values()) == 0  # nobody can know
     for name in CONFIG.negatives:
@@ -118,7 +118,7 @@ def test_few_lists_miss_but_are_never_wrong(problem, centroids, exact, visits):
 
 def test_more_lists_find_more(problem, centroids, exact):
     right = [
-        len(set(ranked(joined(problem, centroids, [(v, ANYWHERE)])[0])) & set(ranked(exact[0])))
+        len(set(ranked(joined(problem, centroids, [(v, ALL_WINDOWS)])[0])) & set(ranked(exact[0])))
         for v in (1, 2, 6, 24)
     ]
     assert right == sorted(right)
@@ -126,26 +126,26 @@ def test_more_lists_find_more(problem, centroids, exact):
 
 
 def test_deep_windows_get_the_exact_answer(problem, centroids, exact):
-    triplets, stats = joined(problem, centroids, [(1, NOWHERE)])  # nothing is trusted
+    triplets, stats = joined(problem, centroids, [(1, NO_WINDOWS)])  # nothing is trusted
     assert ranked(triplets) == ranked(exact[0])
     assert stats == exact[1]
 
 
 def found_by(problem, centroids, levels):
     """What the join finds in the windows that CONFIG asks for, what it calls cut, the windows."""
-    lists = Lists.of(problem, centroids)
-    windows = ask(lists.problem, CONFIG, 0)[1].windows
-    found = Found.nothing(windows)
-    cut = Join(lists=lists, levels=levels).search(slice(len(problem)), windows, found)
+    lists = ListIndex.of(problem, centroids)
+    windows = plan_search(lists.problem, CONFIG, 0)[1].windows
+    found = WindowMatches.empty(windows)
+    cut = ListJoinEngine(lists=lists, levels=levels).search(slice(len(problem)), windows, found)
     return lists, windows, found, cut
 
 
 def test_windows_beyond_the_line_are_searched_exactly(problem, centroids):
     lists, windows, found, cut = found_by(problem, centroids, ((2, -0.2),))
-    alone, true = Found.nothing(windows), Found.nothing(windows)
+    alone, true = WindowMatches.empty(windows), WindowMatches.empty(windows)
     reach = lists.visit(np.arange(len(problem)), windows, alone, 0, 2)
-    Exact(problem=lists.problem).search(slice(len(problem)), windows, true)
-    np.testing.assert_array_equal(cut, beyond(windows, alone, reach) <= -0.2)
+    ExactEngine(problem=lists.problem).search(slice(len(problem)), windows, true)
+    np.testing.assert_array_equal(cut, distance_beyond(windows, alone, reach) <= -0.2)
     assert 0.1 < cut.mean() < 0.9
     for name in ("rows", "distances", "closer"):
         left, right = getattr(found, name), getattr(alone, name)
@@ -163,8 +163,8 @@ def test_a_radius_within_the_visited_lists_nothing_can_be_missed(problem_of, vis
     home = nearest(problem.gallery, centroids, 1)[:, 0]
     radius = np.linalg.norm(problem.gallery - centroids[home], axis=1).max() + 0.02  # of bfloat16
     lists, windows, found, cut = found_by(problem, centroids, ((visits, -float(radius)),))
-    true = Found.nothing(windows)
-    Exact(problem=lists.problem).search(slice(len(problem)), windows, true)
+    true = WindowMatches.empty(windows)
+    ExactEngine(problem=lists.problem).search(slice(len(problem)), windows, true)
     assert cut.mean() > 0.01
     np.testing.assert_array_equal(found.rows, true.rows)
     np.testing.assert_array_equal(found.closer, true.closer)
@@ -178,15 +178,15 @@ def test_a_window_that_is_not_full_reaches_to_its_ceiling():
         ceiling=np.array([1.44, 4], np.float32),
         depth=2,
     )
-    found = Found.nothing(windows)
+    found = WindowMatches.empty(windows)
     found.rows[1], found.distances[1] = (3, 5), (0.25, 0.36)
-    far = beyond(windows, found, np.array([0.5], np.float32))
+    far = distance_beyond(windows, found, np.array([0.5], np.float32))
     np.testing.assert_allclose(far, [0.7, 0.1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("visits", [1, 2, 5])
 def test_every_list_that_an_anchor_votes_for_is_looked_into(problem, centroids, visits):
-    lists = Lists.of(problem, centroids)
+    lists = ListIndex.of(problem, centroids)
     laid = lists.problem
     n = len(laid)
     everything = Windows(
@@ -196,7 +196,7 @@ def test_every_list_that_an_anchor_votes_for_is_looked_into(problem, centroids, 
         ceiling=np.full(n, 5, np.float32),
         depth=1,
     )
-    found = Found.nothing(everything)
+    found = WindowMatches.empty(everything)
     lists.visit(np.arange(n), everything, found, 0, visits)
     list_of = np.repeat(np.arange(CLUSTERS), np.diff(lists.edges))
     allowed = laid.partners.starts[:, None] != laid.partners.starts
@@ -209,7 +209,9 @@ def test_every_list_that_an_anchor_votes_for_is_looked_into(problem, centroids, 
 @settings(max_examples=15, deadline=None)
 @given(st.sets(st.integers(1, 1199), max_size=4))
 def test_blocks_of_anchors_do_not_matter(problem, centroids, exact, cuts):
-    engine = Join(lists=Lists.of(problem, centroids), levels=((CLUSTERS, ANYWHERE),))
+    engine = ListJoinEngine(
+        lists=ListIndex.of(problem, centroids), levels=((CLUSTERS, ALL_WINDOWS),)
+    )
     edges = [0, *sorted(cuts), 1200]
     parts = [mine_block(engine, slice(i, j), CONFIG)[0] for i, j in pairwise(edges)]
     assert sorted(row for part in parts for row in ranked(part)) == ranked(exact[0])
@@ -220,7 +222,7 @@ def test_threads_do_not_matter(problem, centroids, exact, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        triplets, _ = joined(problem, centroids, [(CLUSTERS, ANYWHERE)])
+        triplets, _ = joined(problem, centroids, [(CLUSTERS, ALL_WINDOWS)])
     finally:
         torch.set_num_threads(before)
     assert ranked(triplets) == ranked(exact[0])
@@ -230,8 +232,8 @@ def test_some_of_the_anchors_keep_their_positives(clustered):
     vectors, labels = clustered(600, d=16)
     gallery = Embeddings(ids=np.arange(600), label_codes=labels.astype(np.int32), vectors=vectors)
     problem = by_label(gallery, np.arange(0, 600, 17))
-    triplets, _ = joined(problem, random_centroids(problem), [(CLUSTERS, ANYWHERE)])
-    exact, _ = mine_block(Exact(problem=problem), slice(len(problem)), CONFIG)
+    triplets, _ = joined(problem, random_centroids(problem), [(CLUSTERS, ALL_WINDOWS)])
+    exact, _ = mine_block(ExactEngine(problem=problem), slice(len(problem)), CONFIG)
     assert ranked(triplets) == ranked(exact)
 
 
@@ -241,10 +243,12 @@ def test_every_strategy_agrees_with_the_plain_loop(oracle_of, clustered, problem
     config = MiningConfig(
         negatives=(strategy,), per_pair=3, band=(2, 9), skip_ranks=1, pool=10_000, margin=0.5
     )
-    engine = Join(lists=Lists.of(problem, random_centroids(problem, 7)), levels=((7, ANYWHERE),))
+    engine = ListJoinEngine(
+        lists=ListIndex.of(problem, random_centroids(problem, 7)), levels=((7, ALL_WINDOWS),)
+    )
     triplets, stats = mine_block(engine, slice(60), config)
     assert stats.none_exists[strategy] == 0 or strategy == "uniform"  # nobody can know
-    oracle_of(problem, config).check(by_anchor(triplets), stats, certain=False)
+    oracle_of(problem, config).check(sort_by_anchor(triplets), stats, certain=False)
 
 
 def test_queries_lists_of_labels_and_same_as_pairs_survive_the_layout(clustered, as_set):
@@ -258,8 +262,8 @@ def test_queries_lists_of_labels_and_same_as_pairs_survive_the_layout(clustered,
         make_problem(vectors, labels, None, None, None).forbid(pairs),
     ]
     for problem in problems:
-        triplets, _ = joined(problem, random_centroids(problem), [(CLUSTERS, ANYWHERE)])
-        exact, _ = mine_block(Exact(problem=problem), slice(len(problem)), CONFIG)
+        triplets, _ = joined(problem, random_centroids(problem), [(CLUSTERS, ALL_WINDOWS)])
+        exact, _ = mine_block(ExactEngine(problem=problem), slice(len(problem)), CONFIG)
         assert len(exact)
         assert as_set(triplets) == as_set(exact)
 
@@ -267,9 +271,9 @@ def test_queries_lists_of_labels_and_same_as_pairs_survive_the_layout(clustered,
 def test_lists_that_hold_nothing(problem, exact):
     some = random_centroids(problem)
     centroids = np.concatenate([some, -some[:5], some[:3], some[:3]])  # copies win nothing
-    triplets, _ = joined(problem, centroids, [(len(centroids), ANYWHERE)])
+    triplets, _ = joined(problem, centroids, [(len(centroids), ALL_WINDOWS)])
     assert ranked(triplets) == ranked(exact[0])
-    joined(problem, centroids, [(3, ANYWHERE)])
+    joined(problem, centroids, [(3, ALL_WINDOWS)])
 
 
 @pytest.mark.parametrize("n", [1, 3, 200])
@@ -278,7 +282,7 @@ def test_copies_of_one_item(problem_of, n, lists):
     problem = problem_of(np.ones((n, 8), np.float32), np.arange(n) % 3)
     centroids = unit(np.random.default_rng(0).normal(size=(lists, 8)).astype(np.float32))
     config = MiningConfig(negatives=("hardest",), per_pair=2)
-    triplets, stats = joined(problem, centroids, [(lists, ANYWHERE)], config)
+    triplets, stats = joined(problem, centroids, [(lists, ALL_WINDOWS)], config)
     assert stats.answered["hardest"] == len(triplets) == stats.pairs * min(2, n - n // 3)
     assert not triplets.negative_rank.any()
 

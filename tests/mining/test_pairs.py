@@ -171,8 +171,8 @@ def test_seeds_and_anchors_choose_differently():
     anchors = np.arange(40)
     one, two = (set(as_rows(find_pairs(gallery, anchors, 4, seed), anchors)) for seed in (0, 1))
     assert len(one & two) < 40  # 16 of 160 by chance
-    by_anchor = {frozenset(p for a, p in one if a == anchor) for anchor in range(40)}
-    assert len(by_anchor) == 40
+    choices = {frozenset(p for a, p in one if a == anchor) for anchor in range(40)}
+    assert len(choices) == 40
 
 
 @pytest.mark.parametrize("d", [1, 2, 7, 128, 1000])

@@ -16,7 +16,7 @@ from remine.mining.problem import by_pairs
 from remine.mining.search.engine_choice import (
     EXACT_LIMIT,
     accelerator,
-    choose,
+    choose_engine,
     expect,
     fast_half,
     unit_anchors,
@@ -125,35 +125,38 @@ QUERY = np.ones((1, 2))
         ({"labels": [1, "1", 1]}, "labels are of types that do not sort: int, str; make them one"),
         ({"labels": ["a", None, "a"]}, "the label of vector 1 is missing"),
         ({"labels": np.array([1, 2, np.nan])}, "the label of vector 2 is missing"),
-        ({"labels": [["a"], "a", ["a"]]}, "label 1 is no list, others are; make all lists"),
+        (
+            {"labels": [["a"], "a", ["a"]]},
+            "label 1 is not a list but others are; make all of them lists",
+        ),
         ({"labels": [["a"], ["a"], ["a", None]]}, "the label of vector 2 is missing"),
         ({"labels": [["a"], [1], ["a"]]}, "labels are of types that do not sort: int, str"),
         ({"labels": LABELS, "ids": np.arange(3) + 0.5}, "ids are float64; they must be integers"),
         ({"labels": LABELS, "ids": ["a", "b", "c"]}, "ids are <U1; they must be integers"),
         ({"labels": LABELS, "ids": np.arange(3)[:, None]}, "ids must be 3 different integers"),
         ({"labels": LABELS, "ids": np.array([1, 2, 2**63], np.uint64)}, "ids are uint64; they"),
-        ({"labels": LABELS, "seed": -1}, "seed is -1; it must be a whole number, 0 to"),
-        ({"labels": LABELS, "seed": 2**63}, "seed is 9223372036854775808; it must be a whole"),
-        ({"labels": LABELS, "seed": 0.5}, "seed is 0.5; it must be a whole number"),
+        ({"labels": LABELS, "seed": -1}, "seed is -1; it must be an integer from 0 to"),
+        ({"labels": LABELS, "seed": 2**63}, "seed is 9223372036854775808; it must be an integer"),
+        ({"labels": LABELS, "seed": 0.5}, "seed is 0.5; it must be an integer"),
         ({"labels": LABELS, "same_as": [0, 1]}, r"same_as has shape \(2,\); it must be \(p, 2\)"),
         ({"labels": LABELS, "same_as": [[0, 0.5]]}, "same_as ids are float64; they must be"),
         ({"labels": LABELS, "config": {}}, "config must be a MiningConfig, and index an index"),
         ({"labels": LABELS, "index": "x"}, "config must be a MiningConfig, and index an index"),
         ({"labels": LABELS, "queries": QUERY, "positives": {}}, "give labels, or queries with"),
-        ({"positives": {0: [1]}}, "queries need positives, and these queries"),
+        ({"positives": {0: [1]}}, "queries and positives .* go together"),
         ({"queries": np.ones(2), "positives": {}}, r"query rows are float64 of shape \(2,\);"),
         ({"queries": np.ones((1, 3)), "positives": {}}, "queries have 3 dimensions, vectors 2"),
         ({"queries": QUERY * np.nan, "positives": {}}, "query 0 has length nan: it has no"),
-        ({"queries": QUERY, "positives": {1: [0]}}, "positives name query 1, which is not there"),
+        ({"queries": QUERY, "positives": {1: [0]}}, "positives name query 1, which does not exist"),
         ({"queries": QUERY, "positives": [[0]]}, "positives must map query number -> ids"),
-        ({"queries": QUERY, "positives": {"a": [0]}}, "positives: query 'a' is no whole number"),
+        ({"queries": QUERY, "positives": {"a": [0]}}, "positives: query 'a' is not an integer"),
         ({"queries": QUERY, "positives": {0: 1}}, "positives of query 0 are 1; they must be a"),
         ({"queries": QUERY, "positives": {0: [[1]]}}, r"positives of query 0 are \[\[1\]\]; they"),
         ({"queries": QUERY, "positives": {0: ["a"]}}, "positives of query 0 are <U1; they must"),
         ({"labels": ["a", "b"]}, "3 vectors need 3 labels"),
         ({"labels": ["a"] * 3, "ids": np.array([1, 1, 2])}, "3 different integers"),
         ({"labels": ["a"] * 3, "ids": np.array([1, 2, 3, 4])}, "3 different integers"),
-        ({"queries": np.ones((1, 2))}, "queries need positives"),
+        ({"queries": np.ones((1, 2))}, "queries and positives .* go together"),
         ({"queries": np.ones((1, 2)), "positives": {0: [9]}}, "its positive 9 is not in the"),
         ({"labels": ["a"] * 3, "same_as": np.array([[0, 9]])}, "one of the ids is not in the"),
         (
@@ -244,7 +247,7 @@ def test_a_query_that_is_the_id_of_an_item_is_another_thing():
     # Query 0 lies where item 0 does, and item 0 is its negative all the same.
     corpus = np.eye(3, dtype=np.float32)
     problem = by_pairs(corpus[:1], np.array([0]), corpus, np.arange(3), {0: [1]})
-    assert problem.own.tolist() == [-1]
+    assert problem.self_rows.tolist() == [-1]
     mined = mine(corpus, queries=corpus[:1], positives={0: [1]})
     hard = mined.triplets.take(mined.triplets.kind == 0)
     assert hard.negative_id.tolist() == [0]
@@ -254,15 +257,15 @@ RATE = 1e11
 
 
 def test_small_galleries_are_mined_exactly_and_large_ones_by_lists():
-    assert choose(EXACT_LIMIT, 64, AUTO).engine == "exact"
-    assert choose(EXACT_LIMIT + 1, 64, AUTO).engine == "approximate"
-    assert choose(10**6, 64, MiningConfig(recall=1.0)).engine == "exact"
+    assert choose_engine(EXACT_LIMIT, 64, AUTO).engine == "exact"
+    assert choose_engine(EXACT_LIMIT + 1, 64, AUTO).engine == "approximate"
+    assert choose_engine(10**6, 64, MiningConfig(recall=1.0)).engine == "exact"
 
 
 @pytest.mark.parametrize("engine", ["exact", "approximate", "faiss:Flat", "faiss:"])
 @pytest.mark.parametrize("n", [10, 10**6])
 def test_who_names_an_engine_gets_it(engine, n):
-    choice = choose(n, 64, MiningConfig(engine=engine))
+    choice = choose_engine(n, 64, MiningConfig(engine=engine))
     assert choice.engine == engine.partition(":")[0]
     assert choice.reason == "mining.engine asks for it"
 
@@ -271,7 +274,7 @@ def test_a_gallery_over_the_memory_is_cut_in_shards():
     n, d = 10**6, 128
     needed = n * (4 * d + 12) / 2**30
     enough, little = MiningConfig(memory_gb=needed * 1.01), MiningConfig(memory_gb=0.1)
-    one, five = choose(n, d, enough), choose(n, d, little)
+    one, five = choose_engine(n, d, enough), choose_engine(n, d, little)
     assert (one.engine, one.shards) == ("approximate", 1)
     assert (five.engine, five.shards) == ("exact", 5)
     assert "cut in shards" in five.reason
@@ -283,15 +286,15 @@ def test_a_gallery_over_the_memory_is_cut_in_shards():
 def test_what_needs_all_of_the_gallery_is_refused_where_it_does_not_fit(engine):
     config = MiningConfig(engine=engine, memory_gb=0.1)
     with pytest.raises(InputError, match=r'over mining.memory_gb = 0.1: raise it, or take "exact"'):
-        choose(10**6, 128, config)
-    assert choose(10**5, 128, config).shards == 1
+        choose_engine(10**6, 128, config)
+    assert choose_engine(10**5, 128, config).shards == 1
 
 
 def test_shards_grow_with_the_gallery_and_shrink_with_memory():
-    shards = [choose(n, 64, MiningConfig(memory_gb=0.05)).shards for n in (10, 10**5, 10**6)]
+    shards = [choose_engine(n, 64, MiningConfig(memory_gb=0.05)).shards for n in (10, 10**5, 10**6)]
     assert shards == sorted(shards)
     assert shards[0] == 1 < shards[-1]
-    shards = [choose(10**6, 64, MiningConfig(memory_gb=m)).shards for m in (0.01, 0.1, 1)]
+    shards = [choose_engine(10**6, 64, MiningConfig(memory_gb=m)).shards for m in (0.01, 0.1, 1)]
     assert shards == sorted(shards, reverse=True)
 
 
@@ -376,8 +379,8 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
     monkeypatch.setattr(
         remine.mining.search.engine_choice, "accelerator", lambda: torch.device("cuda")
     )
-    assert choose(10**6, 64, AUTO).engine == "exact"
-    assert choose(10**7, 64, AUTO).engine == "approximate"
+    assert choose_engine(10**6, 64, AUTO).engine == "exact"
+    assert choose_engine(10**7, 64, AUTO).engine == "approximate"
 
 
 def test_nothing_is_timed_when_mining_is_decided(monkeypatch, clustered):

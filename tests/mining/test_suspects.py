@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from remine.data.errors import InputError
 from remine.data.types import Embeddings
 from remine.mining import suspects
-from remine.mining.suspects import SuspectConfig, leanings, near_limit, twins
+from remine.mining.suspects import SuspectConfig, centroid_distances, near_limit, twins
 
 
 def embeddings(vectors, codes):
@@ -40,12 +40,12 @@ def test_leanings_are_those_of_a_plain_loop(n, classes, seed, block):
     data = embeddings(rng.normal(size=(n, 6)), 3 * rng.integers(0, classes, n))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suspects, "BLOCK", block)
-        found = leanings(data)
+        found = centroid_distances(data)
     for row in range(n):
         own, other, distance = plain_leaning(data, row)
-        assert found.own[row] == pytest.approx(own, abs=1e-5)
-        assert found.other[row] == other
-        assert found.distance[row] == pytest.approx(distance, abs=1e-5)
+        assert found.own_distance[row] == pytest.approx(own, abs=1e-5)
+        assert found.nearest_class[row] == other
+        assert found.nearest_distance[row] == pytest.approx(distance, abs=1e-5)
 
 
 def clusters(seed, classes=8, each=12, planted=6):
@@ -63,18 +63,18 @@ def clusters(seed, classes=8, each=12, planted=6):
 @given(st.integers(0, 10**6))
 def test_planted_errors_are_found_with_their_true_label(seed):
     true, data, wrong = clusters(seed)
-    found = leanings(data)
+    found = centroid_distances(data)
     rows = found.mislabelled(SuspectConfig().margin).tolist()
     assert set(rows) == wrong
-    assert all(found.other[row] == true[row] for row in rows)
+    assert all(found.nearest_class[row] == true[row] for row in rows)
     assert (np.diff(found.score[rows]) <= 0).all()
 
 
 def test_a_lone_item_of_its_class_and_a_lone_class_say_nothing():
-    lone = leanings(embeddings(np.eye(3)[[0, 0, 1]], [0, 0, 1]))
+    lone = centroid_distances(embeddings(np.eye(3)[[0, 0, 1]], [0, 0, 1]))
     assert lone.mislabelled(0.0).tolist() == []
     assert lone.score[2] == -np.inf
-    assert leanings(embeddings(np.eye(3), [5, 5, 5])).mislabelled(0.0).tolist() == []
+    assert centroid_distances(embeddings(np.eye(3), [5, 5, 5])).mislabelled(0.0).tolist() == []
 
 
 def test_twins_are_mutual_neighbours_of_unlike_labels_or_equal_content():

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from remine.data.errors import StoreError
-from remine.data.types import EASY, HARD, SEMI_HARD, Float32, Int8
+from remine.data.measures import triplet_kinds
+from remine.data.types import Float32, Int8
 from remine.train.monitor.config import HealthConfig
 
 DEPTH = 10
@@ -52,8 +53,7 @@ def kinds(anchors: Float32, positives: Float32, negatives: Float32, margin: floa
     """(t,) codes into KINDS of triplets of (t, d) unit vectors, as mining names them."""
     d_ap = np.square(anchors - positives, dtype=np.float64).sum(axis=1)
     d_an = np.square(anchors - negatives, dtype=np.float64).sum(axis=1)
-    far = np.where(d_an < d_ap + margin, SEMI_HARD, EASY)
-    return np.where(d_an <= d_ap, HARD, far).astype(np.int8)
+    return triplet_kinds(d_ap, d_an, margin)
 
 
 def drift(before: Float32, after: Float32) -> float:
@@ -71,18 +71,6 @@ def nearest_neighbours(vectors: Float32, depth: int = DEPTH) -> np.ndarray:
     scores = precise_vectors @ precise_vectors.T
     np.fill_diagonal(scores, -np.inf)
     return np.argsort(-scores, axis=1, kind="stable")[:, : min(depth, len(vectors) - 1)]
-
-
-def overlap(before: np.ndarray, after: np.ndarray) -> float:
-    """The mean share of the entries of each row of `after` (n, k) that its row of `before` has."""
-    return float((before[:, :, None] == after[:, None, :]).any(axis=1).mean())
-
-
-def spread(vectors: Float32) -> float:
-    """Mean squared distance of two different ones of (n, d) unit vectors, 0 to 4."""
-    n = len(vectors)
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    return float(2 * (1 - np.square(mean).sum()) * n / max(1, n - 1))
 
 
 def effective_rank(vectors: Float32) -> float:

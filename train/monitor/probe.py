@@ -14,6 +14,7 @@ import torch
 
 from remine.data import schemas
 from remine.data.items.inputs import Inputs
+from remine.data.measures import mean_overlap, spread
 from remine.data.types import KINDS, Float32, Int64, Triplets
 from remine.train.batches.triplet_loader import row_groups
 from remine.train.monitor import health
@@ -83,8 +84,8 @@ class Baseline:
             step=step,
             stale=self._stale(),
             drift=health.drift(self._start, vectors),
-            overlap=health.overlap(self._start_neighbours, health.nearest_neighbours(vectors)),
-            spread=health.spread(vectors),
+            overlap=mean_overlap(self._start_neighbours, health.nearest_neighbours(vectors)),
+            spread=spread(vectors),
             effective_rank=health.effective_rank(vectors),
             active=float(np.mean(active)) if len(active) else None,
             loss=float(np.mean(losses)) if len(losses) else None,

@@ -33,7 +33,7 @@ from remine.flows.serving.models import (
     SearchAnswer,
     SearchBody,
 )
-from remine.index.search import Searched
+from remine.index.search import SearchReport
 
 router = APIRouter(tags=["search"], responses=ERROR_RESPONSES)
 Names = Annotated[list[str], Query(max_length=100)]
@@ -239,7 +239,7 @@ def _search_options(request: Request, options: AnswerOptions, count: int) -> Sea
     )
 
 
-def _explanation(answers: Answers, options: AnswerOptions) -> Searched | None:
+def _explanation(answers: Answers, options: AnswerOptions) -> SearchReport | None:
     return answers.explanation if options.explain else None
 
 

@@ -217,7 +217,7 @@ def test_bad_columns_are_one_line(tmp_path, columns, message):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([(7, IDS[0]), (1000, IDS[0])], "positives name query 1000, which is not there"),
+        ([(7, IDS[0]), (1000, IDS[0])], "positives name query 1000, which does not exist"),
         ([(7, IDS[0]), (8, 10**6)], "query 8: its positive 1000000 is not in the corpus"),
         ([(7, 0.5)], "positive is double; it must be whole numbers"),
     ],
@@ -240,7 +240,7 @@ def test_other_bad_files(tmp_path):
             run(Files(embeddings=path), tmp_path / out)
     with pytest.raises(InputError, match="--queries and --positives go together"):
         Files(embeddings=path, queries=path)
-    with pytest.raises(InputError, match="is no FAISS index"):
+    with pytest.raises(InputError, match="is not a FAISS index"):
         run(Files(embeddings=path, index=path), tmp_path / "t")
     (tmp_path / "same.csv").write_text("a,b\n999999,1\n")
     with pytest.raises(InputError, match="one of the ids is not in the gallery"):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from remine.data.errors import InputError
+from remine.data.measures import mean_overlap
 from remine.data.types import EASY, HARD, SEMI_HARD, unit
 from remine.train.monitor import health
 from remine.train.monitor.config import HealthConfig
@@ -54,17 +55,10 @@ def test_the_nearest_and_their_overlap():
         lists.append(neighbours)
         assert health.nearest_neighbours(vectors, 5).tolist() == neighbours
     shares = [len(set(a) & set(b)) / 5 for a, b in zip(*lists, strict=True)]
-    overlap = health.overlap(*(health.nearest_neighbours(v, 5) for v in (before, after)))
+    overlap = mean_overlap(*(health.nearest_neighbours(v, 5) for v in (before, after)))
     assert overlap == pytest.approx(np.mean(shares))
     assert 0.05 < overlap < 0.6
     assert health.nearest_neighbours(before[:4]).shape == (4, 3)
-
-
-def test_spread_is_the_mean_over_all_pairs():
-    vectors = vectors_of(25, 6)
-    pairs = [((vectors[i] - vectors[j]) ** 2).sum() for i in range(25) for j in range(i)]
-    assert health.spread(vectors) == pytest.approx(np.mean(pairs), rel=1e-5)
-    assert health.spread(np.repeat(vectors[:1], 9, axis=0)) == pytest.approx(0, abs=1e-6)
 
 
 def test_effective_rank_counts_dimensions_in_use():

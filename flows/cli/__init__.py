@@ -1,1 +1,6 @@
-"""TODO map."""
+"""The command line.
+
+app         the application: all commands, and how errors end
+options     options that several commands take
+commands/   one module for each command or group of commands
+"""

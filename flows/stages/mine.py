@@ -1,4 +1,4 @@
-"""Mining as a stage: decide on an engine, mine blocks of anchors as a Beam job, cap the hubs."""
+"""Mining: choose an engine, mine blocks of anchors as a Beam job, cap the hubs."""
 
 import io
 import json
@@ -34,10 +34,21 @@ TRAIN = SPLITS.index("train")
 
 
 def mine(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
-    """Triplets over the whole training split, as a Beam job over anchors."""
+    """Mine triplets over the whole training split, as a Beam job over blocks of anchors.
+
+    Args:
+        run: Settings, store, the way to run units.
+        embeddings: The items' vectors.
+        items: Ids, labels, splits.
+        seed: Decides random choices.
+
+    Returns:
+        The triplets, one shard for each block, and the account of how they were mined.
+
+    """
     config = run.config.mining
     anchors = items.card["splits"]["train"]["items"]
-    same_as = _keep_same_as(run)
+    same_as = _put_same_as(run)
     with run.console.stage("mine", "anchors") as bar:
         setup = engine_setup(run, embeddings, items, seed)
         job = MineJob(
@@ -53,7 +64,7 @@ def mine(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifa
             job,
             units_of(anchors, unit_anchors(setup.card["engine"], config)),
             run.execute,
-            lambda done, units: bar.update(anchors * done // units, anchors),
+            lambda count, units: bar.update(anchors * count // units, anchors),
         )
         stats = sum((MiningStats(**shard.card["stats"]) for shard in shards), MiningStats())
         if config.hub_cap:
@@ -69,12 +80,12 @@ def mine(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifa
 
 
 def engine_setup(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
-    """The engine for these embeddings, measured where it is not exact; once for all workers."""
-    config, same_as = run.config.mining, _keep_same_as(run)
-    given = [embeddings.digest, items.digest, asdict(config), same_as and same_as.digest, seed]
-    key = digest(["decide", given, code_hash(__name__)])
-    if found := run.store.recall(key):
-        return found
+    """Choose the engine for these embeddings and measure its recall, once for all workers."""
+    config, same_as = run.config.mining, _put_same_as(run)
+    sources = [embeddings.digest, items.digest, same_as and same_as.digest]
+    key = digest(["decide", sources, asdict(config), seed, code_hash(__name__)])
+    if artifact := run.store.recall(key):
+        return artifact
     n = items.card["splits"]["train"]["items"]
     choice = choose_engine(n, schemas.dimensions(run.store.path(embeddings.files[0])), config)
     if choice.engine == "exact":
@@ -93,7 +104,10 @@ def engine_setup(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -
 class MineJob:
     """Mines one block of anchors a unit, against the whole training split.
 
-    setup: the engine, see `engine_setup`. same_as: one .npy of id pairs, or None.
+    Attributes:
+        setup: The engine, see `engine_setup`.
+        same_as: One .npy of id pairs that are never negatives of one another, or None.
+
     """
 
     embeddings: Artifact
@@ -104,14 +118,14 @@ class MineJob:
     same_as: Artifact | None
 
     def settings(self) -> dict[str, Any]:
-        """What the triplets depend on beside the embeddings."""
+        """What the triplets depend on, beside the embeddings."""
         same_as = self.same_as.digest if self.same_as else ""
         return {**asdict(self.config), "same_as": same_as, "seed": self.seed}
 
     def key(self, unit: Unit) -> str:
-        """Depends on all embeddings: any item may be a negative."""
-        given = [self.embeddings.digest, self.items.digest, self.settings(), self.setup.digest]
-        return digest(["mine", given, unit, code_hash(__name__)])
+        """Hash of all embeddings (any item may be a negative), the settings, the unit, the code."""
+        sources = [self.embeddings.digest, self.items.digest, self.setup.digest]
+        return digest(["mine", sources, self.settings(), unit, code_hash(__name__)])
 
     def open(self, store: "Store") -> Callable[[Unit], Artifact]:
         """Load or map the training split's embeddings and open the engine."""
@@ -130,8 +144,8 @@ class MineJob:
         return work
 
     def _open_shards(self, store: "Store") -> Callable[[Unit], Artifact]:
-        """The gallery stays on disk, mapped, and is gone through part by part for each unit."""
-        problem = read_problem(store, self.embeddings, self.items, self.same_as, mapped=True)
+        """The gallery stays in a file, and every unit searches it part by part."""
+        problem = read_problem(store, self.embeddings, self.items, self.same_as, in_file=True)
         size = -(-len(problem.gallery) // int(self.setup.card["shards"]))
 
         def work(unit: Unit) -> Artifact:
@@ -159,21 +173,23 @@ def read_problem(
     items: Artifact,
     same_as: Artifact | None,
     *,
-    mapped: bool = False,
+    in_file: bool = False,
 ) -> Problem:
-    """Every training item as an anchor against all of them.
+    """Pose the problem: every training item is an anchor, against all of them.
 
-    mapped: leave the vectors in a file of the worker's, of which only the pages in use are held.
+    in_file: leave the vectors in a temporary file, of which only the pages in use are in memory.
     """
     catalogue = read_catalogue(store, items)
-    chosen = catalogue.splits == TRAIN
-    if mapped:
-        vectors = _mapped_vectors(store, embeddings, chosen)
+    in_train = catalogue.splits == TRAIN
+    if in_file:
+        vectors = _vectors_in_file(store, embeddings, in_train)
         gallery = Embeddings(
-            ids=catalogue.ids[chosen], label_codes=catalogue.label_codes[chosen], vectors=vectors
+            ids=catalogue.ids[in_train],
+            label_codes=catalogue.label_codes[in_train],
+            vectors=vectors,
         )
     else:
-        gallery = schemas.read_embeddings(store.paths(embeddings)).take(chosen)
+        gallery = schemas.read_embeddings(store.paths(embeddings)).take(in_train)
     problem = by_label(gallery)
     if same_as:
         problem = problem.forbid(np.load(store.path(same_as.files[0]), allow_pickle=False))
@@ -181,7 +197,7 @@ def read_problem(
 
 
 def read_setup(store: "Store", setup: Artifact) -> EngineSetup:
-    """The engine's setup from its artifact."""
+    """Load the setup of an engine."""
     body = json.loads(store.path(setup.files[0]).read_bytes())
     body["recall"] = None  # already in the card; workers do not need it
     centroids = None
@@ -191,8 +207,8 @@ def read_setup(store: "Store", setup: Artifact) -> EngineSetup:
     return EngineSetup(**body, centroids=centroids)
 
 
-def _keep_same_as(run: "Run") -> Artifact | None:
-    """The pairs that the settings name, in the store: workers elsewhere see nothing else."""
+def _put_same_as(run: "Run") -> Artifact | None:
+    """Put the pairs that mining.same_as names into the store, since workers read nothing else."""
     if not run.config.mining.same_as:
         return None
     pairs = read_id_pairs(run.config.base / run.config.mining.same_as, ("a", "b"))
@@ -208,30 +224,30 @@ def _cap(
     def read() -> Iterator[Triplets]:
         return (_triplets(store, shard) for shard in shards)
 
-    capped, remaining = [], 0
+    shards_under_cap, remaining = [], 0
     for number, triplets in enumerate(cap_hubs(read, config.hub_cap, seed)):
         remaining += len(triplets)
         note = schemas.check(store.path(shards[number].files[0]), schema="triplets/1")
         table = schemas.triplets_table(triplets)
-        capped.append(put_table(store, table, "triplets", number, note))
-    return capped, stats.after_cap(remaining)
+        shards_under_cap.append(put_table(store, table, "triplets", number, note))
+    return shards_under_cap, stats.after_cap(remaining)
 
 
 def _triplets(store: "Store", shard: Artifact) -> Triplets:
     return schemas.triplets_from(schemas.read(store.paths(shard), schema="triplets/1"))
 
 
-def _mapped_vectors(store: "Store", embeddings: Artifact, chosen: NDArray[np.bool_]) -> Float32:
-    """The chosen rows' vectors (n, d) in an unnamed temporary file, shard by shard."""
+def _vectors_in_file(store: "Store", embeddings: Artifact, mask: NDArray[np.bool_]) -> Float32:
+    """The vectors (n, d) of the rows of a mask, in an unnamed temporary file, shard by shard."""
     d = schemas.dimensions(store.path(embeddings.files[0]))
     with tempfile.TemporaryFile(dir=store.root / "tmp") as file:
         start = 0
         for path in store.paths(embeddings):
             part = schemas.read_embeddings([path]).vectors
-            file.write(part[chosen[start : start + len(part)]].tobytes())
+            file.write(part[mask[start : start + len(part)]].tobytes())
             start += len(part)
         file.flush()
-        return np.memmap(file, np.float32, "c", shape=(int(chosen.sum()), d))
+        return np.memmap(file, np.float32, "c", shape=(int(mask.sum()), d))
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -137,15 +137,15 @@ def plan_lines(n: int, d: int, config: Config) -> list[str]:
     choice, rate = choose_engine(n, d, config.mining), product_rate()
     cost = expect(n, n, d, config.mining, rate)
     mining, limit = config.mining, config.mining.max_positives or "all"
-    asked = f"{mining.per_pair} negative(s) each of {', '.join(mining.negatives)}"
+    negatives = f"{mining.per_pair} negative(s) each of {', '.join(mining.negatives)}"
     half = "fast" if fast_half() else "not fast"
     size = f"{n:,} x {d}, {n * (4 * d + 12) / 2**30:.2f} GB"
     device = ", as without the GPU, which was never measured" if accelerator() else ""
-    whole = " (in a cycle; `remine mine` holds it whole)" if choice.shards > 1 else ""
+    remark = " (in a cycle; `remine mine` holds all of it)" if choice.shards > 1 else ""
     lines = {
         "engine": f"{choice.engine}: {choice.reason}",
-        "gallery": f"{size}, in {choice.shards} part(s){whole}",
-        "pairs": f"{n:,} anchors with {mining.positives} positives (at most {limit}), {asked}",
+        "gallery": f"{size}, in {choice.shards} part(s){remark}",
+        "pairs": f"{n:,} anchors with {mining.positives} positives (at most {limit}), {negatives}",
         "machine": f"{torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in"
         f" float32, bfloat16 is {half}",
         "expected": f"{_duration(cost.seconds)}, {cost.memory_gb:.1f} GB of memory{device}",

@@ -9,9 +9,9 @@ import psutil
 from benchmarks.common import show
 from remine.data.types import Embeddings, unit
 from remine.mining.config import MiningConfig
+from remine.mining.engines.engines import ExactEngine
 from remine.mining.miner import mine_block
 from remine.mining.problem import by_label
-from remine.mining.search.engines import ExactEngine
 
 D, ANCHORS = 64, 8192
 

@@ -27,8 +27,8 @@ from benchmarks.common import show
 from remine.data.types import Float32, Int32
 from remine.mining import Mined, MiningConfig, mine
 from remine.mining.arguments import make_problem
+from remine.mining.engines.engines import ExactEngine
 from remine.mining.miner import mine_block
-from remine.mining.search.engines import ExactEngine
 
 THREADS = torch.get_num_threads()
 HARD = MiningConfig(positives="random", negatives=("hardest",))

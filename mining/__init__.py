@@ -9,7 +9,8 @@ In reading order:
     stats         counts that add up over blocks
 
     strategies/   which positives and negatives: pairs, windows of distance, random draws, hub cap
-    search/       how windows are searched: exact, on a GPU, by lists, through FAISS
+    search/       how windows are searched: exact, on a GPU, by lists
+    engines/      which way of searching is taken, and how much it finds
 
     suspects      items that are probably mislabelled, or one item under two labels
     confusion     classes that are easily confused

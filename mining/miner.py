@@ -23,9 +23,9 @@ from remine.data.measures import triplet_kinds
 from remine.data.types import KINDS, Float32, Int64, Triplets
 from remine.mining.arguments import check_seed, id_pairs, make_problem
 from remine.mining.config import MiningConfig
+from remine.mining.engines.engine_choice import unit_anchors
+from remine.mining.engines.engines import Engine, EngineSetup, Mask, prepare
 from remine.mining.problem import Problem, Rows
-from remine.mining.search.engine_choice import unit_anchors
-from remine.mining.search.engines import Engine, EngineSetup, Mask, prepare
 from remine.mining.search.scan import scan
 from remine.mining.search.windows import WindowMatches
 from remine.mining.stats import MiningStats

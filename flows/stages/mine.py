@@ -19,10 +19,10 @@ from remine.flows.jobs.job import Unit, run_job, units_of
 from remine.flows.jobs.stage_code import code_hash
 from remine.flows.stages.shard import put_table
 from remine.mining.config import MiningConfig
+from remine.mining.engines.engine_choice import choose_engine, unit_anchors
+from remine.mining.engines.engines import EngineSetup, open_engine, prepare
 from remine.mining.miner import PhaseTimer, mine_block, mine_shards, sort_by_anchor
 from remine.mining.problem import Problem, by_label
-from remine.mining.search.engine_choice import choose_engine, unit_anchors
-from remine.mining.search.engines import EngineSetup, open_engine, prepare
 from remine.mining.stats import MiningStats
 from remine.mining.strategies.hub_cap import cap_hubs
 

@@ -21,16 +21,15 @@ from remine.flows.config.settings import Config
 from remine.flows.jobs.console import Console
 from remine.index.search import load_index
 from remine.mining.arguments import make_problem
-from remine.mining.miner import PhaseTimer, mine_blocks, mining_card, peak_mb
-from remine.mining.problem import Problem, by_pairs
-from remine.mining.search.engine_choice import (
-    accelerator,
+from remine.mining.engines.engine_choice import (
     choose_engine,
     expect,
-    fast_half,
     product_rate,
 )
-from remine.mining.search.engines import prepare
+from remine.mining.engines.engines import prepare
+from remine.mining.miner import PhaseTimer, mine_blocks, mining_card, peak_mb
+from remine.mining.problem import Problem, by_pairs
+from remine.mining.search.processor import accelerator, fast_half
 from remine.mining.stats import MiningStats
 from remine.mining.strategies.hub_cap import cap_hubs
 

@@ -8,8 +8,5 @@ In reading order:
     scan_kernels    its compiled inner loops
     gpu_scan        the same search on a GPU
     list_join       approximate search by lists of k-means
-    engine_choice   which engine, in which precision, at what expected cost
-    engine_recall   how much of the exact answer an engine finds, on a sample
-    engines         exact, by lists, through FAISS: chosen, measured, opened
-    gallery_size    memory that mining needs
+    processor       what the hardware multiplies fast
 """

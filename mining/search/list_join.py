@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from remine.data.types import Float32, Int32, Int64
 from remine.mining.problem import Problem, Rows, places_within
-from remine.mining.search.engine_choice import fast_half
+from remine.mining.search.processor import fast_half
 from remine.mining.search.scan import run_in_threads, scan_scores
 from remine.mining.search.scan_kernels import exact_distances, top_columns
 from remine.mining.search.slack import Operand, slack_of

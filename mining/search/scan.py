@@ -20,8 +20,8 @@ from torch import Tensor
 
 from remine.data.types import Float32, Int64
 from remine.mining.problem import Problem, Rows
-from remine.mining.search.engine_choice import accelerator, fast_half
 from remine.mining.search.gpu_scan import scan_on
+from remine.mining.search.processor import accelerator, fast_half
 from remine.mining.search.scan_kernels import scan_tile
 from remine.mining.search.slack import Operand, product_slack, slack_of, undecided_share
 from remine.mining.search.windows import WindowMatches, Windows

@@ -8,8 +8,8 @@ import pytest
 from remine.data.types import unit
 from remine.mining import MiningConfig, mine
 from remine.mining.arguments import make_problem
+from remine.mining.engines.engines import ExactEngine
 from remine.mining.miner import mine_block
-from remine.mining.search.engines import ExactEngine
 from remine.mining.strategies.negatives import RANDOM_LIST
 
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import remine.mining.search.engines
+import remine.mining.engines.engines
 import remine.mining.search.list_join
 from remine.data.errors import InputError
 from remine.data.faiss_library import faiss
 from remine.data.types import unit
 from remine.mining import MiningConfig, mine
 from remine.mining.config import NEGATIVES
+from remine.mining.engines.engines import ExactEngine, build_faiss_index, open_engine, prepare
 from remine.mining.miner import mine_block, mine_problem
-from remine.mining.search.engines import ExactEngine, build_faiss_index, open_engine, prepare
 
 CONFIG = MiningConfig(max_positives=4, margin=0.3)
 
@@ -47,10 +47,10 @@ def share(as_set, mined, exact):
 def many_lists(monkeypatch):
     """As a large gallery has them and at its prices: lists for a few thousand items."""
     monkeypatch.setattr(remine.mining.search.list_join, "LEAST", 20)
-    monkeypatch.setattr(remine.mining.search.engines, "VISITS", (4, 8, 16, 32))
-    monkeypatch.setattr(remine.mining.search.engines, "ROW_COST", 0.3)
-    monkeypatch.setattr(remine.mining.search.engines, "MAX_COST", 2.0)
-    monkeypatch.setattr(remine.mining.search.engines, "LEVEL_COST", 0.0)
+    monkeypatch.setattr(remine.mining.engines.engines, "VISITS", (4, 8, 16, 32))
+    monkeypatch.setattr(remine.mining.engines.engines, "ROW_COST", 0.3)
+    monkeypatch.setattr(remine.mining.engines.engines, "MAX_COST", 2.0)
+    monkeypatch.setattr(remine.mining.engines.engines, "LEVEL_COST", 0.0)
     monkeypatch.setattr(
         remine.mining.search.list_join, "fast_half", lambda: True
     )  # the votes depend on it

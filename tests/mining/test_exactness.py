@@ -15,9 +15,9 @@ import remine.mining.search.scan
 from remine.data.types import Triplets, unit
 from remine.mining import MiningConfig, mine
 from remine.mining.config import NEGATIVES
+from remine.mining.engines.engines import ExactEngine
 from remine.mining.miner import mine_block, mine_problem, mine_shards, sort_by_anchor
 from remine.mining.problem import Problem
-from remine.mining.search.engines import ExactEngine
 from remine.mining.search.slack import Operand, half_slack, product_slack, undecided_share
 from remine.mining.search.windows import WindowMatches, Windows
 from remine.mining.strategies.negatives import plan_search

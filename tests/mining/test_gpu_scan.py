@@ -14,8 +14,8 @@ from remine.data.types import unit
 from remine.mining import MiningConfig
 from remine.mining.arguments import make_problem
 from remine.mining.config import NEGATIVES
+from remine.mining.engines.engines import ListJoinEngine
 from remine.mining.miner import mine_block, mine_problem, mine_shards
-from remine.mining.search.engines import ListJoinEngine
 from remine.mining.search.gpu_scan import in_order_distances, scan_on
 from remine.mining.search.list_join import ListIndex
 from remine.mining.search.scan import scan

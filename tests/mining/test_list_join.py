@@ -8,16 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-import remine.mining.search.engines
+import remine.mining.engines.engines
 import remine.mining.search.list_join
 from remine.data.types import Embeddings, unit
 from remine.mining import MiningConfig
 from remine.mining.arguments import make_problem
 from remine.mining.config import NEGATIVES
+from remine.mining.engines.engine_recall import ALL_WINDOWS, NO_WINDOWS
+from remine.mining.engines.engines import ExactEngine, ListJoinEngine
 from remine.mining.miner import mine_block, sort_by_anchor
 from remine.mining.problem import by_label
-from remine.mining.search.engine_recall import ALL_WINDOWS, NO_WINDOWS
-from remine.mining.search.engines import ExactEngine, ListJoinEngine
 from remine.mining.search.list_join import ListIndex, distance_beyond, nearest, train_centroids
 from remine.mining.search.windows import WindowMatches, Windows
 from remine.mining.strategies.negatives import plan_search

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-import remine.mining.search.engine_choice
+import remine.mining.engines.engine_choice
+import remine.mining.search.processor
 from remine.data.errors import InputError
 from remine.mining import MiningConfig, mine
 from remine.mining.config import NEGATIVES, POSITIVES
-from remine.mining.problem import by_pairs
-from remine.mining.search.engine_choice import (
+from remine.mining.engines.engine_choice import (
     EXACT_LIMIT,
-    accelerator,
     choose_engine,
     expect,
-    fast_half,
     unit_anchors,
     windows_of,
 )
+from remine.mining.problem import by_pairs
+from remine.mining.search.processor import accelerator, fast_half
 
 AUTO = MiningConfig()
 RANGES = {
@@ -365,7 +365,7 @@ def test_products_are_halved_by_what_the_processor_says(
 ):
     if flags:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t: x\n")
-    monkeypatch.setattr(remine.mining.search.engine_choice, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(remine.mining.search.processor, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     fast_half.cache_clear()
     try:
@@ -377,7 +377,7 @@ def test_products_are_halved_by_what_the_processor_says(
 def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
     assert (accelerator() is not None) == torch.cuda.is_available()
     monkeypatch.setattr(
-        remine.mining.search.engine_choice, "accelerator", lambda: torch.device("cuda")
+        remine.mining.engines.engine_choice, "accelerator", lambda: torch.device("cuda")
     )
     assert choose_engine(10**6, 64, AUTO).engine == "exact"
     assert choose_engine(10**7, 64, AUTO).engine == "approximate"
@@ -387,11 +387,11 @@ def test_nothing_is_timed_when_mining_is_decided(monkeypatch, clustered):
     def stopped() -> float:
         raise AssertionError
 
-    monkeypatch.setattr(remine.mining.search.engine_choice, "perf_counter", stopped)
+    monkeypatch.setattr(remine.mining.engines.engine_choice, "perf_counter", stopped)
     for engine in ("auto", "approximate"):
         mine(*clustered(300), config=MiningConfig(engine=engine))
     with pytest.raises(AssertionError):
-        remine.mining.search.engine_choice.product_rate()
+        remine.mining.engines.engine_choice.product_rate()
 
 
 def test_a_unit_of_work_holds_a_bounded_number_of_answers():

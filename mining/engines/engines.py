@@ -16,9 +16,9 @@ from remine.data.errors import InputError
 from remine.data.faiss_library import faiss
 from remine.data.types import Float32
 from remine.mining.config import MiningConfig
+from remine.mining.engines.engine_choice import choose_engine
+from remine.mining.engines.engine_recall import NO_WINDOWS, Recall, Sample
 from remine.mining.problem import Problem, Rows
-from remine.mining.search.engine_choice import choose_engine
-from remine.mining.search.engine_recall import NO_WINDOWS, Recall, Sample
 from remine.mining.search.list_join import VOTES, ListIndex, distance_beyond, train_centroids
 from remine.mining.search.scan import run_in_threads, scan
 from remine.mining.search.scan_kernels import scan_candidates

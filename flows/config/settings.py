@@ -170,7 +170,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"config {path} does not exist: `remine init` writes one") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also of UTF-8, and of numbers with thousands of digits
         raise InputError(f"config {path}: {error}") from None
     except IsADirectoryError:
         raise InputError(f"config {path} is a folder") from None
@@ -188,7 +188,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override!r}: write table.key=value, for example train.steps=100")
     try:
         value = tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         value = text.strip()
     for table in tables:
         values = values.setdefault(table, {})

@@ -12,7 +12,7 @@ from pydantic import Field
 from remine.data.config import DataConfig
 from remine.data.config_table import Notation, config_table, field_hints, unknown_key
 from remine.data.errors import InputError
-from remine.data.store.gc import Keeping
+from remine.data.store.gc import RetentionConfig
 from remine.data.store.place import Address
 from remine.flows.config.comparison import CompareConfig
 from remine.flows.config.refresh_policy import RefreshConfig
@@ -68,7 +68,7 @@ class Config:
     compare: CompareConfig = field(default_factory=CompareConfig)
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
-    gc: Keeping = field(default_factory=Keeping)
+    gc: RetentionConfig = field(default_factory=RetentionConfig)
     base: Path = field(default=Path(), metadata={"internal": True})
 
     def __post_init__(self) -> None:

@@ -158,10 +158,15 @@ def _refusal(kind: type, name: str, value: Any) -> InputError:
     limits, noun = expectation(hint), type_noun(hint)
     is_enough = type(value) in _scalar_types(hint) or limits.startswith(("one of", "a "))
     requirement = limits if limits and is_enough else ", ".join(filter(None, (noun, limits)))
-    value_text = repr(list(value) if isinstance(value, tuple) else value)
-    if len(value_text) > LONGEST:
-        value_text = f"{value_text[:LONGEST]}..."
-    return InputError(f"{_key(kind, name)} is {value_text}; it must be {requirement}")
+    return InputError(f"{_key(kind, name)} is {_value_text(value)}; it must be {requirement}")
+
+
+def _value_text(value: Any) -> str:
+    try:
+        text = repr(list(value) if isinstance(value, tuple) else value)
+    except ValueError:  # Python refuses to print integers of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _key(kind: type, name: str) -> str:

@@ -35,7 +35,7 @@ GRACE = 3_600.0
 
 
 @config_table("gc")
-class Keeping:
+class RetentionConfig:
     """What `remine gc` keeps."""
 
     keep: Annotated[int, Field(ge=1)] = 8
@@ -72,19 +72,19 @@ class CollectionPlan:
         return sum(self.objects.values())
 
 
-def plan_collection(store: Store, keeping: Keeping) -> CollectionPlan:
+def plan_collection(store: Store, retention: RetentionConfig) -> CollectionPlan:
     """Plan a collection without removing anything."""
     versions = {version.number: version for version in store.versions()}
-    reasons = retention_reasons(store, versions, keeping)
+    reasons = retention_reasons(store, versions, retention)
     old_versions = [version for number, version in versions.items() if number not in reasons]
     old_versions += _retired_only(store, versions)
-    return _plan(store, {n: versions[n] for n in reasons}, reasons, old_versions, keeping)
+    return _plan(store, {n: versions[n] for n in reasons}, reasons, old_versions, retention)
 
 
-def collect(store: Store, keeping: Keeping) -> CollectionPlan:
+def collect(store: Store, retention: RetentionConfig) -> CollectionPlan:
     """Remove what need not be retained, under the write lock; returns what was removed."""
     with store.lock():
-        first = plan_collection(store, keeping)
+        first = plan_collection(store, retention)
         # Step 1; a version that a killed collection has already moved is only in retired/.
         for number in first.versions:
             if number in store.numbers():
@@ -94,7 +94,7 @@ def collect(store: Store, keeping: Keeping) -> CollectionPlan:
         versions = {version.number: version for version in store.versions()}
         old_versions = _retired_only(store, versions)
         reasons = {number: first.reasons.get(number, "read") for number in versions}
-        final = _plan(store, versions, reasons, old_versions, keeping)
+        final = _plan(store, versions, reasons, old_versions, retention)
         _remove(store, final)
         if versions:
             store.place.write("CURRENT", f"{max(versions)}\n".encode())
@@ -103,7 +103,7 @@ def collect(store: Store, keeping: Keeping) -> CollectionPlan:
 
 
 def retention_reasons(
-    store: Store, versions: dict[int, Version], keeping: Keeping
+    store: Store, versions: dict[int, Version], retention: RetentionConfig
 ) -> dict[int, str]:
     """The reason why each version is retained, by number, ascending; others can be removed."""
     numbers = sorted(versions)
@@ -122,8 +122,8 @@ def retention_reasons(
             reasons[number] = "pinned"
         elif number in numbers_in_use:
             reasons[number] = "read"
-        elif number in numbers[-keeping.keep :]:
-            reasons[number] = f"one of the last {keeping.keep}"
+        elif number in numbers[-retention.keep :]:
+            reasons[number] = f"one of the last {retention.keep}"
         elif number == last_finished:
             reasons[number] = "the last finished cycle's end"
         elif number == last_trained:
@@ -138,7 +138,7 @@ def _plan(
     versions: dict[int, Version],
     reasons: dict[int, str],
     old_versions: list[Version],
-    keeping: Keeping,
+    retention: RetentionConfig,
 ) -> CollectionPlan:
     """Plan the removal of `old_versions`, and of files that none of `versions` refers to."""
     references = {name for version in versions.values() for name in version.files}
@@ -146,7 +146,7 @@ def _plan(
     newest = versions[max(versions)] if versions else None
     in_cycle = newest is not None and not newest.finished
     # During a cycle no result is too old: the rest of the cycle may need it.
-    oldest = 0.0 if in_cycle else time.time() - keeping.days * DAY
+    oldest = 0.0 if in_cycle else time.time() - retention.days * DAY
     linked_objects, folders = _views(store, {version.number for version in old_versions}, oldest)
     references |= linked_objects
     # A receipt goes with any of its files, or when it is too old and nothing else refers to one of

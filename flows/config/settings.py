@@ -12,7 +12,7 @@ from pydantic import Field
 from remine.data.config import DataConfig
 from remine.data.config_table import Notation, config_table, field_hints, unknown_key
 from remine.data.errors import InputError
-from remine.data.store.gc import Keeping
+from remine.data.store.gc import RetentionConfig
 from remine.data.store.place import Address
 from remine.flows.config.comparison import CompareConfig
 from remine.flows.config.refresh_policy import RefreshConfig
@@ -68,7 +68,7 @@ class Config:
     compare: CompareConfig = field(default_factory=CompareConfig)
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
-    gc: Keeping = field(default_factory=Keeping)
+    gc: RetentionConfig = field(default_factory=RetentionConfig)
     base: Path = field(default=Path(), metadata={"internal": True})
 
     def __post_init__(self) -> None:
@@ -170,7 +170,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"config {path} does not exist: `remine init` writes one") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also of UTF-8, and of numbers with thousands of digits
         raise InputError(f"config {path}: {error}") from None
     except IsADirectoryError:
         raise InputError(f"config {path} is a folder") from None
@@ -188,7 +188,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override!r}: write table.key=value, for example train.steps=100")
     try:
         value = tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         value = text.strip()
     for table in tables:
         values = values.setdefault(table, {})

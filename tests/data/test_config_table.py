@@ -104,6 +104,7 @@ class Lab:
         ({"is_open": 1}, "lab.is_open is 1; it must be true or false"),
         ({"notes": [3]}, "lab.notes is [3]; it must be a list of texts"),
         ({"mouse": 3}, "lab.mouse is 3; it must be a table"),
+        ({"rooms": 16**5000}, "lab.rooms is a number of thousands of digits; it must be 1 to"),
         ({"room": 3, "rooms": 3}, "unknown key lab.room; known: rooms, side, sensor"),
         ({"rooms": 101, "is_open": False}, "lab.rooms and lab.is_open contradict each other"),
         ({"sensor": "x" * 5000}, f"lab.sensor is '{'x' * 199}...; it must be one of"),

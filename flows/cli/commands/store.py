@@ -72,15 +72,15 @@ def gc(
     store: StoreOption = None,
 ) -> None:
     """Remove old versions, except the last N, pinned ones, those being read or still needed."""
-    from remine.data.store.gc import Keeping, collect, plan_collection
+    from remine.data.store.gc import RetentionConfig, collect, plan_collection
     from remine.flows.config.settings import find_config, load_config
 
     settings = load_config(find_config(config), overrides or ()).gc
-    keeping = Keeping(
+    retention = RetentionConfig(
         keep=settings.keep if keep is None else keep, days=settings.days if days is None else days
     )
     opened_store = _named_store(store, config, compare=compare)
-    plan = collect(opened_store, keeping) if yes else plan_collection(opened_store, keeping)
+    plan = collect(opened_store, retention) if yes else plan_collection(opened_store, retention)
     for number, reason in plan.reasons.items():
         typer.echo(f"version {number} stays: {reason}")
     verb = "was removed" if yes else "would be removed"

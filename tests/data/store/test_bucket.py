@@ -9,7 +9,7 @@ import pytest
 from remine.data.errors import InputError, StoreError, UnansweredError
 from remine.data.store import bucket, lease
 from remine.data.store.bucket import Bucket, ConditionFailedError, evict
-from remine.data.store.gc import Keeping, collect, plan_collection
+from remine.data.store.gc import RetentionConfig, collect, plan_collection
 from remine.data.store.history import history
 from remine.data.store.integrity import verify
 from remine.data.store.pins import pin, served_version, unpin
@@ -283,8 +283,8 @@ def test_collection_keeps_what_is_pinned_and_read(store, versions, elsewhere):
     made_ = versions(store, 7)
     pin(store, 2)
     release = elsewhere().register_reader(made_[2])
-    told = plan_collection(store, Keeping(keep=1))
-    went = collect(store, Keeping(keep=1))
+    told = plan_collection(store, RetentionConfig(keep=1))
+    went = collect(store, RetentionConfig(keep=1))
     assert told.versions == went.versions == [1, 4, 5]
     assert sorted(went.reasons) == [2, 3, 6, 7]
     assert store.numbers() == [2, 3, 6, 7]
@@ -292,7 +292,7 @@ def test_collection_keeps_what_is_pinned_and_read(store, versions, elsewhere):
     assert not store.place.entries("retired")
     release()
     unpin(store)
-    assert collect(store, Keeping(keep=1)).versions == [2, 3]
+    assert collect(store, RetentionConfig(keep=1)).versions == [2, 3]
     assert len(store.place.entries("objects")) == 3
     assert not faults(store)
     version = replace(made_[6], number=8)

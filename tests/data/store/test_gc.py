@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from remine.data.errors import InputError, StoreBusyError, StoreError
-from remine.data.store.gc import Keeping, collect, plan_collection
+from remine.data.store.gc import RetentionConfig, collect, plan_collection
 from remine.data.store.history import history
 from remine.data.store.integrity import verify
 from remine.data.store.pins import pin, pinned_version, served_version
@@ -49,10 +49,10 @@ def test_the_last_versions_stay_and_only_what_others_have_alone_goes(store, vers
     for version in made:
         lay_out(store, version)
     before = objects(store)
-    told = plan_collection(store, Keeping(keep=2))
+    told = plan_collection(store, RetentionConfig(keep=2))
     assert objects(store) == before
     assert sound(store) == [1, 2, 3, 4, 5, 6]
-    went = collect(store, Keeping(keep=2))
+    went = collect(store, RetentionConfig(keep=2))
     assert (told.versions, told.objects, told.receipts) == (
         went.versions,
         went.objects,
@@ -66,12 +66,12 @@ def test_the_last_versions_stay_and_only_what_others_have_alone_goes(store, vers
     assert store.recall("items") == made[0].artifacts["items"]
     assert sorted(p.name for p in (store.root / "views").iterdir()) == ["00000005", "00000006"]
     assert not store.place.entries("retired")
-    assert collect(store, Keeping(keep=2)).versions == []
+    assert collect(store, RetentionConfig(keep=2)).versions == []
 
 
 def test_numbers_go_on_where_old_ones_are_gone(store, versions, make_version):
     versions(store, 5)
-    collect(store, Keeping(keep=1))
+    collect(store, RetentionConfig(keep=1))
     assert store.numbers() == [4, 5]  # 4 ended the last finished cycle
     (store.root / "CURRENT").unlink()
     assert Store(store.root).current().number == 5
@@ -87,7 +87,7 @@ def test_numbers_go_on_where_old_ones_are_gone(store, versions, make_version):
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_what_the_next_run_starts_from_stays(store, versions, count):
     made = versions(store, count)
-    collect(store, Keeping(keep=1, days=0))
+    collect(store, RetentionConfig(keep=1, days=0))
     last = max(v.number for v in made if v.finished)
     assert sound(store) == list(range(last, count + 1))
     for version in made[last - 1 :]:
@@ -99,7 +99,7 @@ def test_a_long_cycle_under_way_stays_whole(store, make_version):
         place = (1, 1) if number == 1 else (2, number - 2)
         version = replace(make_version(store, number), cycle=place[0], round=place[1])
         store.publish(replace(version, rounds=1 if number == 1 else 9))
-    assert collect(store, Keeping(keep=1)).versions == []
+    assert collect(store, RetentionConfig(keep=1)).versions == []
     assert sound(store) == [1, 2, 3, 4, 5]
 
 
@@ -109,7 +109,7 @@ def test_the_last_trained_stays_under_versions_that_only_follow_the_items(
     versions(store, 4)
     for number in (5, 6, 7):
         store.publish(replace(make_version(store, number), cycle=number, round=0, rounds=0))
-    went = collect(store, Keeping(keep=1))
+    went = collect(store, RetentionConfig(keep=1))
     assert went.reasons == {4: "the last trained cycle's end", 7: "one of the last 1"}
     assert sound(store) == [4, 7]
 
@@ -119,14 +119,14 @@ def test_a_first_cycle_that_is_under_way_loses_nothing(store, versions):
     half = store.remember("half", Artifact(kind="x", files=(store.put_bytes(b"h", name="h"),)))
     os.utime(store.root / "receipts/half.json", (0, 0))
     os.utime(store.path(half.files[0]), (0, 0))
-    assert collect(store, Keeping(keep=1, days=0)).objects == {}
+    assert collect(store, RetentionConfig(keep=1, days=0)).objects == {}
     assert store.recall("half") == half
 
 
 def test_the_pinned_version_stays_and_is_served(store, versions):
     versions(store, 6)
     pin(store, 2)
-    assert collect(store, Keeping(keep=1)).versions == [1, 3, 4, 5]
+    assert collect(store, RetentionConfig(keep=1)).versions == [1, 3, 4, 5]
     assert sound(store) == [2, 6]
     assert served_version(Store(store.root)).number == 2
     assert store.current().number == 6
@@ -134,7 +134,7 @@ def test_the_pinned_version_stays_and_is_served(store, versions):
 
 def test_a_pin_on_a_version_that_is_gone_is_refused_by_name(store, versions):
     versions(store, 4)
-    collect(store, Keeping(keep=1))
+    collect(store, RetentionConfig(keep=1))
     with pytest.raises(InputError, match="no version 1 in"):
         pin(store, 1)
     assert pinned_version(store) == 0
@@ -150,13 +150,13 @@ def test_what_a_process_reads_stays_until_it_ends(store, versions, end):
         text=True,
     ) as reader:
         assert reader.stdout.readline() == "held\n"
-        assert plan_collection(store, Keeping(keep=1)).reasons[1] == "read"
-        assert collect(store, Keeping(keep=1)).versions == [2, 3, 4, 5]
+        assert plan_collection(store, RetentionConfig(keep=1)).reasons[1] == "read"
+        assert collect(store, RetentionConfig(keep=1)).versions == [2, 3, 4, 5]
         assert sound(store) == [1, 6]
         assert history(store)[-1].notes == "read"
         reader.kill() if end == "kill" else reader.stdin.close()
         reader.wait()
-    assert collect(store, Keeping(keep=1)).versions == [1]
+    assert collect(store, RetentionConfig(keep=1)).versions == [1]
     assert not list((store.root / "readers").iterdir())
     assert sound(store) == [6]
 
@@ -175,14 +175,14 @@ def test_a_reader_or_a_pin_that_comes_while_versions_retire_brings_them_back(
         move(name, target)
 
     monkeypatch.setattr(store.place, "move", meanwhile)
-    assert collect(store, Keeping(keep=1)).versions == [2, 4, 5]
+    assert collect(store, RetentionConfig(keep=1)).versions == [2, 4, 5]
     assert sound(store) == [1, 3, 6]
     releases[0]()
 
 
 def test_a_reader_that_comes_too_late_is_told(store, versions):
     made = versions(store, 4)
-    collect(store, Keeping(keep=1))
+    collect(store, RetentionConfig(keep=1))
     with pytest.raises(InputError, match="no version 1 in"):
         store.register_reader(made[0])
     assert not list((store.root / "readers").iterdir())
@@ -191,7 +191,7 @@ def test_a_reader_that_comes_too_late_is_told(store, versions):
 def test_nothing_goes_while_a_cycle_runs(store, versions):
     versions(store, 4)
     with store.lock(), pytest.raises(StoreBusyError):
-        collect(Store(store.root), Keeping(keep=1))
+        collect(Store(store.root), RetentionConfig(keep=1))
     assert sound(store) == [1, 2, 3, 4]
 
 
@@ -199,7 +199,7 @@ def test_a_damaged_manifest_stops_a_collection(store, versions):
     versions(store, 4)
     (store.root / "versions/00000002.json").write_bytes(b"{}")
     with pytest.raises(StoreError, match=r"00000002\.json is corrupt"):
-        collect(store, Keeping(keep=1))
+        collect(store, RetentionConfig(keep=1))
     assert len(objects(store)) == 5
 
 
@@ -207,8 +207,8 @@ def test_files_that_nothing_names_go_when_they_are_old(store, versions):
     versions(store, 2)
     old, young = (store.path(store.put_bytes(c, name="x")) for c in (b"old", b"young"))
     os.utime(old, (0, 0))
-    assert set(plan_collection(store, Keeping()).objects) == {old.name}
-    collect(store, Keeping())
+    assert set(plan_collection(store, RetentionConfig()).objects) == {old.name}
+    collect(store, RetentionConfig())
     assert not old.exists()
     assert young.exists()
 
@@ -229,7 +229,7 @@ def test_work_of_no_version_goes_by_its_last_use(store):
     os.utime(store.root / "receipts/started.json", (0, 0))
     (store.root / "work/killed").mkdir()
     os.utime(store.root / "work/killed", (day, day))
-    went = collect(store, Keeping())
+    went = collect(store, RetentionConfig())
     assert went.receipts == ["left.json"]
     assert len(went.objects) == 1
     assert (page / "arm.json").read_bytes() == b"shown"
@@ -242,7 +242,7 @@ def test_work_of_no_version_goes_by_its_last_use(store):
 @pytest.mark.parametrize("settings", [{"keep": 0}, {"days": -1.0}])
 def test_settings_are_checked(settings):
     with pytest.raises(InputError, match=rf"gc\.{next(iter(settings))} is"):
-        Keeping(**settings)
+        RetentionConfig(**settings)
 
 
 def test_a_pin_that_comes_too_late_is_taken_back(store, versions, monkeypatch):
@@ -252,7 +252,7 @@ def test_a_pin_that_comes_too_late_is_taken_back(store, versions, monkeypatch):
     def meanwhile(name: str, content: bytes) -> None:
         if name == "PIN" and not done:
             done.append(1)
-            collect(Store(store.root), Keeping(keep=1))
+            collect(Store(store.root), RetentionConfig(keep=1))
         write(name, content)
 
     monkeypatch.setattr(store.place, "write", meanwhile)

@@ -25,7 +25,7 @@ from remine.data.errors import StoreError
 from remine.data.store import disk, gc
 from remine.data.store import store as store_module
 from remine.data.store.folder import Folder
-from remine.data.store.gc import Keeping, collect
+from remine.data.store.gc import RetentionConfig, collect
 from remine.data.store.integrity import verify
 from remine.data.store.pins import pin, served_version, unpin
 from remine.data.store.records import Artifact
@@ -303,7 +303,7 @@ def mutations(versions, make_version) -> dict[str, Mutation]:
         pin(store, 2)
 
     def keep_one(store: Store) -> None:
-        collect(store, Keeping(keep=1))
+        collect(store, RetentionConfig(keep=1))
 
     old = (1, 2)
     four = (1, 2, 3, 4)
@@ -380,9 +380,9 @@ def current_first(patch: pytest.MonkeyPatch) -> None:
 def files_before_manifests(patch: pytest.MonkeyPatch) -> None:
     real = gc.collect
 
-    def collect_(store: Store, keeping: Keeping):
-        gc._remove(store, gc.plan_collection(store, keeping))
-        return real(store, keeping)
+    def collect_(store: Store, retention: RetentionConfig):
+        gc._remove(store, gc.plan_collection(store, retention))
+        return real(store, retention)
 
     patch.setitem(globals(), "collect", collect_)
 

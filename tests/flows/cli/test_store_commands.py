@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from remine.data.errors import InputError
-from remine.data.store.gc import Keeping, collect
+from remine.data.store.gc import RetentionConfig, collect
 from remine.data.store.store import Store
 from remine.flows.cli.app import app
 from remine.flows.query.snapshot import Snapshot
@@ -61,11 +61,11 @@ def test_gc_takes_its_settings_from_the_config_and_from_the_line(call):
 def test_a_snapshot_holds_its_version_until_it_goes(store):
     snapshot = Snapshot(store, store.version(1))
     assert store.place.versions_in_use() == {1}
-    assert 1 in collect(store, Keeping(keep=1)).reasons
+    assert 1 in collect(store, RetentionConfig(keep=1)).reasons
     assert len(snapshot.inputs) > 0  # opened only now
     del snapshot
     assert store.place.versions_in_use() == set()
-    collect(store, Keeping(keep=1))
+    collect(store, RetentionConfig(keep=1))
     with pytest.raises(InputError, match="no version 1 in"):
         store.version(1)
 

@@ -81,6 +81,8 @@ def test_overrides_win(tmp_path):
         ("[train.losses.margn]\nbeta = 3", "unknown key train.losses.margn; known: contrastive"),
         ("[encoder]\nname = 'resnet'", "encoder.name is 'resnet'; it must be one of auto, conv"),
         ("[run", "remine.toml: Expected"),
+        (f"[run]\nseed = {'9' * 5000}", "remine.toml: Exceeds the limit"),
+        (f"[run]\nseed = 0x{'f' * 5000}", "run.seed is a number of thousands of digits; it must"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(tmp_path, text, message):

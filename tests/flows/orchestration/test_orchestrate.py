@@ -40,24 +40,24 @@ def ask(call: str, *args: Any, **kwargs: Any) -> Any:
     """One call of Prefect's client."""
     from prefect import get_client
 
-    async def asked() -> Any:
+    async def call_client() -> Any:
         async with get_client() as client:
             return await getattr(client, call)(*args, **kwargs)
 
-    return asyncio.run(asked())
+    return asyncio.run(call_client())
 
 
 class Fault:
-    """The first `times` that a stage notes metrics as done end in `error`."""
+    """The first `times` that a stage stores its metrics fail with `error`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception, times: int) -> None:
-        self.error, self.times, self.tried = error, times, 0
+        self.error, self.times, self.attempts = error, times, 0
         remember = Store.remember
 
         def failing(store: Store, key: str, artifact: Any) -> Any:
             if artifact.kind == "metrics":
-                self.tried += 1
-                if self.tried <= self.times:
+                self.attempts += 1
+                if self.attempts <= self.times:
                     raise self.error
             return remember(store, key, artifact)
 
@@ -73,16 +73,16 @@ def impatient(prefect, monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def deployment(prefect) -> UUID:
-    """The cycle as a schedule knows it."""
+    """A deployment of the cycle."""
     return ask("create_deployment", ask("create_flow", prefect.cycle), name="remine")
 
 
 def run_scheduled(prefect: Any, deployment: UUID, config: Path) -> Any:
-    """What a scheduled run of the cycle ends in."""
+    """The final state of a scheduled run of the cycle."""
     from prefect.flow_engine import run_flow
 
-    given = {"config": str(config), "overrides": QUICK}
-    run = ask("create_flow_run_from_deployment", deployment, parameters=given)
+    parameters = {"config": str(config), "overrides": QUICK}
+    run = ask("create_flow_run_from_deployment", deployment, parameters=parameters)
     return run_flow(prefect.cycle, flow_run=run, return_type="state")
 
 
@@ -96,17 +96,17 @@ def test_a_scheduled_stage_waits_longer_the_second_time(prefect):
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_fault_of_the_machine_is_tried_again(prefect, deployment, config_file, monkeypatch):
+def test_a_fault_of_the_machine_is_retried(prefect, deployment, config_file, monkeypatch):
     fault = Fault(monkeypatch, full(), times=2)
     state = run_scheduled(prefect, deployment, config_file)
     assert state.is_completed(), state
-    assert fault.tried == 4  # three for the first round's, one for the second's
+    assert fault.attempts == 4  # three for the first round's, one for the second's
     assert Store(config_file.parent / "store").current().finished
 
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
-    ("error", "times", "tried"),
+    ("error", "times", "attempts"),
     [
         (full(), 3, 3),
         (InputError("row 3 is bad"), 1, 1),
@@ -114,14 +114,14 @@ def test_a_fault_of_the_machine_is_tried_again(prefect, deployment, config_file,
     ],
     ids=["a disk that stays full", "bad input", "a file that is not there"],
 )
-def test_what_would_come_again_is_not(
-    prefect, deployment, config_file, monkeypatch, error, times, tried
+def test_an_error_that_would_repeat_is_not_retried(
+    prefect, deployment, config_file, monkeypatch, error, times, attempts
 ):
     fault = Fault(monkeypatch, error, times)
     state = run_scheduled(prefect, deployment, config_file)
     assert state.is_failed(), state
     assert str(error) in state.message
-    assert fault.tried == tried
+    assert fault.attempts == attempts
 
 
 def run_by_hand(config: Path, overrides: list[str]) -> None:
@@ -134,7 +134,7 @@ def test_a_run_by_hand_fails_at_once(config_file, monkeypatch):
     fault = Fault(monkeypatch, full(), times=1)
     with pytest.raises(OSError, match="No space left"):
         run_by_hand(config_file, QUICK)
-    assert fault.tried == 1
+    assert fault.attempts == 1
 
 
 @pytest.mark.usefixtures("prefect")
@@ -146,14 +146,15 @@ def test_an_unknown_runner_is_in_the_log(config_file, own_store):
     assert (last["event"], "beam.runner" in last["why"]) == ("failed", True)
 
 
-def begun(deployment: UUID, config: Path, state: Any, *overrides: str) -> UUID:
-    """A run that Prefect believes to be in `state`, and that no process runs."""
-    given = {"config": str(config), "overrides": list(overrides)}
+def create_run(deployment: UUID, config: Path, state: Any, *overrides: str) -> UUID:
+    """A run that has `state` on the server and no process."""
+    parameters = {"config": str(config), "overrides": list(overrides)}
     call = "create_flow_run_from_deployment"
-    return ask(call, deployment, parameters=given, state=state).id
+    return ask(call, deployment, parameters=parameters, state=state).id
 
 
-def marked(prefect: Any, deployment: UUID, config: Path) -> int:
+def mark(prefect: Any, deployment: UUID, config: Path) -> int:
+    """Mark crashed runs; returns their number."""
     return prefect.crashed_runs.mark_crashed_runs(deployment, load_config(config, ()).store)
 
 
@@ -167,30 +168,32 @@ def own_store(config_file: Path) -> Store:
 
 
 @pytest.mark.usefixtures("own_store")
-def test_runs_that_a_killed_machine_left_are_marked(prefect, deployment, config_file):
+def test_runs_of_a_killed_machine_are_marked(prefect, deployment, config_file):
     from prefect.states import Cancelling, Completed, Pending, Running, Scheduled
 
-    left = [begun(deployment, config_file, state) for state in (Running(), Cancelling())]
-    # Done, waiting for their time, just starting, of another store, of a form wrongly filled in.
-    others = [begun(deployment, config_file, s) for s in (Completed(), Scheduled(), Pending())]
-    others.append(begun(deployment, config_file.parent / "other.toml", Running()))
-    others.append(begun(deployment, config_file, Running(), 'run.store="another"'))
-    others.append(begun(deployment, config_file.parent / "a\0b", Running()))
-    # The same words in another deployment may mean another machine's store.
+    orphans = [create_run(deployment, config_file, state) for state in (Running(), Cancelling())]
+    # Finished, scheduled, just starting, of another store, or with unreadable parameters.
+    other_runs = [
+        create_run(deployment, config_file, s) for s in (Completed(), Scheduled(), Pending())
+    ]
+    other_runs.append(create_run(deployment, config_file.parent / "other.toml", Running()))
+    other_runs.append(create_run(deployment, config_file, Running(), 'run.store="another"'))
+    other_runs.append(create_run(deployment, config_file.parent / "a\0b", Running()))
+    # The same parameters in another deployment may refer to another machine's store.
     elsewhere = ask("create_deployment", ask("create_flow", prefect.cycle), name="elsewhere")
-    others.append(begun(elsewhere, config_file, Running()))
-    before = states(*others)
-    assert marked(prefect, deployment, config_file) == len(left)
-    assert states(*left) == ["Crashed"] * len(left)
-    assert states(*others) == before
-    assert marked(prefect, deployment, config_file) == 0
+    other_runs.append(create_run(elsewhere, config_file, Running()))
+    before = states(*other_runs)
+    assert mark(prefect, deployment, config_file) == len(orphans)
+    assert states(*orphans) == ["Crashed"] * len(orphans)
+    assert states(*other_runs) == before
+    assert mark(prefect, deployment, config_file) == 0
 
 
 def test_without_a_store_a_first_run_may_be_checking_its_data(prefect, deployment, config_file):
     from prefect.states import Running
 
-    run = begun(deployment, config_file, Running())
-    assert marked(prefect, deployment, config_file) == 0
+    run = create_run(deployment, config_file, Running())
+    assert mark(prefect, deployment, config_file) == 0
     assert states(run) == ["Running"]
 
 
@@ -200,25 +203,25 @@ def test_a_run_that_was_killed_while_it_started_is_marked(
 ):
     from prefect.states import Pending
 
-    run = begun(deployment, config_file, Pending())
-    assert marked(prefect, deployment, config_file) == 0  # it may begin yet
+    run = create_run(deployment, config_file, Pending())
+    assert mark(prefect, deployment, config_file) == 0  # it may begin yet
     monkeypatch.setattr(prefect.crashed_runs, "STARTUP_TIME", timedelta(0))
-    assert marked(prefect, deployment, config_file) == 1
+    assert mark(prefect, deployment, config_file) == 1
     assert states(run) == ["Crashed"]
 
 
 def test_while_a_cycle_works_nothing_is_marked(prefect, deployment, config_file, own_store):
     from prefect.states import Running
 
-    run = begun(deployment, config_file, Running())
+    run = create_run(deployment, config_file, Running())
     with own_store.lock():
-        assert marked(prefect, deployment, config_file) == 0
+        assert mark(prefect, deployment, config_file) == 0
     assert states(run) == ["Running"]
-    assert marked(prefect, deployment, config_file) == 1
+    assert mark(prefect, deployment, config_file) == 1
     assert states(run) == ["Crashed"]
 
 
-def test_of_missed_runs_only_the_latest_of_the_own_is_made_up_for(prefect, monkeypatch):
+def test_of_missed_runs_all_but_the_latest_are_cancelled(prefect, monkeypatch):
     from prefect.states import Scheduled
 
     mine, foreign = (
@@ -246,13 +249,13 @@ def late(deployment: UUID, when: datetime) -> UUID:
 
 @pytest.mark.parametrize(("within", "name"), [(0, "Crashed"), (5, "Running")])
 def test_a_cycle_marks_those_before_it(prefect, deployment, config_file, monkeypatch, within, name):
-    """In a work pool no schedule starts again; what has just begun may be on its way to skip."""
+    """In a work pool no schedule does it; a run that has just started may be about to skip."""
     from prefect.states import Running
 
     monkeypatch.setattr(prefect.crashed_runs, "STARTUP_TIME", timedelta(minutes=within))
-    left = begun(deployment, config_file, Running())
+    earlier_run = create_run(deployment, config_file, Running())
     assert run_scheduled(prefect, deployment, config_file).is_completed()
-    assert states(left) == [name]
+    assert states(earlier_run) == [name]
 
 
 @pytest.mark.usefixtures("prefect")

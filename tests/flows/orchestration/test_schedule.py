@@ -1,6 +1,6 @@
-"""A schedule that really creates runs, and runs them, with a Prefect server of its own.
+"""A schedule that really creates and runs cycles, with a Prefect server of its own.
 
-The button Run and what a run leaves are looked at in Prefect's own page, where a Chromium is there.
+With a Chromium, the Run button and the artifacts of a run are checked in Prefect's own page.
 """
 
 import json
@@ -119,7 +119,7 @@ class Schedule:
             time.sleep(0.5)
 
     def states(self) -> Counter[str]:
-        """How many runs are in which state; nothing while no server answers."""
+        """Number of runs by state; empty while no server answers."""
         with suppress(OSError):
             return Counter(run["state_name"] for run in self.ask("flow_runs/filter"))
         return Counter()
@@ -132,7 +132,7 @@ class Schedule:
         return str(self.ask(path, parameters=parameters, state={"type": "SCHEDULED"})["id"])
 
     def wait_for_silence(self) -> None:
-        """Until the server has gone."""
+        """Wait until the server has stopped."""
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             try:
@@ -183,20 +183,20 @@ def press_run(page: Any, deployment: str, override: str) -> None:
 
 
 def look_at(page: Any, schedule: Schedule, run: str) -> None:
-    """What the run left in the page: its log, one artifact of each kind, the table in full."""
+    """Check the run's page: its log, one artifact of each kind, the whole table."""
     page.goto(f"/v2/runs/flow-run/{run}")
     page.get_by_text("Beginning flow run").wait_for()
     page.get_by_text("7 steps").wait_for()
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_text("remine-progress").wait_for()
     of_run = {"artifacts": {"flow_run_id": {"any_": [run]}}}
-    found = {one["key"]: one for one in schedule.ask("artifacts/filter", **of_run)}
-    assert sorted(found) == ["remine-progress", "remine-report", "remine-rounds"]
-    assert found["remine-progress"]["data"] == 100
-    page.goto(f"/v2/artifacts/artifact/{found['remine-rounds']['id']}")
+    artifacts = {one["key"]: one for one in schedule.ask("artifacts/filter", **of_run)}
+    assert sorted(artifacts) == ["remine-progress", "remine-report", "remine-rounds"]
+    assert artifacts["remine-progress"]["data"] == 100
+    page.goto(f"/v2/artifacts/artifact/{artifacts['remine-rounds']['id']}")
     page.get_by_role("columnheader", name="R@1 %").wait_for()
     assert page.get_by_role("row").count() == 3  # the names, before the round, after it
-    page.goto(f"/v2/artifacts/artifact/{found['remine-report']['id']}")
+    page.goto(f"/v2/artifacts/artifact/{artifacts['remine-report']['id']}")
     page.get_by_text(str(schedule.folder / "store" / "views")).first.wait_for()
 
 
@@ -209,7 +209,7 @@ def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule, page)
     assert schedule.finished() == 0
     time.sleep(max(0, killed + 7 - time.monotonic()))
     schedule.start(*NEVER)
-    # Two at least were missed; one of them is made up for, and resumes what was killed.
+    # At least two runs were missed; the latest of them runs, and resumes the killed cycle.
     schedule.wait_for(lambda: schedule.states().get("Completed", 0) == 1)
     assert schedule.finished() == 1
     states = schedule.states()
@@ -222,8 +222,8 @@ def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule, page)
         schedule.run(["run.rounds=1", "train.steps=7"])
     schedule.wait_for(lambda: schedule.states().get("Completed", 0) == 2)
     assert schedule.finished() == 2
-    done = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
-    run = schedule.ask("flow_runs/filter", sort="END_TIME_DESC", **done)[0]
+    completed = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    run = schedule.ask("flow_runs/filter", sort="END_TIME_DESC", **completed)[0]
     assert run["parameters"]["overrides"][-1] == "train.steps=7"
     if page:
         look_at(page, schedule, run["id"])

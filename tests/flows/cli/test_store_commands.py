@@ -78,7 +78,7 @@ def test_verify_ends_with_1_and_names_the_file(store, call):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     told = call("verify", code=1)
-    assert f"damaged: {path} is corrupt (index of version 1): copy it back from a backup" in told
+    assert f"damaged: {path} is corrupt (index of version 1): restore it from a backup" in told
     assert "1 damaged" in told
     assert "none damaged" in call("verify", "--version", store.numbers()[-1])
 

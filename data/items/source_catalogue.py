@@ -75,7 +75,9 @@ def _item_ids(table: pa.Table, row_name: Callable[[int], str]) -> Int64:
     if column.null_count:
         raise InputError(f"{row_name(pc.index(pc.is_null(column), True).as_py())}: id is missing")
     if not pa.types.is_integer(column.type):
-        raise InputError(f"id is {column.type}; ids are integers (leave the column out to number the rows)")
+        raise InputError(
+            f"id is {column.type}; ids are integers (leave the column out to number the rows)"
+        )
     values = column.to_numpy()
     out_of_range = (values < 0) | (values > np.iinfo(np.int64).max)
     if out_of_range.any():

@@ -41,7 +41,7 @@ def test_gc_tells_then_does_and_what_is_left_is_whole(store, call):
     assert store.numbers() == numbers
     done = call("gc", "--keep", 1, "--yes")
     numbers_removed = [line for line in done.splitlines() if line.endswith(" was removed")]
-    assert numbers_removed == [f"version {number} was removed" for number in numbers[:-1][::-1]]
+    assert numbers_removed == [f"version {number} was removed" for number in numbers[:-1]]
     after = sum(entry.bytes for entry in store.place.entries("objects").values())
     assert f"{before - after:,} bytes" in done
     assert store.numbers() == [numbers[-1]]

@@ -242,7 +242,7 @@ def _parquet_structure(folder: Path, draw: random.Random) -> Path:
 
 
 def _parquet_bytes(folder: Path, draw: random.Random) -> Path:
-    """A sound Parquet file with some bytes changed."""
+    """A valid Parquet file with some bytes changed."""
     write_items(folder / "items.parquet", classes=8, per_class=4)
     return _bytewise(folder, "items.parquet", draw)
 

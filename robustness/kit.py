@@ -224,7 +224,7 @@ class Child:
             code = 0
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
-        except BaseException:  # noqa: BLE001 - what Python itself would print
+        except BaseException:  # noqa: BLE001 - print what Python itself would print
             traceback.print_exc()
         finally:
             with contextlib.suppress(Exception):

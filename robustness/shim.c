@@ -1,5 +1,5 @@
-/* Lets calls on files below a folder fail, for every library of the process:
-   cc -shared -fPIC -o shim.so torture_shim.c -ldl; LD_PRELOAD=shim.so python ... */
+/* Makes calls on files below a folder fail, for every library of the process:
+   cc -shared -fPIC -o shim.so shim.c -ldl; LD_PRELOAD=shim.so python ... */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -35,7 +35,9 @@ static int below_fd(int fd) {
     path[n] = 0;
     return below(path);
 }
-/* space: whether the call needs room on the disk; a full disk refuses only those. */
+/* Counts a call and decides whether it fails.
+   ours: whether its file is below the folder. space: whether it needs space on the disk, because a
+   full disk refuses only such calls. */
 static int fails(int ours, const char *name, int space) {
     if (!ours) return 0;
     long now = __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST);

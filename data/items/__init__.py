@@ -3,13 +3,13 @@
 In reading order:
 
     source_catalogue  ids, labels and splits of the items of a source, checked
-    catalogue     the same of stored items
-    inputs        decoding of pictures and vectors; memory-mapped access to stored inputs
-    shards        checks every row and writes items and inputs, shard by shard
-    staging       the temporary folder that holds the shards until every row has been checked
+    catalogue         ids, labels, splits and content hashes of stored items
+    inputs            decoding of pictures and vectors; memory-mapped access to stored inputs
+    shards            checks every row and writes items and inputs, shard by shard
+    staging           the temporary folder that holds the shards until every row has been checked
 
-    changes       which items are new, changed or deleted since they were last stored
-    growth        a new version of the items that decodes only what changed
+    changes           which items are new, changed or deleted since they were last stored
+    growth            a new version of the items that decodes only what changed
 
-    lookup        texts and content codes of single items of a published version
+    lookup            texts and content codes of single items of a published version
 """

@@ -249,7 +249,7 @@ def _group_array(catalogue: Catalogue) -> NDArray[Any]:
 def source_key(fingerprint: object, config: DataConfig, items: Artifact) -> str:
     """The key of the receipt that a source with this fingerprint was stored as `items`.
 
-    Settings that do not change the items (where the source lies, the shard size) are left out.
+    Settings that do not change the items (the path of the source, the shard size) are left out.
     """
     settings = asdict(config)
     for name in ("source", "labels", "unit_rows"):

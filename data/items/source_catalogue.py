@@ -31,7 +31,7 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
         splits = _move_classes_to_val(splits, labels, codes, config)
     elif config.val_from_train:
         raise InputError(
-            "data.val_from_train is set, and the data names no splits: data.val_share is for that"
+            "data.val_from_train is set, but the data has no splits: use data.val_share"
         )
     else:
         splits = _split_by_class(labels, codes, config)
@@ -61,7 +61,8 @@ def texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
         column.validate(full=True)
     except pa.ArrowException:
         raise InputError(
-            f"{source}: {name} is {table[name].type} that does not read as text; make it UTF-8 text"
+            f"{source}: {name} is {table[name].type} which cannot be read as text; make it UTF-8"
+            " text"
         ) from None
     return column
 
@@ -74,7 +75,9 @@ def _item_ids(table: pa.Table, row_name: Callable[[int], str]) -> Int64:
     if column.null_count:
         raise InputError(f"{row_name(pc.index(pc.is_null(column), True).as_py())}: id is missing")
     if not pa.types.is_integer(column.type):
-        raise InputError(f"id is {column.type}; ids are integers (leave the column out to number)")
+        raise InputError(
+            f"id is {column.type}; ids are integers (leave the column out to number the rows)"
+        )
     values = column.to_numpy()
     out_of_range = (values < 0) | (values > np.iinfo(np.int64).max)
     if out_of_range.any():
@@ -118,7 +121,7 @@ def _move_classes_to_val(splits: Int8, labels: list[str], codes: Int32, config: 
     if not config.val_from_train:
         return splits
     if (splits == VAL).any():
-        raise InputError("data.val_from_train is set, and the data names a split val itself")
+        raise InputError("data.val_from_train is set, but the data already has a split val")
     goes_to_val = np.array(_label_fractions(labels)) < config.val_from_train
     return np.where(goes_to_val[codes] & (splits == TRAIN), np.int8(VAL), splits)
 
@@ -156,8 +159,8 @@ def _check_task(catalogue: Catalogue, source: str) -> None:
         )
     if counts["train"]["classes"] < 2:
         raise InputError(
-            f"{source}: of {len(catalogue.labels)} classes {counts['train']['classes']} to train"
-            " on: triplets need two or more to train on, and one more to test"
+            f"{source}: {counts['train']['classes']} of {len(catalogue.labels)} classes are for"
+            " training: triplets need two or more, and a test needs one more"
         )
     for code, noun, consequence in (
         (TRAIN, "training", "there is no pair"),

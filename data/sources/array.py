@@ -61,7 +61,9 @@ def _label_column(path: Path, labels: Sequence[str] | np.ndarray) -> pa.Array:
     try:
         return pa.array(labels)
     except (pa.ArrowException, ValueError):
-        raise InputError(f"{path} holds {labels.dtype}, which is neither text nor whole") from None
+        raise InputError(
+            f"{path} holds {labels.dtype}, which is neither text nor numbers"
+        ) from None
 
 
 def load_npy(path: Path, *, memory_map: bool) -> np.ndarray:
@@ -69,7 +71,7 @@ def load_npy(path: Path, *, memory_map: bool) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
     except MemoryError:
-        raise InputError(f"{path}: its header asks for more than there is memory for") from None
+        raise InputError(f"{path}: its header declares more than fits into memory") from None
     except Exception as error:  # noqa: BLE001 - a damaged header goes through Python's own parser
         raise InputError(f"{path}: not a readable .npy file ({first_line(error)})") from None
     if not isinstance(array, np.ndarray):  # np.load opens .npz archives whatever their suffix

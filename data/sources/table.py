@@ -162,8 +162,8 @@ class TableSource:
         if values.nbytes > SORT_LIMIT:
             if self.lacks_ids:
                 raise InputError(
-                    f"{self.path}: rows moved, and without ids they are too large to bring in order"
-                    " in memory; add new rows at the end, or a column of ids"
+                    f"{self.path}: rows changed places, and without ids they are too large to"
+                    " reorder in memory; add new rows at the end, or a column of ids"
                 )
             raise InputError(
                 f"{self.files[0]} is not sorted by id and too large to sort in memory; sort it"

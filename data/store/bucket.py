@@ -75,7 +75,7 @@ class Bucket:
                 Bucket=self.bucket, Prefix=f"{self.prefix}/", MaxKeys=1
             )
         if listing.get("KeyCount"):
-            raise InputError(f"{self.address} holds other objects: name a prefix of its own")
+            raise InputError(f"{self.address} holds other objects: use an empty prefix")
 
     def make(self, marker: bytes) -> None:
         """Make an empty store; InputError if the server ignores conditions on puts."""
@@ -86,7 +86,7 @@ class Bucket:
                 self.put("probe", marker, **condition)
                 raise InputError(
                     f"{self.address}: this server ignores {next(iter(condition))} on puts, so two"
-                    " runs could overwrite each other: take another"
+                    " runs could overwrite each other: use another server"
                 )
         self.remove("probe")
         self.create("FORMAT", marker)
@@ -301,7 +301,7 @@ class Bucket:
         for number in range(TRIES):
             yield number
             time.sleep(0.1 * 2**number)
-        raise StoreError(f"{self.address}/{name}: no answer that says whether it was written")
+        raise StoreError(f"{self.address}/{name}: the server did not confirm that it was written")
 
     @contextmanager
     def _translate_errors(self, name: str = "") -> Iterator[None]:
@@ -320,7 +320,9 @@ class Bucket:
             code = str(error.response.get("Error", {}).get("Code", ""))
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             if code == "NoSuchBucket":
-                raise InputError(f"{self.address}: no bucket {self.bucket!r}; make it") from None
+                raise InputError(
+                    f"{self.address}: there is no bucket {self.bucket!r}; create it"
+                ) from None
             if status == 404:
                 raise FileNotFoundError(address) from None
             if status in (409, 412):

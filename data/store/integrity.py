@@ -15,7 +15,7 @@ Progress = Callable[[int, int], None]
 
 FROM_DATA = ("items", "inputs")
 """Artifacts that can be made again from the user's data."""
-REPEAT = "the next `remine run` does that work again"
+REPEAT = "the next `remine run` repeats that work"
 
 Files = dict[str, tuple[FileRef, str]]
 """Each file with the name of an artifact that has it ("" for none), by its path in the store."""
@@ -87,9 +87,9 @@ def _read_versions(store: Store, numbers: Iterable[int], faults: list[str]) -> l
         try:
             versions.append(store.version(number))
         except StoreError as error:
-            repair = "copy the file back from a backup"
+            repair = "restore the file from a backup"
             if number == max(store.numbers()):
-                repair += ", or move it away to go on from the version before"
+                repair += ", or move it away to continue from the version before"
             faults.append(f"{error} (version {number}): {repair}")
     return versions
 
@@ -140,11 +140,11 @@ def _fault_line(
         return f"{address} {fault} (no version): {REPEAT}"
     noun = "version" if len(users) == 1 else "versions"
     if artifact in FROM_DATA:
-        repair = "`remine run` on the same data makes it again"
+        repair = "`remine run` on the same data recreates it"
     elif min(users) > last_finished:
-        repair = "`remine run` makes it again when it goes on with the cycle"
+        repair = "`remine run` recreates it when it resumes the cycle"
     else:
-        repair = "copy it back from a backup: any file of that name is the right one"
+        repair = "restore it from a backup, where any file of that name is right"
     return f"{address} {fault} ({artifact} of {noun} {', '.join(map(str, users))}): {repair}"
 
 

@@ -70,8 +70,8 @@ def test_val_may_be_taken_from_named_training_classes():
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({}, "names no splits: data.val_share is for that"),
-        ({"split": ["train", "train", "val", "test"] * 2}, "names a split val itself"),
+        ({}, "has no splits: use data.val_share"),
+        ({"split": ["train", "train", "val", "test"] * 2}, "already has a split val"),
     ],
 )
 def test_val_is_taken_from_training_classes_only_where_it_is_missing(columns, message):

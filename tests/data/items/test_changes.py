@@ -211,7 +211,7 @@ def test_labels_that_are_no_text_are_refused_on_a_grown_source(tmp_path, table, 
     laid = lay_down(table(vector=vectors))
     damaged = pa.array([b"\xff", *(label.encode() for label in labels[1:])], pa.binary())
     damaged = damaged.cast(pa.string(), safe=False)
-    with pytest.raises(InputError, match="label is string that does not read as text"):
+    with pytest.raises(InputError, match="label is string which cannot be read as text"):
         grow(laid, table(vector=vectors, label=damaged), tmp_path)
 
 

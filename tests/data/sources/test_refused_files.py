@@ -65,7 +65,7 @@ def test_who_is_who_that_is_no_text(refused, table, labels, column, value):
     path = table(**{column: [value] * N}, text=labels)
     message = refused(path)
     assert message.startswith(f"{path}: {column} is ")
-    assert message.endswith("that does not read as text; make it UTF-8 text")
+    assert message.endswith("which cannot be read as text; make it UTF-8 text")
 
 
 def bytes_as_text(row: int) -> pa.Array:
@@ -78,7 +78,7 @@ def bytes_as_text(row: int) -> pa.Array:
 def test_who_is_who_in_bytes_that_are_no_text(refused, table, labels, column):
     path = table(**{column: bytes_as_text(5)}, text=labels)
     message = refused(path)
-    assert message == f"{path}: {column} is string that does not read as text; make it UTF-8 text"
+    assert message == f"{path}: {column} is string which cannot be read as text; make it UTF-8 text"
 
 
 @pytest.mark.parametrize("column", ["path", "text"])
@@ -241,12 +241,12 @@ def test_no_test_classes(refused, table, labels):
 
 def test_one_training_class(refused, table, labels):
     path = table(split=["train"] * 2 + ["test"] * 22, text=labels)
-    assert refused(path).startswith(f"{path}: of 12 classes 1 to train on: triplets need two")
+    assert refused(path).startswith(f"{path}: 1 of 12 classes are for training: triplets need two")
 
 
 def test_one_class(refused, table, labels):
     path = table(label=["a"] * N, text=labels)
-    assert refused(path).startswith(f"{path}: of 1 classes 0 to train on: triplets need two")
+    assert refused(path).startswith(f"{path}: 0 of 1 classes are for training: triplets need two")
 
 
 def test_no_class_with_two_items(refused, table, labels):

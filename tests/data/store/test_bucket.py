@@ -64,7 +64,7 @@ def test_what_is_not_there_is_said(s3):
     assert not store_exists(s3)
     with pytest.raises(InputError, match=f"no store at {s3}"):
         Store(s3)
-    with pytest.raises(InputError, match="no bucket 'nowhere'; make it"):
+    with pytest.raises(InputError, match="there is no bucket 'nowhere'; create it"):
         Store("s3://nowhere/x", create=True)
 
 
@@ -242,7 +242,7 @@ def test_no_answer_at_all_is_an_error_and_removes_nothing(store, make_version, a
     answers += ["lost", "fine"]
     store.publish(version)
     answers += ["never"] * bucket.TRIES
-    with pytest.raises(StoreError, match="no answer that says whether it was written"):
+    with pytest.raises(StoreError, match="the server did not confirm that it was written"):
         store.put_bytes(b"new", name="x")
     assert store.current() == version
     assert not faults(store)

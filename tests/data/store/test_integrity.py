@@ -41,9 +41,9 @@ def test_a_sound_store(store):
 @pytest.mark.parametrize(
     ("key", "told"),
     [
-        ("items", "(items of versions 1, 2, 3): `remine run` on the same data makes it again"),
-        ("index-1", "(index of version 1): copy it back from a backup"),
-        ("index-3", "(index of version 3): `remine run` makes it again when it goes on"),
+        ("items", "(items of versions 1, 2, 3): `remine run` on the same data recreates it"),
+        ("index-1", "(index of version 1): restore it from a backup"),
+        ("index-3", "(index of version 3): `remine run` recreates it when it resumes"),
     ],
 )
 @pytest.mark.parametrize("how", ["is corrupt", "is missing", "is a link"])
@@ -76,10 +76,10 @@ def test_a_damaged_manifest_and_a_damaged_receipt(store, number):
     damage(store, "receipts/items.json")
     manifest, receipt = verified(store).faults
     assert f"{number:08d}.json is corrupt" in manifest
-    assert f"(version {number}): copy the file back from a backup" in manifest
-    assert ("or move it away to go on from the version before" in manifest) == (number == 3)
+    assert f"(version {number}): restore the file from a backup" in manifest
+    assert ("or move it away to continue from the version before" in manifest) == (number == 3)
     assert "items.json is corrupt" in receipt
-    assert "the next `remine run` does that work again" in receipt
+    assert "the next `remine run` repeats that work" in receipt
 
 
 def test_a_manifest_under_another_number(store):

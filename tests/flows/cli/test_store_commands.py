@@ -41,7 +41,7 @@ def test_gc_tells_then_does_and_what_is_left_is_whole(store, call):
     assert store.numbers() == numbers
     done = call("gc", "--keep", 1, "--yes")
     numbers_removed = [line for line in done.splitlines() if line.endswith(" was removed")]
-    assert numbers_removed == [f"version {number} was removed" for number in numbers[:-1][::-1]]
+    assert numbers_removed == [f"version {number} was removed" for number in numbers[:-1]]
     after = sum(entry.bytes for entry in store.place.entries("objects").values())
     assert f"{before - after:,} bytes" in done
     assert store.numbers() == [numbers[-1]]
@@ -78,7 +78,7 @@ def test_verify_ends_with_1_and_names_the_file(store, call):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     told = call("verify", code=1)
-    assert f"damaged: {path} is corrupt (index of version 1): copy it back from a backup" in told
+    assert f"damaged: {path} is corrupt (index of version 1): restore it from a backup" in told
     assert "1 damaged" in told
     assert "none damaged" in call("verify", "--version", store.numbers()[-1])
 

@@ -237,7 +237,7 @@ def test_a_first_cycle_that_another_overtook_says_so(config_file, monkeypatch):
     """In a folder that is there already both lay down their shards in its tmp."""
     root = config_file.parent / "store"
     root.mkdir()
-    real = prepare.stage
+    real = prepare.stage_items
 
     with ExitStack() as other:
 
@@ -245,7 +245,7 @@ def test_a_first_cycle_that_another_overtook_says_so(config_file, monkeypatch):
             other.enter_context(Store(root, create=True).lock())
             return real(*args)
 
-        monkeypatch.setattr(prepare, "stage", overtaken)
+        monkeypatch.setattr(prepare, "stage_items", overtaken)
         with pytest.raises(StoreBusyError, match="was created by another cycle at the same time"):
             cycle(config_file)
     monkeypatch.undo()
@@ -260,7 +260,7 @@ def test_a_file_that_is_missing_is_told_as_such(config_file, monkeypatch):
         Store(config_file.parent / "store", create=True)
         raise FileNotFoundError("somebody cleaned tmp")
 
-    monkeypatch.setattr(prepare, "stage", cleaned)
+    monkeypatch.setattr(prepare, "stage_items", cleaned)
     with pytest.raises(FileNotFoundError, match="cleaned"):
         cycle(config_file)
 

@@ -284,7 +284,7 @@ def picture_of(other: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("left", "message"),
     [
-        ("one class", "of 1 classes 0 to train on|no training class|no test classes"),
+        ("one class", "0 of 1 classes are for training|no training class|no test classes"),
         ("singles", "no (training|test) class has two items"),
         ("none", "holds no items"),
     ],

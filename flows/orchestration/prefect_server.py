@@ -52,10 +52,27 @@ def server(*, schedules: bool = True) -> Iterator[Server]:
         return
     port = PREFECT_SERVER_API_PORT.value() if schedules else _free_port()
     url = f"http://{HOST}:{port}/api"
-    os.environ["PREFECT_API_URL"] = url  # for the child processes that run the cycles
     options = [] if schedules else ["--no-services", "--no-ui"]
-    with _running_server(port, options), temporary_settings({PREFECT_API_URL: url}):
+    with (
+        _environment_variable("PREFECT_API_URL", url),
+        _running_server(port, options),
+        temporary_settings({PREFECT_API_URL: url}),
+    ):
         yield Server(url=url, is_temporary=True)
+
+
+@contextmanager
+def _environment_variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable for the child processes that run the cycles; unset again at the end."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextmanager

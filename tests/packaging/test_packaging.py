@@ -25,7 +25,7 @@ from remine.mining import MiningConfig, mine
 
 assert (train.OWNER, index.OWNER) == ("the user", "the user")
 config = MiningConfig(negatives=("hard",), max_positives=1)
-print(len(mine(vectors(), labels(), config=config).triplets), remine.mine is mine)
+print(len(mine(vectors(), labels(), config=config).triplets) > 0, remine.mine is mine)
 """
 LOADER = """
 import numpy as np
@@ -132,7 +132,7 @@ def test_the_wheel_holds_remine_alone_and_all_of_it(wheel):
 )
 def test_a_project_keeps_its_own_modules(python, project, call, arguments, inside):
     folder = project if inside else project.parent
-    assert call(python, *arguments, cwd=folder).stdout.split() == ["40", "True"]
+    assert call(python, *arguments, cwd=folder).stdout.split() == ["True", "True"]
 
 
 @pytest.mark.parametrize("inside", [True, False])

@@ -22,7 +22,8 @@ STAGES = (
 )
 CHANGED = {
     "data/schemas.py": set(STAGES) - {"encoder"},
-    "data/items/inputs.py": set(STAGES) - {"index"},
+    "data/items/inputs.py": set(STAGES) - {"index", "evaluate", "mine", "confuse"},
+    "data/sources/table.py": ("prepare",),
     "index/embed.py": ("features", "embed", "train"),
     "index/metrics.py": ("evaluate",),
     "index/build.py": ("prepare", "index"),

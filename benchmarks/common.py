@@ -11,7 +11,7 @@ from remine.flows.config.settings import Config, load_config
 from remine.flows.cycle.cycle import prepared
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import Execute, run_plain
-from remine.flows.jobs.run import Run
+from remine.flows.jobs.run_context import Run
 
 
 @contextmanager

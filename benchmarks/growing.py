@@ -33,8 +33,8 @@ from remine.flows.stages.index import build
 from remine.flows.stages.reuse import EarlierOutput
 from remine.index.build import build_index
 from remine.index.config import IndexConfig
-from remine.index.knob import inner_of
 from remine.index.recall import exact_neighbours, recalls, visited_share
+from remine.index.search_setting import inner_of
 from remine.index.update import differences, update_index
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)

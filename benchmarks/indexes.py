@@ -12,7 +12,7 @@ from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings
 from remine.index.build import build_index
 from remine.index.config import IndexConfig
-from remine.index.knob import inner_of, parameters
+from remine.index.search_setting import inner_of, parameters
 
 QUERIES = 300
 

@@ -5,12 +5,12 @@ In reading order:
     config           settings of embedding and indexing
     embed            inputs through an encoder to embeddings
     factory_choice   which kind of FAISS index, by size and memory
-    knob             the parameter that trades recall for time, of every kind of index
+    search_setting   the parameter that trades recall for time, of every kind of index
     recall           recall against exact search, for every setting of the knob
     build            embeddings to an index and its card
     search           queries to neighbours, at a requested recall, with filters
     update           an index that follows added, removed and changed items
-    recheck          the recall of a stored index, measured again
+    recall_check     the recall of a stored index, measured again
 
     metrics          retrieval: recall@k, R-precision, MAP@R
     clustering       k-means against the classes: NMI, AMI, F1

@@ -11,8 +11,8 @@ from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings
 from remine.index.config import IndexConfig
 from remine.index.factory_choice import choose_factory
-from remine.index.knob import inner_of, knob_of, lists_of
 from remine.index.recall import RecallPoint, exact_neighbours, recall_curve
+from remine.index.search_setting import inner_of, knob_of, lists_of
 
 HELD_OUT = 1_000
 HELD_OUT_EVERY = 10

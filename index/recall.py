@@ -7,7 +7,7 @@ import numpy as np
 
 from remine.data.faiss_library import faiss
 from remine.data.types import Float32, Int64
-from remine.index.knob import Knob, lists_of, parameters
+from remine.index.search_setting import Knob, lists_of, parameters
 
 KS = (1, 10, 100)
 FULL_RECALL = 0.9999

@@ -12,8 +12,8 @@ from remine.data.errors import InputError, StoreError
 from remine.data.faiss_library import faiss
 from remine.data.types import Float32, Int64, Neighbours
 from remine.index.build import IndexCard, setting_for
-from remine.index.knob import inner_of, lists_of, parameters, swig, takes_selector
 from remine.index.recall import visited_share
+from remine.index.search_setting import inner_of, lists_of, parameters, swig, takes_selector
 
 MAX_K = 10_000
 Mask = NDArray[np.bool_]

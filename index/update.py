@@ -19,8 +19,8 @@ from remine.data.types import Embeddings, Float32, Int64
 from remine.index.build import IndexCard, held_out, setting_for
 from remine.index.config import IndexConfig
 from remine.index.factory_choice import choose_factory
-from remine.index.knob import inner_of, knob_of, swig
 from remine.index.recall import RecallPoint, exact_neighbours, recall_curve
+from remine.index.search_setting import inner_of, knob_of, swig
 
 SHARE_LIMIT = 0.6
 """Largest share of added and removed items, of all, before the lists are trained again.

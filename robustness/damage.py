@@ -239,7 +239,7 @@ def _server_switch(root: Path, damage: Callable[[], None]) -> Callable[[], objec
 
     def work() -> None:
         from remine.flows.serving.counters import Counters
-        from remine.flows.serving.holder import Holder
+        from remine.flows.serving.served_version import Holder
 
         store = Store(root)
         pin(store, 2)

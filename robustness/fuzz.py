@@ -28,7 +28,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from PIL import Image
 
-import remine.flows.cli.app
+import remine.flows.cli.main
 from remine.flows.config.template import config_text
 from robustness.kit import (
     TINY,
@@ -120,7 +120,7 @@ def _case(place: Path, case: int, seed: int) -> tuple[str, int, str]:
     signal.alarm(SECONDS)
     try:
         with redirect_stdout(out), redirect_stderr(out):
-            remine.flows.cli.app.main()
+            remine.flows.cli.main.main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:  # noqa: BLE001 - the crashes that we look for

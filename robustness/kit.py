@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from rich.console import Console as RichConsole
 from rich.table import Table
 
-import remine.flows.cli.app
+import remine.flows.cli.main
 from remine.data.store.records import Artifact, Version
 from remine.data.store.store import Store
 from remine.mining import mine
@@ -261,7 +261,7 @@ def command(*arguments: object, marks: Marks | None = None) -> Callable[[], None
     def work() -> None:
         sys.argv = ["remine", *map(str, arguments)]
         remine.flows.cli.commands.run.run_one_cycle = marked(marks)
-        remine.flows.cli.app.main()
+        remine.flows.cli.main.main()
 
     return work
 

@@ -3,6 +3,7 @@
 In reading order:
 
     store_version   `remine.open`: one version of a store; search, triplets, embeddings, history
-    encoder         the encoder of a version with its transform, ready for new data
+    ready_encoder   the encoder of a version with its transform, ready for new data
     actions         `remine.run`, `remine.compare`
+    mine_file       mining on files of vectors, and its forecast: `remine mine`, `remine plan`
 """

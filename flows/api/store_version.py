@@ -23,7 +23,7 @@ from remine.flows.query.triplets import TripletQuery, TripletTable
 from remine.flows.report.rounds_table import round_rows
 
 if TYPE_CHECKING:
-    from remine.flows.api.encoder import Content, ReadyEncoder
+    from remine.flows.api.ready_encoder import Content, ReadyEncoder
     from remine.flows.query.snapshot import Queries, Snapshot
 
 
@@ -132,7 +132,7 @@ class StoreVersion:
         contents = list(value) if several else [value]
         if kind == "text":
             return snapshot.text_queries(contents, lambda row: f"text {row}")
-        from remine.flows.api.encoder import encoded
+        from remine.flows.api.ready_encoder import encoded
 
         pictures = [encoded(content) for content in contents]
         return snapshot.picture_queries(pictures, lambda row: f"image {row}")
@@ -170,7 +170,7 @@ class StoreVersion:
 
     def encoder(self) -> "ReadyEncoder":
         """The encoder of this version as a torch module with its transform, ready for new data."""
-        from remine.flows.api.encoder import ReadyEncoder
+        from remine.flows.api.ready_encoder import ReadyEncoder
 
         return ReadyEncoder(self._snapshot.encoder, self._snapshot.transform)
 

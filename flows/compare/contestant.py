@@ -18,7 +18,7 @@ from remine.data.store.records import Artifact, digest
 from remine.flows.compare.arms import Arm
 from remine.flows.compare.evaluation import measure
 from remine.flows.cycle.cycle import call_plain
-from remine.flows.jobs.run import Run
+from remine.flows.jobs.run_context import Run
 from remine.flows.jobs.stage_code import code_hash
 from remine.flows.stages.embed import embed
 from remine.flows.stages.embedding_recipe import embedding_recipe

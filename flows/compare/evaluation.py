@@ -13,7 +13,7 @@ from remine.data.errors import InputError
 from remine.data.items.catalogue import Catalogue, read_catalogue
 from remine.data.store.records import Artifact, digest
 from remine.data.types import SPLITS, Embeddings
-from remine.flows.jobs.run import Run
+from remine.flows.jobs.run_context import Run
 from remine.flows.jobs.stage_code import code_hash
 from remine.flows.stages.embed import embed_now
 from remine.index.clustering import clustering_metrics

@@ -32,7 +32,7 @@ from remine.flows.config.settings import Config
 from remine.flows.cycle.cycle import prepared
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
-from remine.flows.jobs.run import Run
+from remine.flows.jobs.run_context import Run
 from remine.flows.stages.train import check_training
 
 

@@ -9,7 +9,7 @@ from remine.data.items.catalogue import Catalogue
 from remine.data.store.records import Artifact
 from remine.data.types import SPLITS, Embeddings, Float32, Int64
 from remine.flows.compare.evaluation import embeddings_of
-from remine.flows.jobs.run import Run
+from remine.flows.jobs.run_context import Run
 
 MAX_CLASSES, MAX_ITEMS_PER_CLASS = 24, 20
 """More than these would not be readable on the page."""

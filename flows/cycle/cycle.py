@@ -21,7 +21,7 @@ from remine.flows.cycle.refresh import INDEX, NOTHING, Decision, decide
 from remine.flows.cycle.stopped_rounds import note_stop, stop_of
 from remine.flows.jobs.console import Bar, Console
 from remine.flows.jobs.job import Execute
-from remine.flows.jobs.run import Run
+from remine.flows.jobs.run_context import Run
 from remine.flows.stages.embed import embed
 from remine.flows.stages.encoder import first_checkpoint, fits
 from remine.flows.stages.evaluate import evaluate

@@ -162,7 +162,7 @@ def _memory(config: Config, newest: Version | None) -> float | None:
     """Gigabytes at the peak, which is that of mining, by its forecast."""
     if newest is None:
         return None
-    from remine.mining.engines.gallery_size import peak_memory_gb
+    from remine.mining.engines.memory_forecast import peak_memory_gb
 
     n = newest.artifacts["items"].card["splits"]["train"]["items"]
     d = newest.artifacts["index"].card["dimensions"]

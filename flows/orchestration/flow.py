@@ -37,7 +37,7 @@ from remine.flows.cycle.refresh import Decision
 from remine.flows.jobs.beam import beam_execute
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import Execute
-from remine.flows.jobs.run import Run
+from remine.flows.jobs.run_context import Run
 from remine.flows.orchestration import crashed_runs
 from remine.flows.orchestration.artifacts import PrefectArtifacts
 from remine.flows.report.cycle_page import write_report

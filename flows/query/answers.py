@@ -15,7 +15,7 @@ from remine.data.errors import InputError
 from remine.data.items.inputs import open_image
 from remine.data.types import SPLITS
 from remine.flows.query.snapshot import Answers, Queries, Snapshot
-from remine.flows.report.gallery import Card, Gallery, picture_url
+from remine.flows.report.item_cards import Card, Gallery, picture_url
 from remine.flows.report.rendering import render
 
 SUFFIXES = (".parquet", ".json", ".html")

@@ -11,7 +11,7 @@ from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.flows.query.snapshot import Snapshot, index_card
 from remine.flows.query.terminal import wide_console
-from remine.index.recheck import max_stored_error, measure_recall
+from remine.index.recall_check import max_stored_error, measure_recall
 
 RECALL_SLACK = 0.02
 """How far recall on another sample may lie under the recall on the card."""

@@ -13,7 +13,7 @@ from rich.table import Table
 from remine.data.types import SPLITS, Embeddings, Float32, Int64
 from remine.flows.query.answers import render_page
 from remine.flows.query.snapshot import SearchOptions, Snapshot
-from remine.flows.report.gallery import Gallery
+from remine.flows.report.item_cards import Gallery
 from remine.mining.suspects import (
     CentroidDistances,
     SuspectConfig,

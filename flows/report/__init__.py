@@ -6,7 +6,7 @@ In reading order:
     rounds_table    one row for each round, for the page and the terminal
     health_curves   staleness and health of each round, for the page
     plots           plots of the page as inline SVG
-    gallery         items as cards, with a picture or a text
+    item_cards      items as cards, with a picture or a text
 
     plot_style      style of all plots, this page's and the comparison's
     rendering       HTML from the package's templates

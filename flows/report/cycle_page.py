@@ -13,7 +13,7 @@ from remine.data.store.views import page_of, view
 from remine.data.types import KINDS, SPLITS, Float32, Int64, Triplets
 from remine.flows.cycle.stopped_rounds import stop_of
 from remine.flows.report import health_curves, plots
-from remine.flows.report.gallery import Card, Gallery
+from remine.flows.report.item_cards import Card, Gallery
 from remine.flows.report.rendering import write_page
 from remine.flows.report.rounds_table import PERCENT, column_titles, round_rows
 

@@ -5,8 +5,8 @@ In reading order:
     app          the FastAPI application, put together
     limits       bounds of requests, and the token
     guard        ASGI middleware: host, token, body size, timeout, headers
-    faults       errors as JSON responses
-    holder       the served version, opened, and replaced when another one is served
+    refusals     errors as JSON responses
+    served_version  the served version, opened, and replaced when another one is served
     context      what route handlers share: the request's version, JSON bodies, responses
     models       request bodies and responses as pydantic models
     batcher      waiting queries merged into one search of the index

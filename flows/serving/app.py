@@ -15,13 +15,13 @@ from remine.data.store.store import Store
 from remine.flows.serving.batcher import Batcher
 from remine.flows.serving.context import Context
 from remine.flows.serving.counters import Counters
-from remine.flows.serving.faults import add_handlers
 from remine.flows.serving.guard import Guard
-from remine.flows.serving.holder import Holder
 from remine.flows.serving.limits import Limits
 from remine.flows.serving.long_tasks import LongTasks
 from remine.flows.serving.models import BatchBody, SearchBody
+from remine.flows.serving.refusals import add_handlers
 from remine.flows.serving.routes import items, page, search, state, suspects, triplets
+from remine.flows.serving.served_version import Holder
 
 OPEN_PATHS = frozenset({"/health"}) | page.OPEN_PATHS
 """Paths that are answered without the token."""

@@ -14,11 +14,11 @@ from remine.data.items.inputs import PICTURES
 from remine.data.types import SPLITS
 from remine.flows.serving.batcher import Batcher
 from remine.flows.serving.counters import Counters
-from remine.flows.serving.faults import Refusal, field_errors
-from remine.flows.serving.holder import Holder, ServedVersion
 from remine.flows.serving.limits import Limits
 from remine.flows.serving.long_tasks import LongTasks
 from remine.flows.serving.models import Fault, Item, VersionedAnswer
+from remine.flows.serving.refusals import Refusal, field_errors
+from remine.flows.serving.served_version import Holder, ServedVersion
 
 Model = TypeVar("Model", bound=BaseModel)
 

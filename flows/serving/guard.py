@@ -15,8 +15,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from remine.flows.serving.counters import Counters
-from remine.flows.serving.faults import error_response
 from remine.flows.serving.limits import Limits
+from remine.flows.serving.refusals import error_response
 
 COOKIE = "remine_token"
 HEADERS = {

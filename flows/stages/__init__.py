@@ -13,7 +13,8 @@ In the order of a cycle:
     index               the FAISS index, brought up to date or built
     evaluate            retrieval among the test items
     training_data       what a round trains on: mined triplets, confusable classes, or labels alone
-    mine, confuse       these two, as Parquet
+    mine                the first, as Parquet
+    confusable_classes  the second
     train               a checkpoint and that in, the next checkpoint out
     parallel_round      the same with the other processes of torchrun
     health              what is measured while a round trains, and between two rounds
@@ -21,6 +22,4 @@ In the order of a cycle:
     reuse               rows of an earlier version that are used again
     split, shard        the embeddings of one split; a stage's output shard by shard
     embedding_recipe    what decides an item's vector, known without loading torch
-
-    mine_file           `remine mine` and `remine plan`: mining on vectors of the user's own
 """

@@ -28,7 +28,7 @@ from remine.index.embed import Rows, embed_rows
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
-    from remine.flows.jobs.run import Run
+    from remine.flows.jobs.run_context import Run
 
 
 def embed(

@@ -13,7 +13,7 @@ from remine.train.encoders.encoder import Encoder
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
-    from remine.flows.jobs.run import Run
+    from remine.flows.jobs.run_context import Run
 
 
 def first_checkpoint(run: "Run", items: Artifact, inputs: Artifact) -> Artifact:

@@ -11,7 +11,7 @@ from remine.flows.stages.split import read_split
 from remine.index.metrics import retrieval_metrics
 
 if TYPE_CHECKING:
-    from remine.flows.jobs.run import Run
+    from remine.flows.jobs.run_context import Run
 
 TEST = SPLITS.index("test")
 

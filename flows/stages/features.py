@@ -24,7 +24,7 @@ from remine.train.encoders.design import Design, build_backbone
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
-    from remine.flows.jobs.run import Run
+    from remine.flows.jobs.run_context import Run
 
 
 def features(

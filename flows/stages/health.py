@@ -15,7 +15,7 @@ from remine.train.monitor.probe import Probe, sample_rows, sample_triplets
 
 if TYPE_CHECKING:
     from remine.flows.config.settings import Config
-    from remine.flows.jobs.run import Run
+    from remine.flows.jobs.run_context import Run
 
 READINGS = pa.schema(
     [

@@ -30,7 +30,7 @@ from remine.index.update import (
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
-    from remine.flows.jobs.run import Run
+    from remine.flows.jobs.run_context import Run
 
 
 def build(run: "Run", embeddings: Artifact, base: Version | None = None) -> Artifact:

@@ -28,7 +28,7 @@ from remine.mining.strategies.hub_cap import cap_hubs
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
-    from remine.flows.jobs.run import Run
+    from remine.flows.jobs.run_context import Run
 
 TRAIN = SPLITS.index("train")
 

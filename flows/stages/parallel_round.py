@@ -8,7 +8,7 @@ from remine.data.store.store import Store
 from remine.flows.config.settings import Config
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
-from remine.flows.jobs.run import Run
+from remine.flows.jobs.run_context import Run
 from remine.flows.jobs.torchrun import announce
 from remine.flows.stages.train import make_training
 from remine.train.monitor.health import RoundStoppedError

@@ -11,7 +11,7 @@ from remine.flows.jobs.job import Job, Progress, run_job, units_of_files
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
-    from remine.flows.jobs.run import Run
+    from remine.flows.jobs.run_context import Run
 
 
 def put_table(

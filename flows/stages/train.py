@@ -15,7 +15,7 @@ from remine.data.items.inputs import Inputs
 from remine.data.store.records import Artifact, digest
 from remine.data.types import SPLITS, Int64
 from remine.flows.jobs.stage_code import code_hash
-from remine.flows.stages.confuse import read_neighbours
+from remine.flows.stages.confusable_classes import read_neighbours
 from remine.flows.stages.encoder import device, load_trained
 from remine.flows.stages.features import features
 from remine.flows.stages.health import advice, probe_of, put_history
@@ -35,7 +35,7 @@ from remine.train.processes import process_count
 
 if TYPE_CHECKING:
     from remine.flows.config.settings import Config
-    from remine.flows.jobs.run import Run
+    from remine.flows.jobs.run_context import Run
     from remine.train.augmentation.config import AugmentConfig
     from remine.train.config import TrainConfig
 

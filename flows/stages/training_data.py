@@ -6,8 +6,8 @@ Nothing is mined that the round does not read.
 from collections.abc import Callable
 
 from remine.data.store.records import Artifact
-from remine.flows.jobs.run import Run
-from remine.flows.stages.confuse import confuse
+from remine.flows.jobs.run_context import Run
+from remine.flows.stages.confusable_classes import confuse
 from remine.flows.stages.mine import mine
 from remine.flows.stages.train import round_settings
 

@@ -13,7 +13,7 @@ import torch
 
 from remine.data.errors import InputError
 from remine.mining.config import MiningConfig
-from remine.mining.engines.gallery_size import gallery_size, peak_memory_gb
+from remine.mining.engines.memory_forecast import gallery_size, peak_memory_gb
 from remine.mining.search.processor import accelerator, fast_half
 
 # Up to this size exact search takes seconds: at 100,000 items 7 to 11 core-seconds, where lists

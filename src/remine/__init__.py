@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from remine.flows.api.actions import compare, run
-    from remine.flows.api.encoder import ReadyEncoder
+    from remine.flows.api.ready_encoder import ReadyEncoder
     from remine.flows.api.store_version import StoreVersion
     from remine.flows.api.store_version import open_store as open  # noqa: A004
     from remine.mining.config import MiningConfig
@@ -42,7 +42,7 @@ _NAMES = {
     "mine": ("remine.mining.miner", "mine"),
     "Mined": ("remine.mining.miner", "Mined"),
     "MiningConfig": ("remine.mining.config", "MiningConfig"),
-    "ReadyEncoder": ("remine.flows.api.encoder", "ReadyEncoder"),
+    "ReadyEncoder": ("remine.flows.api.ready_encoder", "ReadyEncoder"),
     "StoreVersion": ("remine.flows.api.store_version", "StoreVersion"),
 }
 """Where each public name is; loaded at its first use, so that `import remine` takes no time."""

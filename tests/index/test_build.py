@@ -10,8 +10,8 @@ from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings, unit
 from remine.index.build import IndexCard, build_index, check_factory, setting_for
 from remine.index.config import IndexConfig
-from remine.index.knob import inner_of, knob_of, parameters
 from remine.index.recall import RecallPoint
+from remine.index.search_setting import inner_of, knob_of, parameters
 
 
 def built(embeddings, factory="auto", seed=0, **settings):

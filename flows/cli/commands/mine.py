@@ -36,8 +36,8 @@ def mine(
     Strategies, guards and engine are the table [mining] of the config: `remine init` explains them.
     A label may be a list: items that share one are positives.
     """
+    from remine.flows.api.mine_file import Files, mine_files
     from remine.flows.jobs.console import Console
-    from remine.flows.stages.mine_file import Files, mine_files
 
     files = Files(
         embeddings=embeddings, labels=labels, queries=queries, positives=positives, index=index
@@ -60,7 +60,7 @@ def plan(
     overrides: SetOption = None,
 ) -> None:
     """What mining would do, how long it would take and how much memory, before doing it."""
-    from remine.flows.stages.mine_file import plan_lines, sizes_of
+    from remine.flows.api.mine_file import plan_lines, sizes_of
 
     settings = settings_of(config, overrides)
     if items < 0 or dimensions < 0 or (items > 0) != (dimensions > 0):

@@ -20,8 +20,6 @@ from remine.flows.serving.context import (
     json_response,
     run_in_pool,
 )
-from remine.flows.serving.faults import Refusal
-from remine.flows.serving.holder import ServedVersion
 from remine.flows.serving.models import (
     MAX_ID,
     Id,
@@ -30,6 +28,8 @@ from remine.flows.serving.models import (
     Label,
     LabelsAnswer,
 )
+from remine.flows.serving.refusals import Refusal
+from remine.flows.serving.served_version import ServedVersion
 
 router = APIRouter(tags=["items"], responses=ERROR_RESPONSES)
 ItemId = Annotated[int, Path(ge=0, le=MAX_ID)]

@@ -22,8 +22,6 @@ from remine.flows.serving.context import (
     json_response,
     run_in_pool,
 )
-from remine.flows.serving.faults import Refusal
-from remine.flows.serving.holder import ServedVersion
 from remine.flows.serving.models import (
     MAX_ID,
     AnswerOptions,
@@ -33,6 +31,8 @@ from remine.flows.serving.models import (
     SearchAnswer,
     SearchBody,
 )
+from remine.flows.serving.refusals import Refusal
+from remine.flows.serving.served_version import ServedVersion
 from remine.index.search import SearchReport
 
 router = APIRouter(tags=["search"], responses=ERROR_RESPONSES)

@@ -17,10 +17,10 @@ from remine.flows.serving.context import (
     item_model,
     json_response,
 )
-from remine.flows.serving.faults import Refusal
-from remine.flows.serving.holder import ServedVersion
 from remine.flows.serving.long_tasks import Progress
 from remine.flows.serving.models import Suspect, SuspectsAnswer
+from remine.flows.serving.refusals import Refusal
+from remine.flows.serving.served_version import ServedVersion
 from remine.mining.suspects import SuspectConfig
 
 MAX_ITEMS = 200_000

@@ -23,8 +23,6 @@ from remine.flows.serving.context import (
     json_response,
     run_in_pool,
 )
-from remine.flows.serving.faults import Refusal
-from remine.flows.serving.holder import ServedVersion
 from remine.flows.serving.models import (
     MAX_ID,
     CompareAnswer,
@@ -35,6 +33,8 @@ from remine.flows.serving.models import (
     Triplet,
     TripletsAnswer,
 )
+from remine.flows.serving.refusals import Refusal
+from remine.flows.serving.served_version import ServedVersion
 
 TOP = 20
 MAX_CSV_ROWS = 100_000

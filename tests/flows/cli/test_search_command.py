@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from remine.data.errors import InputError, StoreError
-from remine.flows.cli.app import app
+from remine.flows.cli.main import app
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from remine.data.errors import InputError
 from remine.data.store.gc import RetentionConfig, collect
 from remine.data.store.store import Store
-from remine.flows.cli.app import app
+from remine.flows.cli.main import app
 from remine.flows.query.snapshot import Snapshot
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from remine.data.errors import StoreError
 from remine.data.store.store import Store
-from remine.flows.cli.app import app
+from remine.flows.cli.main import app
 from remine.flows.config.settings import load_config
 from remine.flows.cycle.cycle import finished_without_page, prepared, run_cycle
 from remine.flows.jobs.beam import beam_execute

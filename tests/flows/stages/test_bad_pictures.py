@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from remine.data.errors import InputError
 from remine.data.store.store import Store
-from remine.flows.cli.app import app
+from remine.flows.cli.main import app
 from remine.flows.serving.app import make_app
 from robustness.fuzz import bomb
 

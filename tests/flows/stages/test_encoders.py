@@ -19,7 +19,7 @@ from remine.flows.config.settings import load_config
 from remine.flows.cycle.cycle import prepared, run_cycle
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
-from remine.flows.jobs.run import Run
+from remine.flows.jobs.run_context import Run
 from remine.flows.query.questions import Question, queries_of
 from remine.flows.query.snapshot import SearchOptions, Snapshot
 from remine.flows.stages.encoder import load_checkpoint

@@ -13,9 +13,9 @@ from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.faiss_library import faiss
 from remine.data.types import Triplets, unit
+from remine.flows.api.mine_file import Files, mine_files, plan_lines, sizes_of
 from remine.flows.config.settings import load_config
 from remine.flows.jobs.console import Console
-from remine.flows.stages.mine_file import Files, mine_files, plan_lines, sizes_of
 from remine.mining import mine
 
 N, D = 400, 8

@@ -17,7 +17,7 @@ from remine.mining.confusion import NEIGHBOURS, Confusion, confusion
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
-    from remine.flows.jobs.run import Run
+    from remine.flows.jobs.run_context import Run
 
 
 def confuse(run: "Run", embeddings: Artifact, items: Artifact) -> Artifact:

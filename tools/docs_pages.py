@@ -1,0 +1,105 @@
+"""A hook of MkDocs: pages made from files of the repository, and from the code itself.
+
+README, CONTRIBUTING, SECURITY, CHANGELOG and the examples become pages as they are. Configuration and
+Commands get their text from the dataclasses and the command line, so that they cannot go stale. Links
+work in both worlds: as paths in the repository, and as pages in the site.
+"""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from mkdocs.structure.files import File, Files
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CHANGELOG.md": "changelog.md",
+    "CODE_OF_CONDUCT.md": "code-of-conduct.md",
+    "benchmarks/README.md": "benchmark-scripts.md",
+    "robustness/README.md": "torture-scripts.md",
+}
+EXAMPLES = ("from_photos_to_a_served_index.py", "mine_your_vectors.py", "read_triplets.py")
+CONFIGS = ("glyphs.toml", "omniglot.toml")
+
+
+def on_files(files: Files, *, config: "MkDocsConfig") -> Files:
+    """Add the pages that are made."""
+    made = {page: _to_site(ROOT / name) for name, page in PAGES.items()}
+    made["examples.md"] = _examples()
+    for page, text in made.items():
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: "Page", **_: object) -> str:
+    """Fill in what is read off the code; turn paths of the repository into pages."""
+    if page.file.src_uri == "configuration.md":
+        markdown = markdown.replace("<!-- settings -->", _settings())
+    if page.file.src_uri == "commands.md":
+        markdown = markdown.replace("<!-- commands -->", _commands())
+    return _link_pages(markdown, "../")
+
+
+def _to_site(path: Path) -> str:
+    """A file of the repository with links as the site has them."""
+    folder = path.parent.relative_to(ROOT)
+    up = "../" * len(folder.parts)
+    text = path.read_text()
+    return _link_pages(text, up).replace(f"]({up}docs/", "](")
+
+
+def _link_pages(text: str, up: str) -> str:
+    """`text` with links to files of the repository, `up` to its root, turned to pages."""
+    for name, page in PAGES.items():
+        text = text.replace(f"]({up}{name})", f"]({page})").replace(f"]({up}{name}#", f"]({page}#")
+    return re.sub(rf"\]\({re.escape(up)}examples(/[a-z_.]*)?\)", "](examples.md)", text)
+
+
+def _examples() -> str:
+    """The examples' text, each under its first line."""
+    parts = [
+        "# Examples\n\nThe files in `examples/`. The scripts run as they are (the tests run them), and"
+        " as notebooks in editors that know the marks `# %%`.\n"
+    ]
+    for name in EXAMPLES:
+        parts.append(f"## {name}\n\n```python\n{(ROOT / 'examples' / name).read_text()}```\n")
+    for name in CONFIGS:
+        parts.append(f"## {name}\n\n```toml\n{(ROOT / 'examples' / name).read_text()}```\n")
+    return "\n".join(parts)
+
+
+def _settings() -> str:
+    """Each table of the config with its explanation and its settings at their defaults."""
+    from remine.flows.config.template import config_text
+
+    parts: list[str] = []
+    for block in re.split(r"\n(?=\[)", config_text())[1:]:
+        heading, _, body = block.partition("\n")
+        parts.append(f"## {heading}\n\n```toml\n{heading}\n{body.strip()}\n```\n")
+    return "\n".join(parts)
+
+
+def _commands() -> str:
+    """What `--help` says of each command."""
+    from remine.flows.cli.app import app
+
+    runner = CliRunner()
+    names: list[tuple[str, ...]] = []
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        below = getattr(command, "commands", None)
+        names += [(name, inner) for inner in below] if below else [(name,)]
+    parts: list[str] = []
+    for name in names:
+        shown = runner.invoke(app, [*name, "--help"], prog_name="remine", terminal_width=90)
+        parts.append(f"## remine {' '.join(name)}\n\n```text\n{shown.stdout.strip()}\n```\n")
+    return "\n".join(parts)

@@ -38,7 +38,7 @@ check: .venv/dev
 
 docs: .venv/dev
 	$(MKDOCS) build --strict --quiet
-	@echo "open site/index.html"
+	@echo "open site/index.html; for its search: $(BIN)/python -m http.server --directory site"
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks

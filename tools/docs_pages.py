@@ -1,18 +1,17 @@
 """A hook of MkDocs: pages made from files of the repository, and from the code itself.
 
-README, CONTRIBUTING, SECURITY, CHANGELOG and the examples become pages as they are. Configuration and
-Commands get their text from the dataclasses and the command line, so that they cannot go stale. Links
-work in both worlds: as paths in the repository, and as pages in the site.
+README, CONTRIBUTING, SECURITY, CHANGELOG and the examples become pages as they are. Configuration
+and Commands get their text from the dataclasses and the command line, so that they cannot go stale.
+Links work twice: as paths in the repository, and as pages in the site.
 """
 
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mkdocs.structure.files import File, Files
 from typer.main import get_command
 from typer.testing import CliRunner
-
-from mkdocs.structure.files import File, Files
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -33,16 +32,16 @@ CONFIGS = ("glyphs.toml", "omniglot.toml")
 
 
 def on_files(files: Files, *, config: "MkDocsConfig") -> Files:
-    """Add the pages that are made."""
-    made = {page: _to_site(ROOT / name) for name, page in PAGES.items()}
-    made["examples.md"] = _examples()
-    for page, text in made.items():
+    """Add the generated pages."""
+    generated = {page: _to_site(ROOT / name) for name, page in PAGES.items()}
+    generated["examples.md"] = _examples()
+    for page, text in generated.items():
         files.append(File.generated(config, page, content=text))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: "Page", **_: object) -> str:
-    """Fill in what is read off the code; turn paths of the repository into pages."""
+    """Insert the text read from the code; turn paths of the repository into pages."""
     if page.file.src_uri == "configuration.md":
         markdown = markdown.replace("<!-- settings -->", _settings())
     if page.file.src_uri == "commands.md":
@@ -66,16 +65,17 @@ def _link_pages(text: str, up: str) -> str:
 
 
 def _examples() -> str:
-    """The examples' text, each under its first line."""
+    """The text of the examples, each under its name."""
+    head = (
+        "# Examples\n\nThe files in `examples/`. The scripts run as they are (the tests run them),"
+        " and as notebooks in editors that know the marks `# %%`.\n"
+    )
     parts = [
-        "# Examples\n\nThe files in `examples/`. The scripts run as they are (the tests run them), and"
-        " as notebooks in editors that know the marks `# %%`.\n"
+        f"## {name}\n\n```{language}\n{(ROOT / 'examples' / name).read_text()}```\n"
+        for language, names in (("python", EXAMPLES), ("toml", CONFIGS))
+        for name in names
     ]
-    for name in EXAMPLES:
-        parts.append(f"## {name}\n\n```python\n{(ROOT / 'examples' / name).read_text()}```\n")
-    for name in CONFIGS:
-        parts.append(f"## {name}\n\n```toml\n{(ROOT / 'examples' / name).read_text()}```\n")
-    return "\n".join(parts)
+    return "\n".join([head, *parts])
 
 
 def _settings() -> str:

@@ -62,16 +62,23 @@ batch = 32
 import subprocess
 
 
-def remine(*arguments: str) -> str:
-    """The output of a command of remine."""
+def command_output(*arguments: str) -> str:
+    """What a command of remine prints."""
     command = [sys.executable, "-m", "remine", *arguments, "--config", str(config_file)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-print(remine("run"))
+print(command_output("run"))
 
 # %% The store's current version is plain files. `history` has a line for each version.
-print(remine("history"))
+print(command_output("history"))
+
+# %% The same version from Python: triplets and embeddings as tables and arrays.
+import remine
+
+version = remine.open(folder / "runs" / "photos")
+print(version, "with", version.triplets().num_rows, "triplets of its last round")
+print("embeddings:", version.embeddings().vectors.shape)
 
 # %% Serve the index. Port 0 takes a free port; the first line of output has the address.
 import atexit

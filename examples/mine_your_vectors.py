@@ -39,10 +39,10 @@ print(table.groupby("kind")[["d_ap", "d_an", "negative_rank"]].median().round(3)
 
 # %% Guards against false negatives: labels are never complete. Pass over the two nearest, and keep
 # the negative's cosine below 95 % of the positive's.
-guarded = MiningConfig(
+guarded_config = MiningConfig(
     negatives=("hardest",), max_positives=4, skip_ranks=2, relative_margin=0.95, hub_cap=50
 )
-safer = mine(vectors, labels, config=guarded)
+safer = mine(vectors, labels, config=guarded_config)
 print(f"guarded: {len(safer.triplets):,} triplets")
 
 # %% Queries against a corpus: positives are named by id instead of by label.

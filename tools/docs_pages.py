@@ -33,9 +33,9 @@ CONFIGS = ("glyphs.toml", "omniglot.toml")
 
 def on_files(files: Files, *, config: "MkDocsConfig") -> Files:
     """Add the generated pages."""
-    generated = {page: _to_site(ROOT / name) for name, page in PAGES.items()}
-    generated["examples.md"] = _examples()
-    for page, text in generated.items():
+    text_by_page = {page: _to_site(ROOT / name) for name, page in PAGES.items()}
+    text_by_page["examples.md"] = _examples()
+    for page, text in text_by_page.items():
         files.append(File.generated(config, page, content=text))
     return files
 
@@ -100,6 +100,6 @@ def _commands() -> str:
         names += [(name, inner) for inner in below] if below else [(name,)]
     parts: list[str] = []
     for name in names:
-        shown = runner.invoke(app, [*name, "--help"], prog_name="remine", terminal_width=90)
-        parts.append(f"## remine {' '.join(name)}\n\n```text\n{shown.stdout.strip()}\n```\n")
+        result = runner.invoke(app, [*name, "--help"], prog_name="remine", terminal_width=90)
+        parts.append(f"## remine {' '.join(name)}\n\n```text\n{result.stdout.strip()}\n```\n")
     return "\n".join(parts)

@@ -18,7 +18,7 @@ def run_example(name: str, tmp_path: Path, *arguments: object) -> str:
         "PYTHONPATH": str(FOLDER.parent / "src"),
     }
     environment.pop("PREFECT_API_URL", None)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(FOLDER / name), *map(str, arguments)],
         cwd=tmp_path,
         env=environment,
@@ -27,8 +27,8 @@ def run_example(name: str, tmp_path: Path, *arguments: object) -> str:
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def test_vectors_are_mined(tmp_path):

@@ -2,9 +2,11 @@
 
 README, CONTRIBUTING, SECURITY, CHANGELOG and the examples become pages as they are. Configuration
 and Commands get their text from the dataclasses and the command line, so that they cannot go stale.
-Links work twice: as paths in the repository, and as pages in the site.
+Links work twice: as paths in the repository, and as pages in the site. A path of a source file that
+a page names and that does not exist is a warning, which `--strict` makes an error.
 """
 
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,8 @@ from typer.testing import CliRunner
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.pages import Page
+
+log = logging.getLogger("mkdocs.hooks.docs_pages")
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -29,6 +33,8 @@ PAGES = {
 }
 EXAMPLES = ("from_photos_to_a_served_index.py", "mine_your_vectors.py", "read_triplets.py")
 CONFIGS = ("glyphs.toml", "omniglot.toml")
+SOURCE_PATH = re.compile(r"`((?:data|flows|index|mining|train|src|tests|tools)/[\w./]*)`")
+HISTORY = "changelog.md"  # names files of earlier versions
 
 
 def on_files(files: Files, *, config: "MkDocsConfig") -> Files:
@@ -42,6 +48,10 @@ def on_files(files: Files, *, config: "MkDocsConfig") -> Files:
 
 def on_page_markdown(markdown: str, *, page: "Page", **_: object) -> str:
     """Insert the text read from the code; turn paths of the repository into pages."""
+    if page.file.src_uri != HISTORY:
+        for path in SOURCE_PATH.findall(markdown):
+            if not (ROOT / path).exists():
+                log.warning("%s names %s, which does not exist", page.file.src_uri, path)
     if page.file.src_uri == "configuration.md":
         markdown = markdown.replace("<!-- settings -->", _settings())
     if page.file.src_uri == "commands.md":

@@ -7,13 +7,14 @@ TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
        $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help demo test check bench torture audit clean
+.PHONY: help demo test check docs bench torture audit clean
 
 help:
 	@echo "make demo   one cycle of three rounds over the embedded glyphs, with a report page"
 	@echo "make test   all tests"
-	@echo "make check  format, lint, types, layers"
-	@echo "make bench  the benchmarks behind every number in the README"
+	@echo "make check  format, lint, types, layers, and the pages with their links"
+	@echo "make docs   the pages as a site in site/, without network"
+	@echo "make bench  the benchmarks behind every number in README and docs"
 	@echo "make torture  kills, damage, full disks, fuzzing, a schedule left alone (half an hour)"
 	@echo "make audit  known vulnerabilities of the pinned dependencies"
 	@echo "make clean  remove .venv and the demo's run"
@@ -25,11 +26,20 @@ demo: .venv/$(GPU)
 test: .venv/dev
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
+# Strict: a broken link or anchor is a failure (with --quiet it would not be: no warning is counted).
+# The variable silences an advertisement.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+
 check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MKDOCS) build --strict --site-dir .remine-site
+
+docs: .venv/dev
+	$(MKDOCS) build --strict
+	@echo "open site/index.html; for its search: $(BIN)/python -m http.server --directory site"
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks
@@ -54,9 +64,9 @@ clean:
 	@touch $@
 
 .venv/dev: .venv/$(GPU)
-	$(PIP) -e ".[$(GPU),dev]"
+	$(PIP) -e ".[$(GPU),dev,docs]"
 	@touch $@
 
 .venv/bench: .venv/dev
-	$(PIP) -e ".[$(GPU),dev,bench]"
+	$(PIP) -e ".[$(GPU),dev,docs,bench]"
 	@touch $@

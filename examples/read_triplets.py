@@ -15,13 +15,18 @@ latest = store / "latest"
 shards = sorted(latest.glob("triplets/round=*/*.parquet"))
 print(f"{len(shards)} shards in {len({shard.parent for shard in shards})} rounds")
 
-# %% What a file says of itself: its schema's name, the embeddings it was mined from, the settings.
+# %% A file's metadata: schema name, hash of the embeddings it was mined from, settings.
 import json
 
 import pyarrow.parquet as pq
 
-note = json.loads(pq.read_schema(shards[0]).metadata[b"remine"])
-print(note["schema"], "of embeddings", note["embeddings"][:12], note["settings"]["negatives"])
+metadata = json.loads(pq.read_schema(shards[0]).metadata[b"remine"])
+print(
+    metadata["schema"],
+    "of embeddings",
+    metadata["embeddings"][:12],
+    metadata["settings"]["negatives"],
+)
 
 # %% pandas: one round, only the columns that are needed.
 import pandas as pd
@@ -31,7 +36,7 @@ triplets = pd.read_parquet(last, columns=["d_ap", "d_an", "kind"])
 triplets["margin"] = triplets.d_an - triplets.d_ap
 print(triplets.groupby("kind", observed=True).margin.describe().round(4))
 
-# %% DuckDB: the labels of both sides, the classes that are taken for one another.
+# %% DuckDB: the labels of both sides: which classes are confused most often.
 import duckdb
 
 print(
@@ -47,20 +52,20 @@ print(
 # %% PyArrow: all rounds as one table, `round` from the folders' names, a batch at a time.
 import pyarrow.dataset as ds
 
-whole = ds.dataset(latest / "triplets", partitioning="hive")
-semi_hard = whole.scanner(
+all_rounds = ds.dataset(latest / "triplets", partitioning="hive")
+semi_hard = all_rounds.scanner(
     columns=["anchor_id", "positive_id", "negative_id", "round"],
     filter=ds.field("kind") == "semi_hard",
     batch_size=65_536,
 )
 rows = sum(len(batch) for batch in semi_hard.to_batches())
-print(f"{rows:,} of {whole.count_rows():,} triplets are semi-hard")
+print(f"{rows:,} of {all_rounds.count_rows():,} triplets are semi-hard")
 
-# %% Arrays to train on: places of items, as pytorch-metric-learning's indices_tuple wants them.
+# %% Arrays to train on: positions in id order, the indices_tuple of pytorch-metric-learning.
 import numpy as np
 
 ids = ds.dataset(latest / "items", format="parquet", exclude_invalid_files=True)
 ids = np.sort(ids.to_table(columns=["id"])["id"].to_numpy())
 batch = pd.read_parquet(last, columns=["anchor_id", "positive_id", "negative_id"]).head(1000)
 anchors, positives, negatives = (np.searchsorted(ids, batch[name]) for name in batch.columns)
-print("the first triplet's places:", anchors[0], positives[0], negatives[0])
+print("positions of the first triplet:", anchors[0], positives[0], negatives[0])

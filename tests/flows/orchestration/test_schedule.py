@@ -156,6 +156,8 @@ def schedule(config_file: Path) -> Iterator[Schedule]:
 def page(schedule: Schedule) -> Iterator[Any]:
     """A page of Prefect's, or None where there is no browser."""
     if not CHROMIUM:
+        if os.environ.get("REMINE_REQUIRE_BROWSER") == "1":
+            pytest.fail("REMINE_REQUIRE_BROWSER is 1, and no Chromium is on the PATH")
         yield None
         return
     from playwright.sync_api import sync_playwright

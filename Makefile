@@ -35,6 +35,7 @@ check: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/variable_names.py data index mining train flows src benchmarks robustness tools
 	$(MKDOCS) build --strict --site-dir .remine-site
 
 docs: .venv/dev

@@ -115,6 +115,18 @@ def mine(
 
     Raises:
         InputError: An argument cannot be mined, or the recall of the configuration not reached.
+
+    Example:
+        >>> import numpy as np
+        >>> vectors = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
+        >>> labels = np.arange(400) // 4
+        >>> config = MiningConfig(negatives=("semi_hard",), max_positives=1)
+        >>> mined = mine(vectors, labels, config=config)
+        >>> triplets = mined.triplets
+        >>> bool(np.all((triplets.d_ap < triplets.d_an) & (triplets.d_an < triplets.d_ap + 0.2)))
+        True
+        >>> mined.card()["engine"]
+        'exact'
     """
     config = MiningConfig() if config is None else config
     if not isinstance(config, MiningConfig) or not isinstance(index, faiss.Index | None):

@@ -35,6 +35,12 @@ def run(
         StoreBusyError: Another cycle works on the store.
         RoundStoppedError: The embedding collapsed; the versions before stay.
 
+    Example:
+        >>> import remine
+        >>> version = remine.run("products.toml", ["train.steps=2"], quiet=True)
+        >>> version.rounds()["round"].to_pylist()
+        [0, 1]
+
     """
     set_environment()
     source = _source(config)

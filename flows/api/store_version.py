@@ -208,6 +208,18 @@ def open_store(
         InputError: There is no such store or version.
         StoreError: A file is damaged.
 
+    Example:
+        >>> import remine
+        >>> version = remine.open("runs/products")
+        >>> version.search(id=3, k=2).column_names
+        ['query', 'rank', 'id', 'distance', 'label', 'split', 'group']
+        >>> version.embeddings().vectors.shape
+        (72, 8)
+        >>> set(version.triplets(kind="hard")["kind"].to_pylist())
+        {'hard'}
+        >>> version.encoder().encode(version.embeddings().vectors[:2]).shape
+        (2, 8)
+
     """
     opened_store = Store(store if isinstance(store, str) and "://" in store else Path(store))
     record = opened_store.version(version) if version else served_version(opened_store)

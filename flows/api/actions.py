@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from remine.flows.api.store_version import StoreVersion, open_store
 from remine.flows.config.settings import ConfigSource, load_config, path_of
 from remine.flows.jobs.console import Console
-from remine.flows.jobs.environment import set_environment
+from remine.flows.jobs.environment import engine_environment
 
 if TYPE_CHECKING:
     from remine.flows.compare.comparison_page import Comparison
@@ -42,19 +42,19 @@ def run(
         [0, 1]
 
     """
-    set_environment()
     source = _source(config)
     settings = load_config(source, overrides)
-    from remine.flows.orchestration.single_run import run_now
-
     console = Console(quiet=quiet)
-    number = run_now(
-        settings,
-        console,
-        path_of(source),
-        list(overrides),
-        lambda decision: console.say(decision.line()),
-    )
+    with engine_environment():
+        from remine.flows.orchestration.single_run import run_now
+
+        number = run_now(
+            settings,
+            console,
+            path_of(source),
+            list(overrides),
+            lambda decision: console.say(decision.line()),
+        )
     return open_store(settings.store, number or 0, settings.base)
 
 
@@ -79,13 +79,13 @@ def compare(
         InputError: The data or the settings cannot be used.
 
     """
-    set_environment()
-    from remine.flows.compare.arms import load_arms
-    from remine.flows.compare.comparison_page import read_comparison, write_page
-    from remine.flows.compare.experiment import compare as run_comparison
+    with engine_environment():
+        from remine.flows.compare.arms import load_arms
+        from remine.flows.compare.comparison_page import read_comparison, write_page
+        from remine.flows.compare.experiment import compare as run_comparison
 
-    settings, arms = load_arms(_source(config), overrides)
-    folder = run_comparison(settings, arms, Console(quiet=quiet))
+        settings, arms = load_arms(_source(config), overrides)
+        folder = run_comparison(settings, arms, Console(quiet=quiet))
     write_page(folder)
     return read_comparison(folder)
 

@@ -3,6 +3,8 @@
 import importlib.util
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from remine.data.errors import InputError
@@ -20,6 +22,24 @@ DEFAULTS = {
 }
 
 
+@contextmanager
+def engine_environment() -> Iterator[None]:
+    """The variables of `set_environment`, for as long as the context lasts.
+
+    For use inside a user's process, whose own child processes must not inherit them.
+    """
+    before = {name: os.environ.get(name) for name in DEFAULTS}
+    set_environment()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def set_environment() -> None:
     """Set the variables that the user has not set, and check that FAISS is installed once.
 
@@ -31,7 +51,8 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
     # Without a handler on the root logger, Beam's first warning installs one that prints
     # everything.
-    logging.getLogger().addHandler(logging.NullHandler())
+    if not logging.getLogger().handlers:
+        logging.getLogger().addHandler(logging.NullHandler())
     _check_faiss()
 
 

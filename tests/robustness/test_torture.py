@@ -16,6 +16,8 @@ SHORT = {
 
 @pytest.mark.parametrize("name", SHORT)
 def test_torture(name):
+    # Another test of this process may have left it; the scripts are found in the working folder.
+    os.environ.pop("PYTHONSAFEPATH", None)
     one = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", f"robustness.{name}"],

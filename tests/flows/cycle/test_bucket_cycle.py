@@ -76,7 +76,7 @@ def test_a_cycle_its_search_its_server_and_its_keeping(on_s3, call, tmp_path, mo
     # The next cycle, killed nowhere, on that machine; then what is old goes.
     assert run(config).number == 4
     assert "4 versions" in call("verify")
-    assert "version 1 would go" in call("gc", "--keep", 1)
+    assert "version 1 would be removed" in call("gc", "--keep", 1)
     call("gc", "--keep", 1, "--yes")
     assert "1 versions" in call("verify")
     assert "newest, served" in call("history")

@@ -314,7 +314,7 @@ def test_an_index_of_which_too_much_moved_is_built_anew(config_file, items):
     save(config_file, items.take(np.flatnonzero(np.arange(len(items)) % 5 > 1)))
     version = cycle(config_file, call_plain, ONE)
     first = next(v for v in store_of(config_file).versions() if (v.cycle, v.round) == (2, 0))
-    assert "of the items moved since" in first.artifacts["index"].card["rebuilt"]
+    assert "of the items were added or removed since" in first.artifacts["index"].card["rebuilt"]
     assert "update" not in first.artifacts["index"].card
     assert version.cycle == 2
 

@@ -201,8 +201,11 @@ def test_the_command_says_why_in_one_line(config_file, remine):
     ("overrides", "message"),
     [
         (("train.refresh_when=0.5", "health.every=0"), "with health.every = 0 nothing is measured"),
-        ((*PK, "train.refresh_when=0.5"), '"pk" reads none'),
-        (("train.refresh_when=1.5",), "train.refresh_when is 1.5; it is a share"),
+        ((*PK, "train.refresh_when=0.5"), '"pk" uses none'),
+        (
+            ("train.refresh_when=1.5",),
+            "train.refresh_when is 1.5; it must be at least 0 and below 1",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(config_file, overrides, message):

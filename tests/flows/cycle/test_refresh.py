@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from remine.data.errors import InputError, StoreBusyError
+from remine.data.items import growth
 from remine.data.store.pins import pin
 from remine.data.store.records import Version
 from remine.data.store.store import Store
@@ -67,9 +68,13 @@ def files_of(config_file: Path) -> dict[Path, int]:
     return {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
 
 
+HASHES = ("build_catalogue", "content_hashes")
+
+
 def test_nothing_to_do_for_the_same_source_and_settings(config_file, monkeypatch):
-    for name in ("build_catalogue", "content_hashes", "stage_items"):
-        monkeypatch.setattr(prepare, name, lambda *_: pytest.fail("prepared"))
+    for module, names in ((prepare, ("build_catalogue", "stage_items")), (growth, HASHES)):
+        for name in names:
+            monkeypatch.setattr(module, name, lambda *_: pytest.fail("prepared"))
     before = files_of(config_file)
     decision = decide(load_config(config_file))
     assert (decision.action, decision.change) == (NOTHING, None)
@@ -167,7 +172,7 @@ def test_a_cycle_that_was_killed_is_needed_and_keeps_its_decision(config_file):
         run_cycle(*given, struck, decision=decision)
     again = decide(load_config(config_file))
     assert again.action == CYCLE
-    assert "cycle 2 is not finished: round 0 of 2" in again.why
+    assert "cycle 2 is not finished: round 0 of 2" in again.reason
     version = run(config_file, decision=again)
     assert (version.cycle, version.number) == (2, 6)
     assert version.artifacts["decision"].card["why"] == "said at the start"

@@ -71,7 +71,7 @@ def test_only_units_without_a_sound_output_are_run(tmp_path):
 
 def test_a_unit_without_output_is_an_error(tmp_path):
     store = Store(tmp_path / "s", create=True)
-    with pytest.raises(StoreError, match=r"unit \(0, 0, 5\) left no sound output"):
+    with pytest.raises(StoreError, match=r"unit \(0, 0, 5\) left no undamaged output"):
         run_job(store, Squares(), units_of(5, 5), lambda *_: None, silent)
 
 

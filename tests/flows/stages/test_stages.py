@@ -25,7 +25,7 @@ def prepare(config_file: Path, *overrides: str) -> None:
         ("index.factory=Foo", "index.factory 'Foo' is not one that FAISS knows"),
         ("index.factory=IVF1024,Flat", "needs 1024 vectors or more beside the 82 that measure"),
         ("index.factory=PQ4x12", "needs 4096 vectors or more beside the 82 that measure"),
-        ('train.kinds=["hard", "semi_hard"]', "train.kinds asks for semi_hard"),
+        ('train.kinds=["hard", "semi_hard"]', "train.kinds contains semi_hard"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_a_store_is_made(

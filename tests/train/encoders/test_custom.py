@@ -225,12 +225,12 @@ def test_designs_are_written_and_read_back(nets):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "resnet"}, "known: auto, conv, .*, and module:function$"),
-        ({"name": "a-b:c"}, "known: auto"),
-        ({"name": "a:b:c"}, "known: auto"),
-        ({"frozen": True}, "frozen is true, and 'auto' starts from scratch"),
-        ({"name": "conv", "head": "mlp"}, "head is 'mlp', and 'conv' starts from scratch"),
-        ({"name": "minilm", "head": "deep"}, "head is 'deep'; known: auto, linear, mlp"),
+        ({"name": "resnet"}, "must be one of auto, conv, .* or module:function$"),
+        ({"name": "a-b:c"}, "must be one of auto"),
+        ({"name": "a:b:c"}, "must be one of auto"),
+        ({"frozen": True}, "frozen is true, but 'auto' is trained from scratch"),
+        ({"name": "conv", "head": "mlp"}, "head is 'mlp', but 'conv' is trained from scratch"),
+        ({"name": "minilm", "head": "deep"}, "head is 'deep'; it must be one of auto, linear, mlp"),
     ],
 )
 def test_settings_that_do_not_fit(settings, message):

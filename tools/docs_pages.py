@@ -101,7 +101,7 @@ def _settings() -> str:
 
 def _commands() -> str:
     """What `--help` says of each command."""
-    from remine.flows.cli.app import app
+    from remine.flows.cli.main import app
 
     runner = CliRunner()
     names: list[tuple[str, ...]] = []

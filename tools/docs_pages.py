@@ -33,7 +33,12 @@ PAGES = {
 }
 EXAMPLES = ("from_photos_to_a_served_index.py", "mine_your_vectors.py", "read_triplets.py")
 CONFIGS = ("glyphs.toml", "omniglot.toml")
-SOURCE_PATH = re.compile(r"`((?:data|flows|index|mining|train|src|tests|tools)/[\w./]*)`")
+FOLDERS = (
+    *("data", "flows", "index", "mining", "train", "src"),
+    *("tests", "tools", "examples", "benchmarks", "robustness"),
+)
+SOURCE_PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./]*)`")
+SOURCE_NAME = re.compile(r"`(\w+\.py)`")
 HISTORY = "changelog.md"  # names files of earlier versions
 
 
@@ -49,14 +54,20 @@ def on_files(files: Files, *, config: "MkDocsConfig") -> Files:
 def on_page_markdown(markdown: str, *, page: "Page", **_: object) -> str:
     """Insert the text read from the code; turn paths of the repository into pages."""
     if page.file.src_uri != HISTORY:
-        for path in SOURCE_PATH.findall(markdown):
-            if not (ROOT / path).exists():
-                log.warning("%s names %s, which does not exist", page.file.src_uri, path)
+        for path in _missing_sources(markdown):
+            log.warning("%s names %s, which does not exist", page.file.src_uri, path)
     if page.file.src_uri == "configuration.md":
         markdown = markdown.replace("<!-- settings -->", _settings())
     if page.file.src_uri == "commands.md":
         markdown = markdown.replace("<!-- commands -->", _commands())
     return _link_pages(markdown, "../")
+
+
+def _missing_sources(markdown: str) -> list[str]:
+    """The paths and the bare names of source files in `markdown` that do not exist."""
+    paths = [path for path in SOURCE_PATH.findall(markdown) if not (ROOT / path).exists()]
+    names = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    return paths + sorted(set(SOURCE_NAME.findall(markdown)) - names)
 
 
 def _to_site(path: Path) -> str:

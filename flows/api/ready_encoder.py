@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from remine.data.errors import InputError
-from remine.data.items.inputs import Transform
+from remine.data.items.inputs import PICTURES, Transform
 from remine.data.types import Float32
 
 Content = str | bytes | Path | Image.Image | np.ndarray
-"""A text; a picture as encoded bytes, a path or a Pillow image; or a vector (d,)."""
+"""A text; a picture as encoded bytes, a path (text, too) or a Pillow image; or a vector (d,)."""
 
 
 class ReadyEncoder(nn.Module):
@@ -26,11 +26,15 @@ class ReadyEncoder(nn.Module):
 
     """
 
-    def __init__(self, network: nn.Module, transform: Transform) -> None:
-        """Put a network and the transform of its inputs together; in evaluation mode."""
+    def __init__(self, network: nn.Module, transform: Transform, content: str) -> None:
+        """Put a network and the transform of its inputs together; in evaluation mode.
+
+        content: what it takes: "image", "path", "text" or "vector".
+        """
         super().__init__()
         self.network = network
         self._transform = transform
+        self._content = content
         self.eval()
 
     def transform(self, contents: Sequence[Content]) -> Tensor:
@@ -40,7 +44,7 @@ class ReadyEncoder(nn.Module):
             InputError: A content cannot be read; its position is named.
 
         """
-        parts: list[Any] = [encoded(content) for content in contents]
+        parts: list[Any] = [encoded(content, self._content) for content in contents]
         return torch.from_numpy(self._transform(parts, lambda row: f"content {row}"))
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -78,8 +82,10 @@ class ReadyEncoder(nn.Module):
         return vectors
 
 
-def encoded(content: Content) -> Any:
-    """A Pillow image as PNG bytes; anything else as it is."""
+def encoded(content: Content, kind: str) -> Any:
+    """A content as transforms take it: pictures as bytes or paths, anything else as it is."""
+    if kind in PICTURES and isinstance(content, str):
+        return Path(content)
     if not isinstance(content, Image.Image):
         return content
     body = io.BytesIO()

@@ -134,7 +134,7 @@ class StoreVersion:
             return snapshot.text_queries(contents, lambda row: f"text {row}")
         from remine.flows.api.ready_encoder import encoded
 
-        pictures = [encoded(content) for content in contents]
+        pictures = [encoded(content, "image") for content in contents]
         return snapshot.picture_queries(pictures, lambda row: f"image {row}")
 
     def triplets(self, round: int = -1, kind: str | Sequence[str] = ()) -> pa.Table:  # noqa: A002
@@ -172,7 +172,9 @@ class StoreVersion:
         """The encoder of this version as a torch module with its transform, ready for new data."""
         from remine.flows.api.ready_encoder import ReadyEncoder
 
-        return ReadyEncoder(self._snapshot.encoder, self._snapshot.transform)
+        return ReadyEncoder(
+            self._snapshot.encoder, self._snapshot.transform, self._snapshot.content
+        )
 
     def rounds(self) -> pa.Table:
         """The cycle round by round: retrieval, what was mined, how it was trained."""

@@ -70,7 +70,7 @@ def test_embeddings_are_those_of_the_encoder(version, folder):
     assert embeddings.labels.tolist() == [file.parent.name for file in files]
     assert set(embeddings.splits) <= {"train", "val", "test"}
     # As bytes and as Pillow images, and as a torch module.
-    mixed = [files[0].read_bytes(), Image.open(files[1]), files[2]]
+    mixed = [files[0].read_bytes(), Image.open(files[1]), str(files[2])]
     np.testing.assert_allclose(encoder.encode(mixed), embeddings.vectors[:3], atol=1e-5)
     assert isinstance(encoder, torch.nn.Module)
     assert encoder.transform(files[:2]).shape == (2, 1, SIZE[1], SIZE[0])
@@ -92,7 +92,7 @@ def test_search_by_every_kind_of_query(version, folder):
             answers["distance"].to_numpy(), distances[query, nearest], atol=1e-5
         )
     file = sorted((folder / "pictures").glob("*/*.png"))[5]
-    for image in (file, file.read_bytes(), Image.open(file)):
+    for image in (file, str(file), file.read_bytes(), Image.open(file)):
         assert version.search(image=image, k=1)["id"].to_pylist() == [5]
     several = version.search(vector=3 * embeddings.vectors[[5, 77]], k=1)
     assert several["id"].to_pylist() == [5, 77]

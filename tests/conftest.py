@@ -9,11 +9,11 @@ import pytest
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line on what this machine could not test, and how to get it."""
-    skipped = len(terminalreporter.stats.get("skipped", ()))
+    skips = len(terminalreporter.stats.get("skipped", ()))
     without_browser = not any(map(shutil.which, ("chromium", "chromium-browser", "chrome")))
-    if skipped or without_browser:
+    if skips or without_browser:
         remedy = "; pages in a browser are not tested: `apt-get install chromium`"
-        terminalreporter.write_line(f"skipped: {skipped}{remedy if without_browser else ''}")
+        terminalreporter.write_line(f"skipped: {skips}{remedy if without_browser else ''}")
 
 
 @pytest.fixture(scope="session")

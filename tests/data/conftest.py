@@ -45,8 +45,8 @@ class Laid:
     @property
     def labels(self) -> list[str]:
         """Each item's label, by way of its code."""
-        found = self.catalogue
-        return [found.labels[code] for code in found.label_codes]
+        result = self.catalogue
+        return [result.labels[code] for code in result.label_codes]
 
     @property
     def contents(self) -> np.ndarray:
@@ -84,30 +84,30 @@ def lay_down(tmp_path) -> Callable[..., Laid]:
 
     def run(source: Path | str, **settings: Any) -> Laid:
         config = DataConfig(source=str(source), unit_rows=SHARD, **settings)
-        opened = open_source(config, tmp_path)
-        opened.fingerprint()
-        found = build_catalogue(opened, config)
+        handle = open_source(config, tmp_path)
+        handle.fingerprint()
+        result = build_catalogue(handle, config)
         root = tmp_path / "store"
         with staging_folder(root) as folder:
-            transform = transform_of(opened.content, config)
-            staged = stage_items(opened, found, transform, folder, SHARD)
+            transform = transform_of(handle.content, config)
+            staging = stage_items(handle, result, transform, folder, SHARD)
             store = Store(root, create=True)
-            items, inputs = staged.commit(store)
+            items, inputs = staging.commit(store)
         return Laid(store=store, items=items, inputs=inputs)
 
     return run
 
 
 @pytest.fixture
-def refused(tmp_path, lay_down) -> Callable[..., str]:
+def refusal(tmp_path, lay_down) -> Callable[..., str]:
     """The message with which a source is refused: one line, and no trace is left on the disk."""
 
     def run(source: Path | str, **settings: Any) -> str:
         before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(InputError) as error:
             lay_down(source, **settings)
         assert sorted(tmp_path.rglob("*")) == before
-        message = str(caught.value)
+        message = str(error.value)
         assert message
         assert "\n" not in message
         return message
@@ -177,10 +177,10 @@ def versions() -> Callable[[Store, int], list[Version]]:
     """Publishes versions 1 to `count`."""
 
     def run(store: Store, count: int) -> list[Version]:
-        made = []
+        output = []
         for number in range(1, count + 1):
-            made.append(make(store, number))
-            store.publish(made[-1])
-        return made
+            output.append(make(store, number))
+            store.publish(output[-1])
+        return output
 
     return run

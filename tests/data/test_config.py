@@ -40,7 +40,7 @@ from remine.data.errors import InputError
 )
 def test_ranges(kind, good, bad, message):
     kind(**good)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as error:
         kind(**bad)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

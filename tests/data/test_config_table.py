@@ -111,10 +111,10 @@ class Lab:
     ],
 )
 def test_a_violation_is_one_line_with_field_value_and_limits(values, message):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as error:
         Lab(**values)
-    assert str(caught.value).startswith(message)
-    assert "\n" not in str(caught.value)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
 
 
 def test_a_table_in_a_table_gives_its_own_name():

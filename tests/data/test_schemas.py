@@ -64,8 +64,8 @@ def test_embeddings_round_trip(write):
         for i, part in enumerate(parts)
     ]
     names = ("ids", "label_codes", "vectors")
-    whole = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
-    assert_same(schemas.read_embeddings(paths), Embeddings(**whole))
+    complete = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
+    assert_same(schemas.read_embeddings(paths), Embeddings(**complete))
     kind = pq.read_schema(paths[0]).field("vector").type
     assert (kind.list_size, kind.value_type) == (5, pa.float32())
     assert not kind.value_field.nullable
@@ -73,11 +73,11 @@ def test_embeddings_round_trip(write):
 
 @pytest.mark.parametrize("kinds", [[], [2], [0, 1, 2, 1, 0], [1] * 200, [2, 0] * 40_000])
 def test_triplets_round_trip(write, kinds):
-    made = triplets(kinds)
-    path = write("t.parquet", schemas.triplets_table(made), "triplets/1")
+    output = triplets(kinds)
+    path = write("t.parquet", schemas.triplets_table(output), "triplets/1")
     table = schemas.read([path], schema="triplets/1")
     assert table.schema.names == schemas.TRIPLETS.names
-    assert_same(schemas.triplets_from(table), made)
+    assert_same(schemas.triplets_from(table), output)
 
 
 def test_triplets_of_shards_with_different_kinds(write):
@@ -152,12 +152,12 @@ def test_the_same_rows_are_the_same_bytes(write, table, schema):
 def test_triplets_are_small(write):
     rng = np.random.default_rng(0)
     t = 30_000
-    made = triplets([0, 1, 2] * 10_000)
+    output = triplets([0, 1, 2] * 10_000)
     ids = {name: rng.integers(0, t, t) for name in ("positive_id", "negative_id")}
     ranks = rng.integers(0, 100, t).astype(np.int32)
     anchors = np.arange(t) // 5
-    made = Triplets(**{**vars(made), **ids, "anchor_id": anchors, "negative_rank": ranks})
-    path = write("t.parquet", schemas.triplets_table(made), "triplets/1")
+    output = Triplets(**{**vars(output), **ids, "anchor_id": anchors, "negative_rank": ranks})
+    path = write("t.parquet", schemas.triplets_table(output), "triplets/1")
     assert path.stat().st_size / t < 12.5  # 23.6 as pyarrow writes by default
     columns = pq.read_metadata(path).row_group(0).to_dict()["columns"]
     encodings = {column["path_in_schema"]: column["encodings"] for column in columns}
@@ -166,13 +166,13 @@ def test_triplets_are_small(write):
 
 
 def test_pandas_and_duckdb_read_it(write):
-    made = triplets([2, 0, 1])
-    path = write("t.parquet", schemas.triplets_table(made), "triplets/1")
+    output = triplets([2, 0, 1])
+    path = write("t.parquet", schemas.triplets_table(output), "triplets/1")
     frame = pd.read_parquet(path)
     assert frame["kind"].tolist() == ["easy", "hard", "semi_hard"]
-    assert frame["anchor_id"].tolist() == made.anchor_id.tolist()
+    assert frame["anchor_id"].tolist() == output.anchor_id.tolist()
     rows = duckdb.sql(f"SELECT kind, negative_rank FROM '{path}'").fetchall()
-    assert rows == list(zip(frame["kind"], made.negative_rank.tolist(), strict=True))
+    assert rows == list(zip(frame["kind"], output.negative_rank.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("content", ["image", "path", "text", "vector"])

@@ -45,9 +45,9 @@ def test_what_fits_is_kept(kind, values, name):
 @pytest.mark.parametrize(("kind", "values", "name"), FIELDS)
 def test_another_dtype_is_refused(kind, values, name, change):
     with np.errstate(invalid="ignore"):
-        other = change(values[name])
+        second = change(values[name])
     with pytest.raises(ValueError, match=f"^{name} must be {values[name].dtype} of shape"):
-        kind(**{**values, name: other})
+        kind(**{**values, name: second})
 
 
 @pytest.mark.parametrize("change", [lambda a: a[..., None], lambda a: a[:-1]])
@@ -76,8 +76,12 @@ def test_take_takes_the_same_rows_of_all(kind, values, rows):
 
 
 def test_concatenate_keeps_the_order():
-    whole = Triplets(**TRIPLETS)
-    parts = [whole.take(np.array([1, 2])), whole.take(np.arange(0)), whole.take(np.array([0]))]
+    complete = Triplets(**TRIPLETS)
+    parts = [
+        complete.take(np.array([1, 2])),
+        complete.take(np.arange(0)),
+        complete.take(np.array([0])),
+    ]
     joined = Triplets.concatenate(parts)
     for name, array in TRIPLETS.items():
         np.testing.assert_array_equal(getattr(joined, name), array[[1, 2, 0]])
@@ -87,9 +91,9 @@ def test_unit_keeps_the_direction():
     # The squares of the last two rows under- and overflow float32.
     vectors = np.array([[3, 4], [-0.1, 0], [1e-11, 0], [3e30, 4e30]], np.float32)
     expected = [[0.6, 0.8], [-1, 0], [1, 0], [0.6, 0.8]]
-    scaled = unit(vectors)
-    assert scaled.dtype == np.float32
-    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+    scales = unit(vectors)
+    assert scales.dtype == np.float32
+    np.testing.assert_allclose(scales, expected, rtol=1e-6)
 
 
 def test_unit_of_many():

@@ -82,7 +82,7 @@ def remine(tmp_path_factory: pytest.TempPathFactory) -> Remine:
 
 
 @pytest.fixture(scope="session")
-def cycled(small_config: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cycle_store(small_config: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of a finished small cycle, by plain functions; to be read only."""
     from remine.flows.config.settings import load_config
     from remine.flows.cycle.cycle import prepared, run_cycle
@@ -91,12 +91,12 @@ def cycled(small_config: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("cycled")
     (folder / "remine.toml").write_text(small_config)
-    with prepared(load_config(folder / "remine.toml"), run_plain, Console(quiet=True)) as given:
-        run_cycle(*given)
+    with prepared(load_config(folder / "remine.toml"), run_plain, Console(quiet=True)) as inputs:
+        run_cycle(*inputs)
     return folder / "store"
 
 
 @pytest.fixture
-def own_store(cycled: Path, tmp_path: Path) -> Path:
+def own_store(cycle_store: Path, tmp_path: Path) -> Path:
     """A copy of that store, to write into."""
-    return shutil.copytree(cycled, tmp_path / "store", symlinks=True)
+    return shutil.copytree(cycle_store, tmp_path / "store", symlinks=True)

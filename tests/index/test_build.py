@@ -18,7 +18,7 @@ def built(embeddings, factory="auto", seed=0, **settings):
     return build_index(embeddings, IndexConfig(factory=factory, **settings), seed)
 
 
-def clustered(n, d=16, seed=0):
+def clusters(n, d=16, seed=0):
     """Vectors around 50 centres, ids with gaps and far above 32 bits."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((50, d))
@@ -30,17 +30,17 @@ def clustered(n, d=16, seed=0):
 
 @pytest.fixture(scope="module")
 def embeddings():
-    return clustered(4000)
+    return clusters(4000)
 
 
 def nearest_ids(embeddings, rows, k):
     """The ids of the k nearest of each row, itself included, one query at a time."""
     vectors = embeddings.vectors.astype(np.float64)
-    found = []
+    result = []
     for row in rows:
         distances = ((vectors - vectors[row]) ** 2).sum(axis=1)
-        found.append(embeddings.ids[np.argsort(distances, kind="stable")[:k]])
-    return np.stack(found)
+        result.append(embeddings.ids[np.argsort(distances, kind="stable")[:k]])
+    return np.stack(result)
 
 
 def held_out(n, seed=0):
@@ -51,15 +51,15 @@ def held_out(n, seed=0):
 def recall_without(embeddings, factory, setting, k, seed=0):
     """Recall@k of the index over all but the held-out rows, one neighbour at a time."""
     asked = held_out(len(embeddings), seed)
-    rest = embeddings.take(np.setdiff1d(np.arange(len(embeddings)), asked))
-    bare = faiss.index_factory(rest.vectors.shape[1], factory)
-    bare.train(rest.vectors)
-    bare.add(rest.vectors)
+    remainder = embeddings.take(np.setdiff1d(np.arange(len(embeddings)), asked))
+    bare = faiss.index_factory(remainder.vectors.shape[1], factory)
+    bare.train(remainder.vectors)
+    bare.add(remainder.vectors)
     queries = embeddings.vectors[asked]
-    _, found = bare.search(queries, k, params=parameters(bare, setting))
+    _, result = bare.search(queries, k, params=parameters(bare, setting))
     hits = 0
-    for query, places in zip(queries.astype(np.float64), found.tolist(), strict=True):
-        distances = ((rest.vectors - query) ** 2).sum(axis=1)
+    for query, places in zip(queries.astype(np.float64), result.tolist(), strict=True):
+        distances = ((remainder.vectors - query) ** 2).sum(axis=1)
         hits += len(set(np.argsort(distances, kind="stable")[:k].tolist()) & set(places))
     return hits / (k * len(asked))
 
@@ -69,8 +69,8 @@ def test_flat_is_exact(embeddings):
     assert (card.items, card.dimensions, card.held_out, index.ntotal) == (4000, 16, 400, 4000)
     assert (card.knob, card.setting, card.recall, len(card.curve)) == ("none", 0, 1.0, 1)
     rows = np.arange(0, 4000, 40)
-    _, found = index.search(embeddings.vectors[rows], 10)
-    np.testing.assert_array_equal(found, nearest_ids(embeddings, rows, 10))
+    _, result = index.search(embeddings.vectors[rows], 10)
+    np.testing.assert_array_equal(result, nearest_ids(embeddings, rows, 10))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -136,22 +136,22 @@ def test_low_recall_is_told(embeddings):
 
 
 def test_equals_do_not_lower_the_recall(embeddings):
-    twice = Embeddings(
+    pair = Embeddings(
         ids=np.arange(8000),
         label_codes=np.repeat(embeddings.label_codes, 2),
         vectors=np.repeat(embeddings.vectors, 2, axis=0),
     )
-    many = Embeddings(
+    batch = Embeddings(
         ids=np.arange(400),
         label_codes=np.zeros(400, np.int32),
         vectors=np.tile(embeddings.vectors[:2], (200, 1)),
     )
-    assert built(twice, "Flat")[1].recall == 1
-    assert built(many, "Flat")[1].recall == 1
+    assert built(pair, "Flat")[1].recall == 1
+    assert built(batch, "Flat")[1].recall == 1
 
 
 def test_fewer_items_than_can_be_spared():
-    index, card = built(clustered(3), "Flat")
+    index, card = built(clusters(3), "Flat")
     assert (card.items, card.recall, card.held_out) == (3, 1.0, 3)
     assert index.ntotal == 3
 
@@ -168,8 +168,10 @@ def test_the_card_survives_json(embeddings):
 
 
 def test_the_same_seed_gives_the_same_bytes(embeddings):
-    first, again = (faiss.serialize_index(built(embeddings, "IVF32,Flat")[0]) for _ in range(2))
-    np.testing.assert_array_equal(first, again)
+    first, repetition = (
+        faiss.serialize_index(built(embeddings, "IVF32,Flat")[0]) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, repetition)
 
 
 def test_parameters_leave_the_index_alone(embeddings):
@@ -184,8 +186,8 @@ def test_ids_survive_the_file(embeddings, tmp_path):
     index, _ = built(embeddings, "Flat")
     faiss.write_index(index, str(tmp_path / "index.faiss"))
     loaded = faiss.read_index(str(tmp_path / "index.faiss"))
-    _, found = loaded.search(embeddings.vectors, 1)
-    np.testing.assert_array_equal(found[:, 0], embeddings.ids)
+    _, result = loaded.search(embeddings.vectors, 1)
+    np.testing.assert_array_equal(result[:, 0], embeddings.ids)
 
 
 def test_reads_embeddings_as_they_come_from_parquet(embeddings, tmp_path):
@@ -195,8 +197,8 @@ def test_reads_embeddings_as_they_come_from_parquet(embeddings, tmp_path):
     schemas.write(table, path, schema="embeddings/1", provenance={})
     index, card = built(schemas.read_embeddings([path]), "Flat")
     assert card.recall == 1
-    _, found = index.search(embeddings.vectors[:5], 1)
-    assert found[:, 0].tolist() == embeddings.ids[:5].tolist()
+    _, result = index.search(embeddings.vectors[:5], 1)
+    assert result[:, 0].tolist() == embeddings.ids[:5].tolist()
 
 
 @pytest.mark.parametrize("factory", ["Falt", "", "IVF,Flat", "IDMap,Flat"])
@@ -214,7 +216,7 @@ def test_more_lists_than_vectors_are_refused(embeddings):
 
 
 def test_what_is_checked_is_what_can_be_built():
-    small = clustered(100)
+    small = clusters(100)
     for lists in (90, 91):
         config = IndexConfig(factory=f"IVF{lists},Flat")
         if lists == 90:

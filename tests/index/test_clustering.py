@@ -24,15 +24,15 @@ def clustered(classes=6, each=10, noise=0.01, seed=0):
 
 
 def plain_f1(classes, clusters):
-    both = guessed = true = 0
+    pair = guessed = true = 0
     for i in range(len(classes)):
         for j in range(i):
-            both += classes[i] == classes[j] and clusters[i] == clusters[j]
+            pair += classes[i] == classes[j] and clusters[i] == clusters[j]
             guessed += clusters[i] == clusters[j]
             true += classes[i] == classes[j]
-    if not both:
+    if not pair:
         return 0.0
-    precision, recall = both / guessed, both / true
+    precision, recall = pair / guessed, pair / true
     return 2 * precision * recall / (precision + recall)
 
 
@@ -43,16 +43,16 @@ def test_f1_counts_pairs(pairs):
 
 
 def test_classes_apart_are_found_whole():
-    found = clustering_metrics(clustered())
-    assert found == pytest.approx({"nmi": 1, "ami": 1, "f1": 1})
+    result = clustering_metrics(clustered())
+    assert result == pytest.approx({"nmi": 1, "ami": 1, "f1": 1})
 
 
 def test_noise_has_no_adjusted_information_though_much_of_the_unadjusted():
     rng = np.random.default_rng(3)
     noise = embeddings(rng.normal(size=(400, 16)), np.repeat(np.arange(100), 4))
-    found = clustering_metrics(noise)
-    assert found["nmi"] > 0.5
-    assert abs(found["ami"]) < 0.08
+    result = clustering_metrics(noise)
+    assert result["nmi"] > 0.5
+    assert abs(result["ami"]) < 0.08
 
 
 @settings(max_examples=5)

@@ -58,10 +58,10 @@ def test_equals_a_bare_loop(encoder, inputs, pictures, batch):
 
 
 def test_units_of_whole_batches_give_the_same_bits(encoder, inputs):
-    whole = embed_rows(encoder, inputs, range(90), 16)
+    complete = embed_rows(encoder, inputs, range(90), 16)
     units = [range(32), range(32, 48), range(48, 90)]
     parts = [embed_rows(encoder, inputs, rows, 16) for rows in units]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(np.concatenate(parts), complete)
 
 
 def test_rows_are_those_asked_for(encoder, inputs, pictures):

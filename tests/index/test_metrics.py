@@ -29,8 +29,8 @@ def uneven_classes(seed):
     # A draw with two nearly equal distances has no order that both precisions must agree on.
     for draw in range(100):
         embeddings = embeddings_of(codes, seed=1000 * seed + draw)
-        far = np.sort(squared_distances(embeddings.vectors), axis=1)
-        if np.diff(far, axis=1).min() > 1e-6:
+        rates = np.sort(squared_distances(embeddings.vectors), axis=1)
+        if np.diff(rates, axis=1).min() > 1e-6:
             return embeddings
     raise AssertionError("no draw without near ties")
 
@@ -46,9 +46,9 @@ def loop_metrics(embeddings, asked, ks=KS):
     distances = squared_distances(embeddings.vectors)
     sums = dict.fromkeys([*(f"recall@{k}" for k in ks), "r_precision", "map@r"], 0.0)
     for query in asked:
-        others = [i for i in range(len(codes)) if i != query]
-        others.sort(key=lambda i, q=query: distances[q, i])
-        hits = [codes[i] == codes[query] for i in others]
+        peers = [i for i in range(len(codes)) if i != query]
+        peers.sort(key=lambda i, q=query: distances[q, i])
+        hits = [codes[i] == codes[query] for i in peers]
         r = sum(hits)
         for k in ks:
             sums[f"recall@{k}"] += any(hits[:k])
@@ -66,20 +66,20 @@ def with_company(embeddings):
 @pytest.mark.parametrize("seed", range(8))
 def test_equals_the_loops(seed):
     embeddings = uneven_classes(seed)
-    asked = with_company(embeddings)
+    queries = with_company(embeddings)
     metrics = retrieval_metrics(embeddings)
-    wanted = loop_metrics(embeddings, asked)
-    assert {name: metrics[name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
+    expected = loop_metrics(embeddings, queries)
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     assert metrics["precision@1"] == metrics["recall@1"]
-    assert metrics["queries"] == len(asked) == len(embeddings) - 2
+    assert metrics["queries"] == len(queries) == len(embeddings) - 2
 
 
 def test_a_sample_of_queries_is_asked_against_all_items():
     embeddings = uneven_classes(3)
-    chosen = np.random.default_rng(11).choice(with_company(embeddings), 7, replace=False)
+    choice = np.random.default_rng(11).choice(with_company(embeddings), 7, replace=False)
     metrics = retrieval_metrics(embeddings, queries=7, seed=11)
-    wanted = loop_metrics(embeddings, chosen.tolist())
-    assert {name: metrics[name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
+    expected = loop_metrics(embeddings, choice.tolist())
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     assert metrics["queries"] == 7
 
 
@@ -91,9 +91,9 @@ def test_a_sample_as_large_as_the_queries_is_all_of_them():
 @pytest.mark.parametrize("block", [1, 200, 431, 10_000])
 def test_blocks_do_not_matter(monkeypatch, block):
     embeddings = uneven_classes(5)
-    whole = retrieval_metrics(embeddings)
+    complete = retrieval_metrics(embeddings)
     monkeypatch.setattr(remine.index.metrics, "BLOCK", block)
-    assert retrieval_metrics(embeddings) == pytest.approx(whole, abs=1e-9)
+    assert retrieval_metrics(embeddings) == pytest.approx(complete, abs=1e-9)
 
 
 def test_perfect_retrieval_is_one():

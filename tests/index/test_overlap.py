@@ -15,20 +15,20 @@ def embeddings_of(vectors):
 def by_loops(before, after, depth):
     shares = []
     for i in range(len(before)):
-        near = []
+        neighbours = []
         for one in (before, after):
             distances = ((one.vectors.astype(np.float64) - one.vectors[i]) ** 2).sum(axis=1)
             distances[i] = np.inf
-            near.append(set(np.argsort(distances)[:depth].tolist()))
-        shares.append(len(near[0] & near[1]) / depth)
+            neighbours.append(set(np.argsort(distances)[:depth].tolist()))
+        shares.append(len(neighbours[0] & neighbours[1]) / depth)
     return np.mean(shares)
 
 
 def test_the_share_of_neighbours_that_stay():
     rng = np.random.default_rng(0)
     first = rng.standard_normal((80, 6)).astype(np.float32)
-    moved = first + 0.5 * rng.standard_normal((80, 6)).astype(np.float32)
-    before, after = embeddings_of(first), embeddings_of(moved)
+    changes = first + 0.5 * rng.standard_normal((80, 6)).astype(np.float32)
+    before, after = embeddings_of(first), embeddings_of(changes)
     for depth in (1, 10):
         share, sampled = neighbour_overlap(before, after, depth=depth)
         assert share == pytest.approx(by_loops(before, after, depth))
@@ -41,8 +41,8 @@ def test_the_share_of_neighbours_that_stay():
 
 
 def test_an_item_is_not_its_own_neighbour_among_duplicates():
-    same = embeddings_of(np.ones((30, 4), np.float32))
-    share, _ = neighbour_overlap(same, same)
+    matches = embeddings_of(np.ones((30, 4), np.float32))
+    share, _ = neighbour_overlap(matches, matches)
     assert share == 1  # the same ten of the duplicates, whichever they are
-    few = embeddings_of(np.eye(4, dtype=np.float32))
-    assert neighbour_overlap(few, few) == (1.0, 4)
+    subset = embeddings_of(np.eye(4, dtype=np.float32))
+    assert neighbour_overlap(subset, subset) == (1.0, 4)

@@ -55,23 +55,23 @@ QUERIES = unit(np.random.default_rng(1).standard_normal((9, D)).astype(np.float3
 
 
 def test_finds_what_a_loop_finds(searcher, embeddings):
-    found, _ = searcher.search(QUERIES, 5)
+    result, _ = searcher.search(QUERIES, 5)
     for row, query in enumerate(QUERIES):
         ids, distances = nearest(embeddings, query, 5)
-        assert found.ids[row].tolist() == ids
-        assert found.distances[row] == pytest.approx(distances, abs=1e-5)
+        assert result.ids[row].tolist() == ids
+        assert result.distances[row] == pytest.approx(distances, abs=1e-5)
 
 
 @pytest.mark.parametrize("every", [2, 40, 700])
 def test_finds_what_a_loop_finds_among_the_kept(searcher, embeddings, every):
     mask = np.arange(N) % every == 1
-    found, report = searcher.search(QUERIES, 5, mask=mask)
+    result, report = searcher.search(QUERIES, 5, mask=mask)
     assert report.kept == mask.sum()
     for row, query in enumerate(QUERIES):
         ids, distances = nearest(embeddings, query, min(5, int(mask.sum())), mask)
-        assert found.ids[row, : len(ids)].tolist() == ids
-        assert found.distances[row, : len(ids)] == pytest.approx(distances, abs=1e-5)
-        assert (found.ids[row, len(ids) :] == -1).all()
+        assert result.ids[row, : len(ids)].tolist() == ids
+        assert result.distances[row, : len(ids)] == pytest.approx(distances, abs=1e-5)
+        assert (result.ids[row, len(ids) :] == -1).all()
 
 
 @pytest.mark.parametrize("factory", ["PQ8x4", "IVF32,PQ8x4fs,RFlat"])
@@ -79,29 +79,29 @@ def test_only_the_kept_are_found_where_vectors_are_not_whole(embeddings, tmp_pat
     searcher = stored(embeddings, tmp_path / "index.faiss", factory)
     for every in (3, 500):
         mask = np.arange(N) % every == 1
-        found, _ = searcher.search(QUERIES, 5, mask=mask)
-        assert (found.ids[:, : min(5, mask.sum())] >= 0).all()
-        assert set(found.ids.ravel().tolist()) - {-1} <= set(embeddings.ids[mask].tolist())
+        result, _ = searcher.search(QUERIES, 5, mask=mask)
+        assert (result.ids[:, : min(5, mask.sum())] >= 0).all()
+        assert set(result.ids.ravel().tolist()) - {-1} <= set(embeddings.ids[mask].tolist())
 
 
 def test_a_filter_that_keeps_nothing_finds_nothing(searcher):
-    found, report = searcher.search(QUERIES, 3, mask=np.zeros(N, bool))
-    assert (found.ids == -1).all()
-    assert np.isinf(found.distances).all()
+    result, report = searcher.search(QUERIES, 3, mask=np.zeros(N, bool))
+    assert (result.ids == -1).all()
+    assert np.isinf(result.distances).all()
     assert report.kept == 0
 
 
 def test_the_setting_follows_the_wished_recall(lists, embeddings):
     settings = []
     for recall in (0.3, 0.9, 0.99, 1.0):
-        found, report = lists.search(QUERIES, 10, recall=recall)
+        result, report = lists.search(QUERIES, 10, recall=recall)
         point = next(p for p in lists.card.curve if p.setting == report.setting)
         assert report.measured == point.recall_10 >= recall
         settings.append(report.setting)
     assert settings == sorted(settings)
     assert settings[0] < settings[-1]
     for row, query in enumerate(QUERIES):
-        assert found.ids[row].tolist() == nearest(embeddings, query, 10)[0]
+        assert result.ids[row].tolist() == nearest(embeddings, query, 10)[0]
 
 
 def test_a_filter_turns_the_knob_further(lists):
@@ -112,19 +112,19 @@ def test_a_filter_turns_the_knob_further(lists):
 
 
 def test_what_few_lists_do_not_hold_is_looked_for_everywhere(lists):
-    found, report = lists.search(QUERIES, N, recall=0.01)
+    result, report = lists.search(QUERIES, N, recall=0.01)
     assert report.widened == 9
-    assert (np.sort(found.ids, axis=1) == lists.ids).all()
+    assert (np.sort(result.ids, axis=1) == lists.ids).all()
 
 
 def test_explain_counts_the_vectors_in_the_visited_lists(lists):
     _, report = lists.search(QUERIES, 10, recall=0.5, explain=True)
     inner = faiss.extract_index_ivf(lists.inner)
-    seen = 0
+    calls = 0
     for query in QUERIES:
-        _, near = inner.quantizer.search(query[None], report.setting)
-        seen += sum(inner.invlists.list_size(int(number)) for number in near[0])
-    assert report.visited == pytest.approx(seen / (9 * N))
+        _, neighbours = inner.quantizer.search(query[None], report.setting)
+        calls += sum(inner.invlists.list_size(int(number)) for number in neighbours[0])
+    assert report.visited == pytest.approx(calls / (9 * N))
     text = " ".join(report.lines())
     assert f"nprobe {report.setting}" in text
     assert f"{report.measured:.4f} as measured" in text
@@ -147,37 +147,37 @@ def test_refuses_a_recall_out_of_range(searcher, recall):
 @pytest.mark.parametrize("k", [1, 3, 100])
 def test_shapes_and_order(searcher, embeddings, k):
     # Many queries at once take another path through FAISS, by products, which could round below 0.
-    found, _ = searcher.search(embeddings.vectors[:64], k)
-    assert found.ids.shape == found.distances.shape == (64, k)
-    assert (found.distances >= 0).all()
-    assert (np.diff(found.distances, axis=1) >= 0).all()
+    result, _ = searcher.search(embeddings.vectors[:64], k)
+    assert result.ids.shape == result.distances.shape == (64, k)
+    assert (result.distances >= 0).all()
+    assert (np.diff(result.distances, axis=1) >= 0).all()
 
 
 def test_a_stored_vector_finds_itself_first(searcher, embeddings):
     ids = embeddings.ids[[0, 17, N - 1]]
-    found, _ = searcher.search(searcher.vectors(ids), 4)
-    assert found.ids[:, 0].tolist() == ids.tolist()
-    assert found.distances[:, 0] == pytest.approx([0, 0, 0], abs=1e-6)
+    result, _ = searcher.search(searcher.vectors(ids), 4)
+    assert result.ids[:, 0].tolist() == ids.tolist()
+    assert result.distances[:, 0] == pytest.approx([0, 0, 0], abs=1e-6)
 
 
 def test_stored_vectors_come_back_unchanged(searcher, embeddings):
     rows = np.array([5, 4, 1999])
-    stored = searcher.vectors(embeddings.ids[rows])
-    np.testing.assert_allclose(stored, embeddings.vectors[rows], atol=1e-6)
+    store_rows = searcher.vectors(embeddings.ids[rows])
+    np.testing.assert_allclose(store_rows, embeddings.vectors[rows], atol=1e-6)
 
 
 def test_fewer_items_than_k(searcher, embeddings):
-    found, _ = searcher.search(embeddings.vectors[:2], N + 3)
-    assert (found.ids[:, :N] >= 0).all()
-    assert (found.ids[:, N:] == -1).all()
-    assert np.isinf(found.distances[:, N:]).all()
-    assert np.isfinite(found.distances[:, :N]).all()
+    result, _ = searcher.search(embeddings.vectors[:2], N + 3)
+    assert (result.ids[:, :N] >= 0).all()
+    assert (result.ids[:, N:] == -1).all()
+    assert np.isinf(result.distances[:, N:]).all()
+    assert np.isfinite(result.distances[:, :N]).all()
 
 
 def test_queries_of_other_layouts_are_taken(searcher, embeddings):
-    wanted, _ = searcher.search(embeddings.vectors[:6:2], 3)
+    expected, _ = searcher.search(embeddings.vectors[:6:2], 3)
     for queries in (embeddings.vectors[:6:2].astype(np.float64), embeddings.vectors[:6][::2]):
-        np.testing.assert_array_equal(searcher.search(queries, 3)[0].ids, wanted.ids)
+        np.testing.assert_array_equal(searcher.search(queries, 3)[0].ids, expected.ids)
 
 
 @pytest.mark.parametrize("shape", [(2, D + 1), (2, D - 1), (D,), (1, 2, D)])
@@ -210,12 +210,12 @@ def test_products_and_single_comparisons_find_the_same(embeddings, tmp_path):
     searcher = stored(embeddings, tmp_path / "index.faiss", "Flat")
     before = faiss.cvar.distance_compute_blas_threshold
     try:
-        found = []
+        result = []
         for queries in (1, 10**6):
             multiply_from(queries, D)
             assert faiss.cvar.distance_compute_blas_threshold == queries * D
-            found.append(searcher.search(QUERIES, 5)[0])
+            result.append(searcher.search(QUERIES, 5)[0])
     finally:
         faiss.cvar.distance_compute_blas_threshold = before
-    np.testing.assert_array_equal(found[0].ids, found[1].ids)
-    np.testing.assert_allclose(found[0].distances, found[1].distances, atol=1e-5)
+    np.testing.assert_array_equal(result[0].ids, result[1].ids)
+    np.testing.assert_allclose(result[0].distances, result[1].distances, atol=1e-5)

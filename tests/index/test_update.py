@@ -20,7 +20,7 @@ from remine.index.update import (
 KINDS = ("Flat", "SQfp16", "SQ8", "IVF16,Flat", "IVF16,SQfp16", "IVF16,SQ8", "PQ4", "IVF16,PQ4")
 
 
-def clustered(n: int, seed: int = 0) -> Embeddings:
+def clusters(n: int, seed: int = 0) -> Embeddings:
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, 20, n).astype(np.int32)
     centres = np.random.default_rng(7).standard_normal((20, 16))
@@ -31,26 +31,26 @@ def clustered(n: int, seed: int = 0) -> Embeddings:
 
 @pytest.fixture(scope="module")
 def before() -> Embeddings:
-    return clustered(3000)
+    return clusters(3000)
 
 
 @pytest.fixture(scope="module")
 def after(before: Embeddings) -> Embeddings:
     """A tenth deleted, 50 changed, 200 new between and behind the others."""
-    kept = before.take(np.arange(len(before)) % 10 != 3)
-    vectors = kept.vectors.copy()
-    vectors[::54] = clustered(len(vectors[::54]), 5).vectors
-    more = clustered(400, 9)
-    more = more.take(np.isin(more.ids, before.ids, invert=True))
+    remainder = before.take(np.arange(len(before)) % 10 != 3)
+    vectors = remainder.vectors.copy()
+    vectors[::54] = clusters(len(vectors[::54]), 5).vectors
+    extra = clusters(400, 9)
+    extra = extra.take(np.isin(extra.ids, before.ids, invert=True))
     late = Embeddings(
-        ids=more.ids + 2**41, label_codes=more.label_codes, vectors=more.vectors[::-1].copy()
+        ids=extra.ids + 2**41, label_codes=extra.label_codes, vectors=extra.vectors[::-1].copy()
     )
-    ids = np.concatenate([kept.ids, more.ids, late.ids])
+    ids = np.concatenate([remainder.ids, extra.ids, late.ids])
     order = np.argsort(ids)
     return Embeddings(
         ids=ids[order],
-        label_codes=np.concatenate([p.label_codes for p in (kept, more, late)])[order],
-        vectors=np.concatenate([vectors, more.vectors, late.vectors])[order],
+        label_codes=np.concatenate([p.label_codes for p in (remainder, extra, late)])[order],
+        vectors=np.concatenate([vectors, extra.vectors, late.vectors])[order],
     )
 
 
@@ -75,7 +75,7 @@ def test_every_stored_code_is_its_items_own(before, after, factory, tmp_path):
     assert (card.items, index.ntotal, card.factory) == (len(after), len(after), factory)
     faiss.write_index(index, str(tmp_path / "index"))
     searcher = Searcher(tmp_path / "index", card)
-    stored = searcher.vectors(after.ids)
+    store_rows = searcher.vectors(after.ids)
     # As exact as the codec, which was trained before: the same as if it encoded them now.
     codec = build_index(before, IndexConfig(factory=factory))[0]
     faiss.downcast_index(codec.index).reset()
@@ -86,20 +86,20 @@ def test_every_stored_code_is_its_items_own(before, after, factory, tmp_path):
     inner = faiss.downcast_index(codec.index)
     if isinstance(inner, faiss.IndexIVF):
         inner.make_direct_map()
-    np.testing.assert_array_equal(stored, inner.reconstruct_n(0, len(after)))
-    found, _ = searcher.search(after.vectors, 10)
-    assert np.isin(found.ids, after.ids).all()
+    np.testing.assert_array_equal(store_rows, inner.reconstruct_n(0, len(after)))
+    result, _ = searcher.search(after.vectors, 10)
+    assert np.isin(result.ids, after.ids).all()
 
 
 def test_flat_answers_exactly(before, after):
     index, card = followed(before, after, "Flat")
     assert card.recall == 1.0
     wide = after.vectors.astype(np.float64)
-    _, found = index.search(after.vectors[::40], 5)
+    _, result = index.search(after.vectors[::40], 5)
     for row, query in enumerate(wide[::40]):
-        far = ((wide - query) ** 2).sum(axis=1)
-        given = far[np.searchsorted(after.ids, found[row])]  # some are equally far
-        np.testing.assert_allclose(given, np.sort(far)[:5], atol=1e-6)
+        rates = ((wide - query) ** 2).sum(axis=1)
+        inputs = rates[np.searchsorted(after.ids, result[row])]  # some are equally far
+        np.testing.assert_allclose(inputs, np.sort(rates)[:5], atol=1e-6)
 
 
 def test_the_recall_is_measured_on_strangers(before, after):
@@ -119,8 +119,8 @@ def test_again_and_again(before, after):
     index, card = followed(before, after, "IVF16,Flat")
     card = update_index(index, card, before, *differences([after], before))
     assert card.items == len(before)
-    found = index.search(before.vectors, 1)[1][:, 0]
-    assert (found == before.ids).mean() > 0.95
+    result = index.search(before.vectors, 1)[1][:, 0]
+    assert (result == before.ids).mean() > 0.95
 
 
 @pytest.mark.parametrize(

@@ -50,20 +50,20 @@ class Oracle:
         """(d_ap, row) of the anchor's chosen positives, by distance, then by row."""
         rows = self.listed(self.problem.positives, anchor) - {int(self.problem.self_rows[anchor])}
         pairs = sorted((self.distance(anchor, row), row) for row in rows)
-        how, limit = self.config.positives, self.config.max_positives
-        if how == "random":
+        mode, limit = self.config.positives, self.config.max_positives
+        if mode == "random":
             limit = 1
-        elif how != "all":
+        elif mode != "all":
             limit = limit or 1
-        if how in ("all", "random") and limit:
+        if mode in ("all", "random") and limit:
             ids = self.problem.gallery_ids.tolist()
-            own = int(self.problem.anchor_ids[anchor])
-            key = {row: loop_hash(self.seed, own, ids[row]) for _, row in pairs}
-            kept = set(sorted(key, key=key.__getitem__)[:limit])
-            return [pair for pair in pairs if pair[1] in kept]
+            custom = int(self.problem.anchor_ids[anchor])
+            key = {row: loop_hash(self.seed, custom, ids[row]) for _, row in pairs}
+            remainder = set(sorted(key, key=key.__getitem__)[:limit])
+            return [pair for pair in pairs if pair[1] in remainder]
         if limit:
-            far = sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
-            return pairs[:limit] if how == "easiest" else sorted(far[:limit])
+            rates = sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
+            return pairs[:limit] if mode == "easiest" else sorted(rates[:limit])
         return pairs
 
     def negatives(self, anchor: int) -> list[tuple[np.float32, int, int]]:
@@ -72,9 +72,9 @@ class Oracle:
             return self.known[anchor]
         rows = set(range(len(self.problem.gallery))) - self.listed(self.problem.exclusions, anchor)
         rows -= {int(self.problem.self_rows[anchor])}
-        found = sorted((self.distance(anchor, row), row) for row in rows)
-        closer = [sum(d < e for d, _ in found) for e, _ in found]
-        self.known[anchor] = [(*pair, rank) for pair, rank in zip(found, closer, strict=True)]
+        result = sorted((self.distance(anchor, row), row) for row in rows)
+        closer = [sum(d < e for d, _ in result) for e, _ in result]
+        self.known[anchor] = [(*pair, rank) for pair, rank in zip(result, closer, strict=True)]
         return self.known[anchor]
 
     def admissible(self, strategy: str, anchor: int, d_ap: np.float32) -> list[tuple]:
@@ -116,33 +116,35 @@ class Oracle:
         """
         (strategy,) = self.config.negatives
         rows = {item: row for row, item in enumerate(self.problem.gallery_ids.tolist())}
-        mined: dict[tuple[int, int], list[tuple]] = {}
+        mining_result: dict[tuple[int, int], list[tuple]] = {}
         for t in range(len(triplets)):
             pair = int(triplets.anchor_id[t]), rows[int(triplets.positive_id[t])]
             d_ap, d_an = triplets.d_ap[t], triplets.d_an[t]
             assert triplets.kind[t] == self.kind(d_ap, d_an)
-            found = d_an, rows[int(triplets.negative_id[t])], int(triplets.negative_rank[t])
-            mined.setdefault((*pair, d_ap), []).append(found)
-        asked = []
+            result = d_an, rows[int(triplets.negative_id[t])], int(triplets.negative_rank[t])
+            mining_result.setdefault((*pair, d_ap), []).append(result)
+        queries = []
         answered = 0
         for anchor in range(len(self.problem)):
             for d_ap, positive in self.pairs(anchor):
-                asked.append((int(self.problem.anchor_ids[anchor]), positive, d_ap))
-                found = mined.get(asked[-1], [])
+                queries.append((int(self.problem.anchor_ids[anchor]), positive, d_ap))
+                result = mining_result.get(queries[-1], [])
                 fits = self.admissible(strategy, anchor, d_ap)
-                answered += len(found)
-                assert len(found) == min(self.config.per_pair, len(fits))
+                answered += len(result)
+                assert len(result) == min(self.config.per_pair, len(fits))
                 if strategy not in BY_CHANCE:
-                    assert found == fits[: self.config.per_pair]
+                    assert result == fits[: self.config.per_pair]
                 elif strategy in UNCOUNTED:
                     fits = [(d, row, -1) for d, row, _ in fits]
-                assert len(set(found)) == len(found)
-                assert set(found) <= set(fits)
-        assert list(mined) == [pair for pair in asked if pair in mined]  # no others, and in order
-        assert (stats.anchors, stats.pairs) == (len(self.problem), len(asked))
-        assert stats.singletons == len(self.problem) - len({anchor for anchor, *_ in asked})
+                assert len(set(result)) == len(result)
+                assert set(result) <= set(fits)
+        assert list(mining_result) == [
+            pair for pair in queries if pair in mining_result
+        ]  # no others, and in order
+        assert (stats.anchors, stats.pairs) == (len(self.problem), len(queries))
+        assert stats.singletons == len(self.problem) - len({anchor for anchor, *_ in queries})
         assert stats.answered == {strategy: answered}
-        missing = len(asked) * self.config.per_pair - answered
+        missing = len(queries) * self.config.per_pair - answered
         assert stats.none_exists[strategy] + stats.not_found[strategy] == missing
         if certain and strategy != "distance_weighted":
             assert stats.not_found == {strategy: 0}
@@ -161,7 +163,7 @@ def _loop_hash() -> Callable[..., int]:
 
 
 @pytest.fixture(scope="session")
-def clustered():
+def clusters():
     """n vectors in classes that interleave, as (vectors, labels)."""
 
     def make(n: int, d: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -44,42 +44,42 @@ def by_loops(given, m):
 @pytest.mark.parametrize("scores", [1 << 24, 64])
 def test_the_nearest_centroids_of_every_class(monkeypatch, n, classes, m, scores):
     monkeypatch.setattr(module, "SCORES", scores)
-    given = embeddings_of(n, 8, classes)
-    codes, rows, distances = by_loops(given, m)
-    found = confusion(given, m)
-    assert found.codes.tolist() == codes
-    np.testing.assert_array_equal(found.neighbours, rows)
-    np.testing.assert_allclose(found.distances, distances, atol=1e-5)
+    inputs = embeddings_of(n, 8, classes)
+    codes, rows, distances = by_loops(inputs, m)
+    result = confusion(inputs, m)
+    assert result.codes.tolist() == codes
+    np.testing.assert_array_equal(result.neighbours, rows)
+    np.testing.assert_allclose(result.distances, distances, atol=1e-5)
 
 
 def test_of_equals_the_smaller_code_comes_first():
     # Eight classes in two places: at each, all others are at distance 0, and elsewhere all equal.
     vectors = np.repeat(np.eye(4, dtype=np.float32)[[0, 1] * 4], 2, axis=0)
-    given = Embeddings(
+    inputs = Embeddings(
         ids=np.arange(16), label_codes=np.repeat(np.arange(8), 2).astype(np.int32), vectors=vectors
     )
-    found = confusion(given, 5)
+    result = confusion(inputs, 5)
     for a in range(8):
-        own = [b for b in range(8) if b != a and b % 2 == a % 2]
-        other = [b for b in range(8) if b % 2 != a % 2]
-        assert found.neighbours[a].tolist() == [*own, *other][:5]
+        custom = [b for b in range(8) if b != a and b % 2 == a % 2]
+        second = [b for b in range(8) if b % 2 != a % 2]
+        assert result.neighbours[a].tolist() == [*custom, *second][:5]
 
 
 def test_centroids_do_not_depend_on_blocks(monkeypatch):
-    given = embeddings_of(200, 6, 11)
-    labels = np.unique(given.label_codes, return_inverse=True)[1]
-    whole = centroids(given.vectors, labels)
+    inputs = embeddings_of(200, 6, 11)
+    labels = np.unique(inputs.label_codes, return_inverse=True)[1]
+    complete = centroids(inputs.vectors, labels)
     for rows in (1, 7, 100):
         monkeypatch.setattr(module, "ROWS", rows)
-        np.testing.assert_array_equal(centroids(given.vectors, labels), whole)
+        np.testing.assert_array_equal(centroids(inputs.vectors, labels), complete)
     for label in range(11):
-        mean = given.vectors[labels == label].astype(np.float64).mean(axis=0)
-        np.testing.assert_allclose(whole[label], mean / np.linalg.norm(mean), atol=1e-6)
+        mean = inputs.vectors[labels == label].astype(np.float64).mean(axis=0)
+        np.testing.assert_allclose(complete[label], mean / np.linalg.norm(mean), atol=1e-6)
 
 
 def test_a_class_without_a_direction_is_far_from_all():
     vectors = np.eye(3, dtype=np.float32)[[0, 0, 1, 2]]
     vectors[1] *= -1
     codes = np.array([0, 0, 1, 2], np.int32)
-    given = Embeddings(ids=np.arange(4), label_codes=codes, vectors=vectors)
-    np.testing.assert_array_equal(confusion(given, 2).distances, np.full((3, 2), 2))
+    inputs = Embeddings(ids=np.arange(4), label_codes=codes, vectors=vectors)
+    np.testing.assert_array_equal(confusion(inputs, 2).distances, np.full((3, 2), 2))

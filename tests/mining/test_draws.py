@@ -34,8 +34,8 @@ def drawn(vectors, times, **values: Any):
 
 def on_a_line(count, nearest=0.1, farthest=0.9, d_ap=0.0):
     """Item 0, its positive at distance d_ap, and negatives at growing distances."""
-    squared = np.concatenate([[0, d_ap], np.linspace(nearest, farthest, count)])
-    cosine = 1 - squared / 2
+    squares = np.concatenate([[0, d_ap], np.linspace(nearest, farthest, count)])
+    cosine = 1 - squares / 2
     return np.stack([cosine, np.sqrt(1 - cosine**2)], axis=1).astype(np.float32)
 
 
@@ -76,12 +76,12 @@ def test_all_of_a_window_are_drawn_where_that_many_are_wished(per_pair):
 
 
 @pytest.mark.parametrize("skipped", [1, 30, 80])
-def test_skipped_ranks_are_not_drawn_from_a_large_window(skipped):
+def test_skipped_ranks_are_not_drawn_from_a_large_window(skips):
     counts = drawn(
-        on_a_line(200), 3000, negatives=("random_semi_hard",), skip_ranks=skipped, margin=1.0
+        on_a_line(200), 3000, negatives=("random_semi_hard",), skip_ranks=skips, margin=1.0
     )
-    assert not counts[2 : 2 + skipped].any()
-    assert counts[2 + skipped : 2 + skipped + 20].sum() > 100  # 20 of at most 199
+    assert not counts[2 : 2 + skips].any()
+    assert counts[2 + skips : 2 + skips + 20].sum() > 100  # 20 of at most 199
     assert counts.sum() == 3000
 
 
@@ -144,10 +144,10 @@ def test_distance_weighted_clamps_near_ones_and_leaves_out_far_ones():
     negatives = np.concatenate([np.cos(angles)[:, None], np.sin(angles)[:, None] * side], axis=1)
     vectors = np.concatenate([np.eye(8)[:1], np.eye(8)[:1], negatives]).astype(np.float32)
     counts = drawn(vectors, 3000, negatives=("distance_weighted",), pool=2048)
-    near, middle, far = counts[2:].reshape(3, 30).sum(axis=1)
-    assert far == 0
-    assert near / 3000 == pytest.approx(0.5, abs=0.04)
-    assert middle == 3000 - near
+    neighbours, middle, rates = counts[2:].reshape(3, 30).sum(axis=1)
+    assert rates == 0
+    assert neighbours / 3000 == pytest.approx(0.5, abs=0.04)
+    assert middle == 3000 - neighbours
 
 
 def test_one_antipodal_negative_spoils_nothing():

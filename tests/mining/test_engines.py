@@ -19,13 +19,13 @@ CONFIG = MiningConfig(max_positives=4, margin=0.3)
 
 
 @pytest.fixture(scope="module")
-def problem(clustered, problem_of):
-    return problem_of(*clustered(6000))
+def problem(clusters, problem_of):
+    return problem_of(*clusters(6000))
 
 
 @pytest.fixture(scope="module")
-def small(clustered, problem_of):
-    return problem_of(*clustered(1500))
+def small(clusters, problem_of):
+    return problem_of(*clusters(1500))
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +62,17 @@ def many_lists(monkeypatch):
 def test_the_measured_recall_is_honest(problem, as_set, wished, seed):
     config = replace(CONFIG, negatives=("semi_hard",), recall=wished, recall_neighbours=0.8)
     exact = mine_problem(problem, replace(config, engine="exact"), seed)
-    mined = mine_problem(problem, replace(config, engine="approximate"), seed)
-    recall, stats = mined.setup.recall, mined.stats
-    assert mined.setup.engine == "approximate"
+    mining_result = mine_problem(problem, replace(config, engine="approximate"), seed)
+    recall, stats = mining_result.setup.recall, mining_result.stats
+    assert mining_result.setup.engine == "approximate"
     assert recall.negatives >= wished
     assert recall.neighbours >= 0.8
     assert recall.neighbours_low <= recall.neighbours
     # The sample is a third of all anchors; the rest it never saw.
-    found = share(as_set, mined, exact)
-    assert found >= max(wished, recall.negatives_low)
+    result = share(as_set, mining_result, exact)
+    assert result >= max(wished, recall.negatives_low)
     # What later levels mend of what an earlier one has settled is not counted, but not much else.
-    assert found <= recall.negatives + 0.6 * (1 - wished)
+    assert result <= recall.negatives + 0.6 * (1 - wished)
     for name in config.negatives:
         assert stats.answered[name] + stats.none_exists[name] + stats.not_found[name] == stats.pairs
 
@@ -80,16 +80,16 @@ def test_the_measured_recall_is_honest(problem, as_set, wished, seed):
 @pytest.mark.usefixtures("many_lists")
 def test_what_is_answered_by_levels_has_true_ranks_and_no_item_twice(problem, as_set):
     config = replace(CONFIG, recall=0.97, recall_neighbours=0.8)
-    mined = mine_problem(problem, replace(config, engine="approximate"))
-    assert len(mined.setup.levels) > 1
+    mining_result = mine_problem(problem, replace(config, engine="approximate"))
+    assert len(mining_result.setup.levels) > 1
     exact = mine_problem(problem, replace(config, engine="exact"))
-    assert len(as_set(mined.triplets)) == len(mined.triplets)
+    assert len(as_set(mining_result.triplets)) == len(mining_result.triplets)
     true = rank_of(exact.triplets)
-    ranks = rank_of(mined.triplets)
-    both = ranks.keys() & true.keys()
+    ranks = rank_of(mining_result.triplets)
+    pair = ranks.keys() & true.keys()
     # Lists hide some negatives that are closer; they never add any.
-    assert all(ranks[row] <= true[row] for row in both)
-    assert np.mean([ranks[row] == true[row] for row in both]) > 0.9
+    assert all(ranks[row] <= true[row] for row in pair)
+    assert np.mean([ranks[row] == true[row] for row in pair]) > 0.9
 
 
 def rank_of(triplets):
@@ -101,18 +101,18 @@ def rank_of(triplets):
 def test_lists_that_cannot_pay_give_way_to_the_exact_engine(problem_of):
     noise = np.random.default_rng(0).normal(size=(3000, 64)).astype(np.float32)
     problem = problem_of(noise, np.arange(3000) % 300)
-    mined = mine_problem(problem, replace(CONFIG, engine="approximate"))
-    assert mined.setup.engine == "exact"
-    assert mined.setup.recall is None
-    assert "as much as exact" in mined.setup.reason
+    mining_result = mine_problem(problem, replace(CONFIG, engine="approximate"))
+    assert mining_result.setup.engine == "exact"
+    assert mining_result.setup.recall is None
+    assert "as much as exact" in mining_result.setup.reason
 
 
 @pytest.mark.parametrize("n", [1, 3, 200])
 def test_small_and_equal_galleries(problem_of, n):
     vectors = np.ones((n, 8), np.float32)
     config = MiningConfig(engine="approximate", negatives=("hardest",))
-    mined = mine_problem(problem_of(vectors, np.arange(n) % 3), config)
-    assert mined.stats.answered["hardest"] == mined.stats.pairs
+    mining_result = mine_problem(problem_of(vectors, np.arange(n) % 3), config)
+    assert mining_result.stats.answered["hardest"] == mining_result.stats.pairs
 
 
 @pytest.mark.parametrize("engine", ["exact", "approximate", "faiss:IVF20,Flat"])
@@ -121,19 +121,19 @@ def test_a_setup_opens_as_the_same_engine(problem, as_bytes, engine):
     config = replace(CONFIG, engine=engine, recall=0.97, recall_neighbours=0.9)
     setup, prepared = prepare(problem, config, 0)
     assert setup.to_json()["engine"] == engine.partition(":")[0]
-    again = open_engine(problem, setup)
-    one, two = (mine_block(e, slice(0, 900), config)[0] for e in (prepared, again))
+    repetition = open_engine(problem, setup)
+    one, two = (mine_block(e, slice(0, 900), config)[0] for e in (prepared, repetition))
     assert as_bytes(one) == as_bytes(two)
 
 
 @pytest.mark.parametrize("candidates", [1, 10, 100, 1500, 10_000])
 def test_an_exact_index_is_exact(small, exact_small, as_set, candidates):
     config = replace(CONFIG, engine="faiss:Flat", candidates=candidates)
-    mined = mine_problem(small, config)
-    assert as_set(mined.triplets) == as_set(exact_small.triplets)
-    assert rank_of(mined.triplets) == rank_of(exact_small.triplets)
-    assert mined.stats == exact_small.stats
-    assert mined.setup.recall.negatives == 1  # its lists may be short, its answers are not
+    mining_result = mine_problem(small, config)
+    assert as_set(mining_result.triplets) == as_set(exact_small.triplets)
+    assert rank_of(mining_result.triplets) == rank_of(exact_small.triplets)
+    assert mining_result.stats == exact_small.stats
+    assert mining_result.setup.recall.negatives == 1  # its lists may be short, its answers are not
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e-4, 1e-5])
@@ -143,9 +143,9 @@ def test_an_exact_index_is_exact_among_near_copies(problem_of, scale):
     problem = problem_of(vectors, np.arange(400) % 40)
     config = replace(CONFIG, negatives=("hardest", "semi_hard"), candidates=12)
     exact = mine_problem(problem, config).triplets
-    mined = mine_problem(problem, replace(config, engine="faiss:Flat")).triplets
-    np.testing.assert_array_equal(mined.d_an, exact.d_an)
-    assert rank_of(mined) == rank_of(exact)
+    mining_result = mine_problem(problem, replace(config, engine="faiss:Flat")).triplets
+    np.testing.assert_array_equal(mining_result.d_an, exact.d_an)
+    assert rank_of(mining_result) == rank_of(exact)
 
 
 @pytest.mark.parametrize("strategy", NEGATIVES)
@@ -158,40 +158,40 @@ def test_an_index_answers_every_strategy_among_equals(oracle_of, problem_of, str
         negatives=(strategy,), per_pair=3, band=(0, 100), pool=10_000, margin=0.8,
         engine="faiss:Flat", candidates=1000,
     )  # fmt: skip
-    mined = mine_problem(problem, config)
-    oracle_of(problem, config).check(mined.triplets, mined.stats)
+    mining_result = mine_problem(problem, config)
+    oracle_of(problem, config).check(mining_result.triplets, mining_result.stats)
 
 
 @pytest.mark.parametrize("strategy", NEGATIVES)
 def test_an_index_answers_every_strategy_as_the_plain_loop(
-    oracle_of, clustered, problem_of, strategy
+    oracle_of, clusters, problem_of, strategy
 ):
-    problem = problem_of(*clustered(60, d=5))
+    problem = problem_of(*clusters(60, d=5))
     config = MiningConfig(
         negatives=(strategy,), per_pair=3, band=(2, 9), skip_ranks=1, pool=10_000, margin=0.5,
         engine="faiss:Flat", candidates=20,
     )  # fmt: skip
-    mined = mine_problem(problem, config)
-    oracle_of(problem, config).check(mined.triplets, mined.stats)
+    mining_result = mine_problem(problem, config)
+    oracle_of(problem, config).check(mining_result.triplets, mining_result.stats)
 
 
 @pytest.mark.parametrize("wished", [0.9, 0.998])
 def test_an_index_with_lists_reaches_the_wished_recall(problem, exact, as_set, wished):
-    mined = mine_problem(problem, replace(CONFIG, engine="faiss:IVF16,Flat", recall=wished))
-    recall = mined.setup.recall
+    mining_result = mine_problem(problem, replace(CONFIG, engine="faiss:IVF16,Flat", recall=wished))
+    recall = mining_result.setup.recall
     assert recall.neighbours >= wished
-    assert 1 <= mined.setup.nprobe <= 16
-    assert share(as_set, mined, exact) >= wished - 0.01
-    assert sum(mined.stats.not_found.values()) > 0  # within its list nobody knows
+    assert 1 <= mining_result.setup.nprobe <= 16
+    assert share(as_set, mining_result, exact) >= wished - 0.01
+    assert sum(mining_result.stats.not_found.values()) > 0  # within its list nobody knows
 
 
 @pytest.mark.parametrize("wished", [0.9, 0.998])
 def test_the_recall_measured_through_an_index_is_that_of_what_it_mines(
     problem, exact, as_set, wished
 ):
-    mined = mine_problem(problem, replace(CONFIG, engine="faiss:IVF16,Flat", recall=wished))
-    found = share(as_set, mined, exact)
-    assert mined.setup.recall.negatives == pytest.approx(found, abs=0.01)
+    mining_result = mine_problem(problem, replace(CONFIG, engine="faiss:IVF16,Flat", recall=wished))
+    result = share(as_set, mining_result, exact)
+    assert mining_result.setup.recall.negatives == pytest.approx(result, abs=0.01)
 
 
 def test_an_index_that_cannot_reach_the_wished_recall_is_refused(small):
@@ -204,36 +204,38 @@ def test_a_factory_is_chosen_where_none_is_named(small):
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_a_given_index_is_mined_through(clustered, as_set, shuffled):
-    vectors, labels = clustered(1500)
+def test_a_given_index_is_mined_through(clusters, as_set, shuffled):
+    vectors, labels = clusters(1500)
     ids = np.random.default_rng(0).choice(10**9, 1500, replace=False) - 5 * 10**8
     ids[7] = -1  # FAISS's own sign for none
     order = np.random.default_rng(1).permutation(1500) if shuffled else np.arange(1500)
     index = faiss.IndexIDMap2(faiss.IndexFlatL2(32))
     index.add_with_ids(vectors[order], ids[order])
-    mined = mine(vectors, labels.tolist(), ids=ids, config=CONFIG, index=index)
-    assert mined.setup.reason == "the index was given"
-    assert mined.setup.recall.neighbours == 1
+    mining_result = mine(vectors, labels.tolist(), ids=ids, config=CONFIG, index=index)
+    assert mining_result.setup.reason == "the index was given"
+    assert mining_result.setup.recall.neighbours == 1
     exact = mine(vectors, labels.tolist(), ids=ids, config=CONFIG)
-    assert as_set(mined.triplets) == as_set(exact.triplets)
+    assert as_set(mining_result.triplets) == as_set(exact.triplets)
 
 
-def test_strangers_in_a_given_index_are_passed_over(clustered, as_set):
-    vectors, labels = clustered(1500)
+def test_strangers_in_a_given_index_are_passed_over(clusters, as_set):
+    vectors, labels = clusters(1500)
     index = faiss.IndexIDMap2(faiss.IndexFlatL2(32))
     index.add_with_ids(vectors, np.arange(1500))
     index.add_with_ids(vectors[:300], np.arange(5000, 5300))
-    mined = mine(vectors, labels.tolist(), config=CONFIG, index=index)
+    mining_result = mine(vectors, labels.tolist(), config=CONFIG, index=index)
     exact = mine(vectors, labels.tolist(), config=CONFIG)
-    assert set(mined.triplets.negative_id.tolist()) <= set(range(1500))
-    assert len(as_set(mined.triplets) & as_set(exact.triplets)) >= 0.99 * len(exact.triplets)
+    assert set(mining_result.triplets.negative_id.tolist()) <= set(range(1500))
+    assert len(as_set(mining_result.triplets) & as_set(exact.triplets)) >= 0.99 * len(
+        exact.triplets
+    )
     true = rank_of(exact.triplets)
-    assert all(rank <= true.get(row, rank) for row, rank in rank_of(mined.triplets).items())
+    assert all(rank <= true.get(row, rank) for row, rank in rank_of(mining_result.triplets).items())
 
 
 @pytest.mark.parametrize("wrong", ["order", "ids", "some"])
-def test_an_index_of_other_vectors_is_refused(clustered, wrong):
-    vectors, labels = clustered(1500)
+def test_an_index_of_other_vectors_is_refused(clusters, wrong):
+    vectors, labels = clusters(1500)
     index = faiss.IndexIDMap2(faiss.IndexFlatL2(32))
     ids = np.arange(1500)
     if wrong == "order":
@@ -246,8 +248,8 @@ def test_an_index_of_other_vectors_is_refused(clustered, wrong):
         mine(vectors, labels.tolist(), config=CONFIG, index=index)
 
 
-def test_an_index_of_other_dimensions_is_refused(clustered):
-    vectors, labels = clustered(100)
+def test_an_index_of_other_dimensions_is_refused(clusters):
+    vectors, labels = clusters(100)
     index = faiss.IndexIDMap2(faiss.IndexFlatL2(16))
     index.add_with_ids(np.ascontiguousarray(vectors[:, :16]), np.arange(100))
     with pytest.raises(InputError, match="16"):
@@ -255,9 +257,9 @@ def test_an_index_of_other_dimensions_is_refused(clustered):
 
 
 @pytest.mark.parametrize("factory", ["Foo", "IVF5000,Flat"])
-def test_a_bad_factory_is_refused(clustered, problem_of, factory):
+def test_a_bad_factory_is_refused(clusters, problem_of, factory):
     with pytest.raises(InputError, match=f"mining.engine 'faiss:{factory}': FAISS reports"):
-        mine_problem(problem_of(*clustered(200)), replace(CONFIG, engine=f"faiss:{factory}"))
+        mine_problem(problem_of(*clusters(200)), replace(CONFIG, engine=f"faiss:{factory}"))
 
 
 def test_an_index_answers_with_the_ids_of_the_gallery(small):

@@ -39,9 +39,9 @@ def problem(problem_of):
 
 @pytest.fixture(scope="module")
 def wanted(problem, as_bytes):
-    mined = mine_problem(problem, CONFIG)
-    assert min(mined.stats.answered.values()) > 500
-    return as_bytes(mined.triplets)
+    mining_result = mine_problem(problem, CONFIG)
+    assert min(mining_result.stats.answered.values()) > 500
+    return as_bytes(mining_result.triplets)
 
 
 @pytest.mark.parametrize("half", [True, False])
@@ -79,8 +79,10 @@ def test_blocks_of_anchors_do_not_matter(problem, wanted, as_bytes, monkeypatch,
 @given(st.sets(st.integers(1, 299), max_size=5))
 def test_any_anchors_are_answered_as_if_with_all(problem, wanted, as_bytes, cuts):
     parts = np.split(np.random.default_rng(0).permutation(300), sorted(cuts))
-    mined = [mine_block(ExactEngine(problem=problem), np.sort(part), CONFIG)[0] for part in parts]
-    assert as_bytes(sort_by_anchor(Triplets.concatenate(mined))) == wanted
+    mining_result = [
+        mine_block(ExactEngine(problem=problem), np.sort(part), CONFIG)[0] for part in parts
+    ]
+    assert as_bytes(sort_by_anchor(Triplets.concatenate(mining_result))) == wanted
 
 
 @settings(max_examples=10, deadline=None)
@@ -101,10 +103,10 @@ def test_an_empty_shard_adds_nothing(problem, wanted, as_bytes):
 
 
 def test_a_shard_of_all_anchors_in_another_shard_than_their_own(problem, as_bytes):
-    some = problem.block(np.arange(200, 300))
+    subset = problem.block(np.arange(200, 300))
     shards = [(0, problem.gallery[:200]), (200, problem.gallery[200:])]
-    whole, _ = mine_block(ExactEngine(problem=problem), slice(200, 300), CONFIG)
-    assert as_bytes(mine_shards(some, shards, CONFIG)[0]) == as_bytes(whole)
+    complete, _ = mine_block(ExactEngine(problem=problem), slice(200, 300), CONFIG)
+    assert as_bytes(mine_shards(subset, shards, CONFIG)[0]) == as_bytes(complete)
 
 
 @settings(max_examples=50, deadline=None)
@@ -119,23 +121,23 @@ def test_merging_is_what_one_list_would_be(distances, depth, cut):
     )
 
     def listed(rows: range) -> WindowMatches:
-        found = WindowMatches.empty(windows)
-        found.closer[0] = sum(distances[row] <= 0 for row in rows)
+        result = WindowMatches.empty(windows)
+        result.closer[0] = sum(distances[row] <= 0 for row in rows)
         inside = sorted((distances[row], row) for row in rows if 0 < distances[row] < 2.5)[:depth]
         for place, (d, row) in enumerate(inside):
-            found.distances[0, place], found.rows[0, place] = d, row
-        return found
+            result.distances[0, place], result.rows[0, place] = d, row
+        return result
 
     rows = range(len(distances))
-    one, two, both = listed(rows[:cut]), listed(rows[cut:]), listed(rows)
+    one, two, pair = listed(rows[:cut]), listed(rows[cut:]), listed(rows)
     for merged in (one.merge(two), two.merge(one)):
-        np.testing.assert_array_equal(merged.rows, both.rows)
-        np.testing.assert_array_equal(merged.distances, both.distances)
-        assert merged.closer == both.closer
+        np.testing.assert_array_equal(merged.rows, pair.rows)
+        np.testing.assert_array_equal(merged.distances, pair.distances)
+        assert merged.closer == pair.closer
 
 
-def test_the_order_of_the_input_does_not_matter(clustered, as_bytes):
-    vectors, labels = clustered(300)
+def test_the_order_of_the_input_does_not_matter(clusters, as_bytes):
+    vectors, labels = clusters(300)
     ids = np.random.default_rng(1).choice(10_000, 300, replace=False) - 5000
     order = np.random.default_rng(2).permutation(300)
     one = mine(vectors, labels.tolist(), ids=ids, config=CONFIG).triplets
@@ -180,9 +182,9 @@ def test_products_err_by_less_than_the_slack(pair):
     for i in range(d):
         in_a_row += a[:, i : i + 1] * b[:, i]
     assert (np.abs(in_a_row - exact) <= product_slack(d)).all()
-    left, right = Operand.of(a, half=True), Operand.of(b, half=True)
-    coarse = (left.vectors @ right.vectors.T).float().numpy()
-    slack = half_slack(left.error, right.error.max(), d)
+    remainder, right = Operand.of(a, half=True), Operand.of(b, half=True)
+    coarse = (remainder.vectors @ right.vectors.T).float().numpy()
+    slack = half_slack(remainder.error, right.error.max(), d)
     assert (np.abs(coarse - exact) <= slack[:, None]).all()
 
 
@@ -209,9 +211,9 @@ def test_the_slack_is_tight_enough_to_be_of_use(d):
 
 
 def test_products_that_decide_little_are_not_taken_in_half(problem):
-    near = Problem(**{**vars(problem), "gallery": problem.gallery[200:290].copy()})
+    neighbours = Problem(**{**vars(problem), "gallery": problem.gallery[200:290].copy()})
     windows = plan_search(problem, CONFIG, 0)[1].windows
-    assert undecided_share(near, windows) > undecided_share(problem, windows) > 0
+    assert undecided_share(neighbours, windows) > undecided_share(problem, windows) > 0
 
 
 def test_windows_must_fit_the_anchors(problem):

@@ -80,20 +80,20 @@ def test_shards_of_the_gallery_do_not_matter(problem, wanted, as_bytes):
 
 @pytest.mark.parametrize("strategy", NEGATIVES)
 @pytest.mark.usefixtures("on_device")
-def test_every_strategy_agrees_with_the_plain_loop(oracle_of, clustered, problem_of, strategy):
-    problem = problem_of(*clustered(60, d=5))
+def test_every_strategy_agrees_with_the_plain_loop(oracle_of, clusters, problem_of, strategy):
+    problem = problem_of(*clusters(60, d=5))
     config = MiningConfig(
         negatives=(strategy,), per_pair=3, band=(2, 9), skip_ranks=1, pool=10_000, margin=0.5
     )
-    mined = mine_problem(problem, config)
-    oracle_of(problem, config).check(mined.triplets, mined.stats)
+    mining_result = mine_problem(problem, config)
+    oracle_of(problem, config).check(mining_result.triplets, mining_result.stats)
 
 
 @pytest.mark.usefixtures("on_device")
 def test_what_lists_leave_open_is_searched_on_the_device(
-    clustered, problem_of, as_bytes, monkeypatch
+    clusters, problem_of, as_bytes, monkeypatch
 ):
-    problem = problem_of(*clustered(800))
+    problem = problem_of(*clusters(800))
     engine = ListJoinEngine(
         lists=ListIndex.of(problem, problem.gallery[::40].copy()), levels=((2, 0.1),)
     )
@@ -126,13 +126,13 @@ def questions(draw):
     problem = make_problem(vectors.astype(np.float32), labels, None, None, None)
     counts = rng.integers(0, 4, n)
     edges = np.r_[0, counts.cumsum()]
-    apart = exact_distances(
+    gap = exact_distances(
         problem.anchors,
         np.repeat(np.arange(n), counts),
         problem.gallery,
         rng.integers(0, n, edges[-1]),
     )
-    floor = np.where(rng.random(edges[-1]) < 0.3, np.float32(-1), apart)
+    floor = np.where(rng.random(edges[-1]) < 0.3, np.float32(-1), gap)
     ceiling = np.where(rng.random(edges[-1]) < 0.5, np.float32(5), floor + np.float32(0.3))
     windows = Windows(
         starts=edges[:-1],
@@ -166,8 +166,8 @@ def test_distances_have_the_bits_of_the_compiled_loop(d):
     a, b = (unit(rng.standard_normal((500, d)).astype(np.float32)) for _ in range(2))
     b[:100] = np.nextafter(a[:100], np.float32(2))
     rows = np.arange(500)
-    found = in_order_distances(torch.from_numpy(a), torch.from_numpy(b)).numpy()
-    np.testing.assert_array_equal(found, exact_distances(a, rows, b, rows))
+    result = in_order_distances(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+    np.testing.assert_array_equal(result, exact_distances(a, rows, b, rows))
 
 
 def test_few_scores_are_looked_at(problem, monkeypatch):
@@ -181,7 +181,7 @@ def test_few_scores_are_looked_at(problem, monkeypatch):
 
     use_device(monkeypatch, half=True, sizes=(64, 96, 16, 10_000, 10_000, 1000))
     monkeypatch.setattr(remine.mining.search.gpu_scan, "in_order_distances", counted)
-    far = problem.block(np.arange(60))
+    rates = problem.block(np.arange(60))
     windows = Windows(
         starts=np.arange(60),
         stops=np.arange(60) + 1,
@@ -189,7 +189,7 @@ def test_few_scores_are_looked_at(problem, monkeypatch):
         ceiling=np.full(60, 5, np.float32),
         depth=1,
     )
-    scan(far, windows, WindowMatches.empty(windows))
+    scan(rates, windows, WindowMatches.empty(windows))
     assert 60 <= sum(summed) < 0.1 * 60 * 120
 
 

@@ -27,8 +27,8 @@ CLUSTERS = 24
 
 
 @pytest.fixture(scope="module")
-def problem(clustered, problem_of):
-    return problem_of(*clustered(1200, d=16))
+def problem(clusters, problem_of):
+    return problem_of(*clusters(1200, d=16))
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,9 @@ def check_right(problem, triplets):
     assert (label[anchor] == label[positive]).all()
     assert (anchor != positive).all()
     assert (label[anchor] != label[negative]).all()
-    for name, other in (("d_ap", positive), ("d_an", negative)):
-        apart = problem.gallery[anchor].astype(np.float64) - problem.gallery[other]
-        np.testing.assert_allclose(getattr(triplets, name), (apart**2).sum(axis=1), rtol=1e-6)
+    for name, second in (("d_ap", positive), ("d_an", negative)):
+        gap = problem.gallery[anchor].astype(np.float64) - problem.gallery[second]
+        np.testing.assert_allclose(getattr(triplets, name), (gap**2).sum(axis=1), rtol=1e-6)
     assert len(set(ranked(triplets))) == len(triplets)
     semi_hard = (triplets.d_an > triplets.d_ap) & (
         triplets.d_an < triplets.d_ap + np.float32(CONFIG.margin)
@@ -135,22 +135,22 @@ def found_by(problem, centroids, levels):
     """What the join finds in the windows that CONFIG asks for, what it calls cut, the windows."""
     lists = ListIndex.of(problem, centroids)
     windows = plan_search(lists.problem, CONFIG, 0)[1].windows
-    found = WindowMatches.empty(windows)
-    cut = ListJoinEngine(lists=lists, levels=levels).search(slice(len(problem)), windows, found)
-    return lists, windows, found, cut
+    result = WindowMatches.empty(windows)
+    cut = ListJoinEngine(lists=lists, levels=levels).search(slice(len(problem)), windows, result)
+    return lists, windows, result, cut
 
 
 def test_windows_beyond_the_line_are_searched_exactly(problem, centroids):
-    lists, windows, found, cut = found_by(problem, centroids, ((2, -0.2),))
+    lists, windows, result, cut = found_by(problem, centroids, ((2, -0.2),))
     alone, true = WindowMatches.empty(windows), WindowMatches.empty(windows)
     reach = lists.visit(np.arange(len(problem)), windows, alone, 0, 2)
     ExactEngine(problem=lists.problem).search(slice(len(problem)), windows, true)
     np.testing.assert_array_equal(cut, distance_beyond(windows, alone, reach) <= -0.2)
     assert 0.1 < cut.mean() < 0.9
     for name in ("rows", "distances", "closer"):
-        left, right = getattr(found, name), getattr(alone, name)
-        np.testing.assert_array_equal(left[cut], right[cut])
-        np.testing.assert_array_equal(left[~cut], getattr(true, name)[~cut])
+        remainder, right = getattr(result, name), getattr(alone, name)
+        np.testing.assert_array_equal(remainder[cut], right[cut])
+        np.testing.assert_array_equal(remainder[~cut], getattr(true, name)[~cut])
 
 
 @pytest.mark.parametrize("visits", [2, 6])
@@ -162,12 +162,12 @@ def test_a_radius_within_the_visited_lists_nothing_can_be_missed(problem_of, vis
     problem = problem_of(vectors, rng.integers(0, 30, 1200).astype(np.int32))
     home = nearest(problem.gallery, centroids, 1)[:, 0]
     radius = np.linalg.norm(problem.gallery - centroids[home], axis=1).max() + 0.02  # of bfloat16
-    lists, windows, found, cut = found_by(problem, centroids, ((visits, -float(radius)),))
+    lists, windows, result, cut = found_by(problem, centroids, ((visits, -float(radius)),))
     true = WindowMatches.empty(windows)
     ExactEngine(problem=lists.problem).search(slice(len(problem)), windows, true)
     assert cut.mean() > 0.01
-    np.testing.assert_array_equal(found.rows, true.rows)
-    np.testing.assert_array_equal(found.closer, true.closer)
+    np.testing.assert_array_equal(result.rows, true.rows)
+    np.testing.assert_array_equal(result.closer, true.closer)
 
 
 def test_a_window_that_is_not_full_reaches_to_its_ceiling():
@@ -178,17 +178,17 @@ def test_a_window_that_is_not_full_reaches_to_its_ceiling():
         ceiling=np.array([1.44, 4], np.float32),
         depth=2,
     )
-    found = WindowMatches.empty(windows)
-    found.rows[1], found.distances[1] = (3, 5), (0.25, 0.36)
-    far = distance_beyond(windows, found, np.array([0.5], np.float32))
-    np.testing.assert_allclose(far, [0.7, 0.1], rtol=1e-6)
+    result = WindowMatches.empty(windows)
+    result.rows[1], result.distances[1] = (3, 5), (0.25, 0.36)
+    rates = distance_beyond(windows, result, np.array([0.5], np.float32))
+    np.testing.assert_allclose(rates, [0.7, 0.1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("visits", [1, 2, 5])
 def test_every_list_that_an_anchor_votes_for_is_looked_into(problem, centroids, visits):
     lists = ListIndex.of(problem, centroids)
-    laid = lists.problem
-    n = len(laid)
+    layout = lists.problem
+    n = len(layout)
     everything = Windows(
         starts=np.arange(n),
         stops=np.arange(n) + 1,
@@ -196,14 +196,14 @@ def test_every_list_that_an_anchor_votes_for_is_looked_into(problem, centroids, 
         ceiling=np.full(n, 5, np.float32),
         depth=1,
     )
-    found = WindowMatches.empty(everything)
-    lists.visit(np.arange(n), everything, found, 0, visits)
+    result = WindowMatches.empty(everything)
+    lists.visit(np.arange(n), everything, result, 0, visits)
     list_of = np.repeat(np.arange(CLUSTERS), np.diff(lists.edges))
-    allowed = laid.partners.starts[:, None] != laid.partners.starts
-    apart = 2 - 2 * laid.gallery.astype(np.float64) @ laid.gallery.T
-    for anchor, votes in enumerate(nearest(laid.anchors, centroids, visits)):
-        seen = apart[anchor][np.isin(list_of, votes) & allowed[anchor]]
-        assert found.distances[anchor, 0] <= seen.min(initial=5) + 1e-5
+    allowed = layout.partners.starts[:, None] != layout.partners.starts
+    gap = 2 - 2 * layout.gallery.astype(np.float64) @ layout.gallery.T
+    for anchor, votes in enumerate(nearest(layout.anchors, centroids, visits)):
+        calls = gap[anchor][np.isin(list_of, votes) & allowed[anchor]]
+        assert result.distances[anchor, 0] <= calls.min(initial=5) + 1e-5
 
 
 @settings(max_examples=15, deadline=None)
@@ -228,8 +228,8 @@ def test_threads_do_not_matter(problem, centroids, exact, threads):
     assert ranked(triplets) == ranked(exact[0])
 
 
-def test_some_of_the_anchors_keep_their_positives(clustered):
-    vectors, labels = clustered(600, d=16)
+def test_some_of_the_anchors_keep_their_positives(clusters):
+    vectors, labels = clusters(600, d=16)
     gallery = Embeddings(ids=np.arange(600), label_codes=labels.astype(np.int32), vectors=vectors)
     problem = by_label(gallery, np.arange(0, 600, 17))
     triplets, _ = joined(problem, random_centroids(problem), [(CLUSTERS, ALL_WINDOWS)])
@@ -238,8 +238,8 @@ def test_some_of_the_anchors_keep_their_positives(clustered):
 
 
 @pytest.mark.parametrize("strategy", NEGATIVES)
-def test_every_strategy_agrees_with_the_plain_loop(oracle_of, clustered, problem_of, strategy):
-    problem = problem_of(*clustered(60, d=5))
+def test_every_strategy_agrees_with_the_plain_loop(oracle_of, clusters, problem_of, strategy):
+    problem = problem_of(*clusters(60, d=5))
     config = MiningConfig(
         negatives=(strategy,), per_pair=3, band=(2, 9), skip_ranks=1, pool=10_000, margin=0.5
     )
@@ -251,8 +251,8 @@ def test_every_strategy_agrees_with_the_plain_loop(oracle_of, clustered, problem
     oracle_of(problem, config).check(sort_by_anchor(triplets), stats, certain=False)
 
 
-def test_queries_lists_of_labels_and_same_as_pairs_survive_the_layout(clustered, as_set):
-    vectors, labels = clustered(300, d=8)
+def test_queries_lists_of_labels_and_same_as_pairs_survive_the_layout(clusters, as_set):
+    vectors, labels = clusters(300, d=8)
     several = [[f"a{c % 7}", f"b{c % 11}"] for c in labels.tolist()]
     answers = {q: [int(q), int(q) + 40] for q in range(0, 50, 3)}
     pairs = np.stack([np.arange(0, 100), np.arange(100, 200)], axis=1)
@@ -269,8 +269,8 @@ def test_queries_lists_of_labels_and_same_as_pairs_survive_the_layout(clustered,
 
 
 def test_lists_that_hold_nothing(problem, exact):
-    some = random_centroids(problem)
-    centroids = np.concatenate([some, -some[:5], some[:3], some[:3]])  # copies win nothing
+    subset = random_centroids(problem)
+    centroids = np.concatenate([subset, -subset[:5], subset[:3], subset[:3]])  # copies win nothing
     triplets, _ = joined(problem, centroids, [(len(centroids), ALL_WINDOWS)])
     assert ranked(triplets) == ranked(exact[0])
     joined(problem, centroids, [(3, ALL_WINDOWS)])
@@ -303,10 +303,10 @@ def test_the_nearest_centroids_come_in_order(monkeypatch, half):
     monkeypatch.setattr(remine.mining.search.list_join, "ASSIGN", 100)
     rng = np.random.default_rng(0)
     vectors, centroids = (unit(rng.normal(size=(k, 24)).astype(np.float32)) for k in (333, 150))
-    found = nearest(vectors, centroids, 20)
+    result = nearest(vectors, centroids, 20)
     scores = vectors.astype(np.float64) @ centroids.T
-    got = np.take_along_axis(scores, found, axis=1)
+    answer = np.take_along_axis(scores, result, axis=1)
     best = -np.sort(-scores, axis=1)[:, :20]
-    assert (np.diff(np.sort(found, axis=1), axis=1) > 0).all()  # none twice
-    np.testing.assert_allclose(got, best, atol=0.02 if half else 1e-6)
+    assert (np.diff(np.sort(result, axis=1), axis=1) > 0).all()  # none twice
+    np.testing.assert_allclose(answer, best, atol=0.02 if half else 1e-6)
     assert nearest(vectors, centroids, 999).shape == (333, 150)

@@ -34,15 +34,15 @@ def as_rows(pairs, anchors):
 def loop_pairs(gallery, anchors):
     """All pairs, by anchor, then by distance, then by id."""
     codes, vectors = gallery.label_codes, gallery.vectors.astype(np.float64)
-    wanted = []
+    expected = []
     for anchor in anchors.tolist():
-        found = []
+        result = []
         for row in range(len(gallery)):
             if row != anchor and codes[row] == codes[anchor]:
                 d_ap = np.float32(((vectors[anchor] - vectors[row]) ** 2).sum())
-                found.append((d_ap, gallery.ids[row], row))
-        wanted += [(anchor, row) for _, _, row in sorted(found)]
-    return wanted
+                result.append((d_ap, gallery.ids[row], row))
+        expected += [(anchor, row) for _, _, row in sorted(result)]
+    return expected
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -58,9 +58,9 @@ def test_every_pair_once_in_order(seed):
 def test_equal_distances_go_by_id():
     gallery = gallery_of([0] * 5)
     gallery.vectors[1:] = gallery.vectors[1]
-    shuffled = gallery.take(np.array([3, 0, 4, 2, 1]))
-    pairs = find_pairs(shuffled, np.array([1]), 0, seed=0)
-    assert shuffled.ids[pairs.positive].tolist() == gallery.ids[1:].tolist()
+    permutation = gallery.take(np.array([3, 0, 4, 2, 1]))
+    pairs = find_pairs(permutation, np.array([1]), 0, seed=0)
+    assert permutation.ids[pairs.positive].tolist() == gallery.ids[1:].tolist()
 
 
 @pytest.mark.parametrize("positives", ["hardest", "easiest"])
@@ -72,15 +72,15 @@ def test_of_equally_far_positives_the_lower_ids_are_taken(positives, limit):
     pairs = find(by_label(gallery, np.array([0])), config, 0)
     sign = -1 if positives == "hardest" else 1
     every = [(int(p), np.float32(d)) for _, p, d in loop_distances(gallery, 0)]
-    wanted = sorted(every, key=lambda pair: (sign * pair[1], pair[0]))[: limit or 1]
-    assert sorted(pairs.positive.tolist()) == sorted(row for row, _ in wanted)
+    expected = sorted(every, key=lambda pair: (sign * pair[1], pair[0]))[: limit or 1]
+    assert sorted(pairs.positive.tolist()) == sorted(row for row, _ in expected)
 
 
 def loop_distances(gallery, anchor):
     """(anchor, row, d_ap) of every other row."""
     wide = gallery.vectors.astype(np.float64)
-    others = [row for row in range(len(gallery)) if row != anchor]
-    return [(anchor, row, ((wide[anchor] - wide[row]) ** 2).sum()) for row in others]
+    peers = [row for row in range(len(gallery)) if row != anchor]
+    return [(anchor, row, ((wide[anchor] - wide[row]) ** 2).sum()) for row in peers]
 
 
 def test_singletons_have_no_pairs():
@@ -100,10 +100,10 @@ def test_an_exact_duplicate_is_a_positive_and_the_item_itself_is_not():
 def test_the_cap_keeps_so_many_of_all_pairs(cap):
     gallery = gallery_of([0] * 12 + [1] * 3 + [2])
     anchors = np.arange(16)
-    kept = as_rows(find_pairs(gallery, anchors, cap, seed=0), anchors)
+    remainder = as_rows(find_pairs(gallery, anchors, cap, seed=0), anchors)
     every = as_rows(find_pairs(gallery, anchors, 0, seed=0), anchors)
-    assert kept == [pair for pair in every if pair in set(kept)]  # in the same order
-    counts = Counter(anchor for anchor, _ in kept)
+    assert remainder == [pair for pair in every if pair in set(remainder)]  # in the same order
+    counts = Counter(anchor for anchor, _ in remainder)
     assert [counts[a] for a in range(16)] == [min(cap, 11)] * 12 + [min(cap, 2)] * 3 + [0]
 
 
@@ -113,57 +113,57 @@ def test_the_cap_keeps_the_smallest_hashes(loop_hash, seed):
     gallery = gallery_of([0] * 20)
     gallery.ids[:10] *= -1
     anchors = np.arange(20)
-    wanted = set()
+    expected = set()
     for a in range(20):
-        others = [p for p in range(20) if p != a]
-        others.sort(key=lambda p, a=int(gallery.ids[a]): loop_hash(seed, a, int(gallery.ids[p])))
-        wanted |= {(a, p) for p in others[:3]}
-    assert set(as_rows(find_pairs(gallery, anchors, 3, seed), anchors)) == wanted
+        peers = [p for p in range(20) if p != a]
+        peers.sort(key=lambda p, a=int(gallery.ids[a]): loop_hash(seed, a, int(gallery.ids[p])))
+        expected |= {(a, p) for p in peers[:3]}
+    assert set(as_rows(find_pairs(gallery, anchors, 3, seed), anchors)) == expected
 
 
 @pytest.mark.parametrize("block", [1, 3, 7])
 def test_the_cap_does_not_depend_on_blocks(block):
     gallery = gallery_of(np.arange(60) % 4)
     anchors = np.arange(60)
-    whole = as_rows(find_pairs(gallery, anchors, 5, seed=9), anchors)
+    complete = as_rows(find_pairs(gallery, anchors, 5, seed=9), anchors)
     parts = []
     for start in range(0, 60, block):
-        some = anchors[start : start + block]
-        parts += as_rows(find_pairs(gallery, some, 5, seed=9), some)
-    assert parts == whole
+        subset = anchors[start : start + block]
+        parts += as_rows(find_pairs(gallery, subset, 5, seed=9), subset)
+    assert parts == complete
 
 
 def test_the_cap_does_not_depend_on_what_else_is_there():
     # Fewer items of the class, none of the others: what was chosen and is still there stays.
     gallery = gallery_of([0] * 20 + [1] * 20)
     anchors = np.arange(40)
-    chosen = find_pairs(gallery, anchors, 4, seed=3)
+    choice = find_pairs(gallery, anchors, 4, seed=3)
     small = gallery.take(np.arange(12))
-    again = find_pairs(small, np.arange(12), 4, seed=3)
-    before = {pair for pair in as_rows(chosen, anchors) if max(pair) < 12}
-    assert before <= set(as_rows(again, np.arange(12)))
+    repetition = find_pairs(small, np.arange(12), 4, seed=3)
+    before = {pair for pair in as_rows(choice, anchors) if max(pair) < 12}
+    assert before <= set(as_rows(repetition, np.arange(12)))
     assert len(before) > 10
 
 
 def test_a_smaller_cap_takes_a_part_of_a_larger_one():
     gallery = gallery_of([0] * 30)
     anchors = np.arange(30)
-    few, more = (set(as_rows(find_pairs(gallery, anchors, k, 1), anchors)) for k in (3, 9))
-    assert few < more
+    subset, extra = (set(as_rows(find_pairs(gallery, anchors, k, 1), anchors)) for k in (3, 9))
+    assert subset < extra
 
 
 def test_the_cap_chooses_evenly():
     # 40 seeds, each takes 5 of 59 for 60 anchors: 200 times each item, with a deviation of 14.
     gallery = gallery_of([0] * 60)
     anchors = np.arange(60)
-    chosen = [find_pairs(gallery, anchors, 5, seed) for seed in range(40)]
-    counts = np.bincount(np.concatenate([pairs.positive for pairs in chosen]), minlength=60)
+    choice = [find_pairs(gallery, anchors, 5, seed) for seed in range(40)]
+    counts = np.bincount(np.concatenate([pairs.positive for pairs in choice]), minlength=60)
     assert counts.sum() == 12_000
     assert counts.min() > 130
     assert counts.max() < 270
     # Far and near ones alike.
     every = find_pairs(gallery, anchors, 0, seed=0).d_ap.mean()
-    assert np.mean([pairs.d_ap.mean() for pairs in chosen]) == pytest.approx(every, rel=0.02)
+    assert np.mean([pairs.d_ap.mean() for pairs in choice]) == pytest.approx(every, rel=0.02)
 
 
 def test_seeds_and_anchors_choose_differently():
@@ -183,9 +183,11 @@ def test_distances_are_summed_in_float64_and_rounded_once(d):
     a, b = rng.integers(0, 50, 300), rng.integers(0, 50, 300)
     a[:2], b[:2] = (0, 1), (1, 1)
     exact = vectors.astype(np.float64)
-    wanted = ((exact[a] - exact[b]) ** 2).sum(axis=1).astype(np.float32)
-    np.testing.assert_array_equal(exact_distances(vectors, a, vectors, b), wanted)
-    assert [distance(vectors[i], vectors[j]) for i, j in zip(a, b, strict=True)] == wanted.tolist()
+    expected = ((exact[a] - exact[b]) ** 2).sum(axis=1).astype(np.float32)
+    np.testing.assert_array_equal(exact_distances(vectors, a, vectors, b), expected)
+    assert [
+        distance(vectors[i], vectors[j]) for i, j in zip(a, b, strict=True)
+    ] == expected.tolist()
 
 
 def test_there_is_one_order_of_summation():
@@ -193,5 +195,5 @@ def test_there_is_one_order_of_summation():
     # the sum one by one, would push it over if they were added up among themselves first.
     vectors = np.zeros((2, 64), np.float32)
     vectors[0] = [1, 2.0**-12, *[2.0**-27] * 62]
-    found = exact_distances(vectors, np.array([0, 1]), vectors, np.array([1, 0]))
-    assert found.tolist() == [distance(vectors[0], vectors[1])] * 2
+    result = exact_distances(vectors, np.array([0, 1]), vectors, np.array([1, 0]))
+    assert result.tolist() == [distance(vectors[0], vectors[1])] * 2

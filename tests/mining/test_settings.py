@@ -44,14 +44,14 @@ RANGES = {
 @pytest.mark.parametrize("name", RANGES)
 def test_numbers_out_of_range_are_refused(name):
     low, high = RANGES[name]
-    whole = isinstance(getattr(AUTO, name), int)
-    for value in (low - 1, high + 1, *([] if whole else [float("nan")])):
-        with pytest.raises(InputError) as caught:
+    complete = isinstance(getattr(AUTO, name), int)
+    for value in (low - 1, high + 1, *([] if complete else [float("nan")])):
+        with pytest.raises(InputError) as error:
             MiningConfig(**{name: value})
-        shown = value if whole else float(value)
+        page_text = value if complete else float(value)
         limits = f"{low:,} to {high:,}" if low != 0.00001 else "0.00001 to 10,000 (gigabytes)"
-        message = str(caught.value).removesuffix(" (squared Euclidean distance)")
-        assert message == f"mining.{name} is {shown}; it must be {limits}"
+        message = str(error.value).removesuffix(" (squared Euclidean distance)")
+        assert message == f"mining.{name} is {page_text}; it must be {limits}"
     for value in (low, high):
         assert getattr(MiningConfig(**{name: value}), name) == value
 
@@ -202,8 +202,8 @@ def test_a_bad_vector_is_named_by_its_place_not_by_its_id():
         mine(vectors, ["a"] * 3, ids=np.array([9, 8, 7]))
 
 
-def test_the_largest_seed_mines(clustered):
-    vectors, labels = clustered(300)
+def test_the_largest_seed_mines(clusters):
+    vectors, labels = clusters(300)
     config = MiningConfig(engine="approximate")
     assert len(mine(vectors, labels, config=config, seed=2**63 - 1).triplets)
 
@@ -214,8 +214,8 @@ def test_no_vectors_at_all_are_refused():
 
 
 def test_no_queries_give_no_triplets():
-    mined = mine(np.eye(3), queries=np.zeros((0, 3)), positives={})
-    assert len(mined.triplets) == 0
+    mining_result = mine(np.eye(3), queries=np.zeros((0, 3)), positives={})
+    assert len(mining_result.triplets) == 0
 
 
 def test_vectors_of_any_length_and_type_are_scaled():
@@ -232,15 +232,15 @@ def test_labels_of_any_kind_that_sorts():
     kinds.append([{f"{i % 3}"} for i in range(12)])
     kinds.append([date(2000, 1, 1 + i % 3) for i in range(12)])
     kinds.append([True if i % 3 == 1 else i % 3 for i in range(12)])
-    mined = [mine(vectors, labels).triplets for labels in kinds]
-    for other in mined[1:]:
-        np.testing.assert_array_equal(other.negative_id, mined[0].negative_id)
+    mining_result = [mine(vectors, labels).triplets for labels in kinds]
+    for second in mining_result[1:]:
+        np.testing.assert_array_equal(second.negative_id, mining_result[0].negative_id)
 
 
 def test_items_without_a_label_have_no_positives():
-    mined = mine(np.random.default_rng(0).normal(size=(6, 3)), [[], [1], [1], [], [2], [2]])
-    assert set(mined.triplets.anchor_id.tolist()) <= {1, 2, 4, 5}
-    assert mined.stats.singletons == 2
+    mining_result = mine(np.random.default_rng(0).normal(size=(6, 3)), [[], [1], [1], [], [2], [2]])
+    assert set(mining_result.triplets.anchor_id.tolist()) <= {1, 2, 4, 5}
+    assert mining_result.stats.singletons == 2
 
 
 def test_a_query_that_is_the_id_of_an_item_is_another_thing():
@@ -248,8 +248,8 @@ def test_a_query_that_is_the_id_of_an_item_is_another_thing():
     corpus = np.eye(3, dtype=np.float32)
     problem = by_pairs(corpus[:1], np.array([0]), corpus, np.arange(3), {0: [1]})
     assert problem.self_rows.tolist() == [-1]
-    mined = mine(corpus, queries=corpus[:1], positives={0: [1]})
-    hard = mined.triplets.take(mined.triplets.kind == 0)
+    mining_result = mine(corpus, queries=corpus[:1], positives={0: [1]})
+    hard = mining_result.triplets.take(mining_result.triplets.kind == 0)
     assert hard.negative_id.tolist() == [0]
 
 
@@ -272,8 +272,8 @@ def test_who_names_an_engine_gets_it(engine, n):
 
 def test_a_gallery_over_the_memory_is_cut_in_shards():
     n, d = 10**6, 128
-    needed = n * (4 * d + 12) / 2**30
-    enough, little = MiningConfig(memory_gb=needed * 1.01), MiningConfig(memory_gb=0.1)
+    need = n * (4 * d + 12) / 2**30
+    enough, little = MiningConfig(memory_gb=need * 1.01), MiningConfig(memory_gb=0.1)
     one, five = choose_engine(n, d, enough), choose_engine(n, d, little)
     assert (one.engine, one.shards) == ("approximate", 1)
     assert (five.engine, five.shards) == ("exact", 5)
@@ -383,13 +383,13 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
     assert choose_engine(10**7, 64, AUTO).engine == "approximate"
 
 
-def test_nothing_is_timed_when_mining_is_decided(monkeypatch, clustered):
+def test_nothing_is_timed_when_mining_is_decided(monkeypatch, clusters):
     def stopped() -> float:
         raise AssertionError
 
     monkeypatch.setattr(remine.mining.engines.engine_choice, "perf_counter", stopped)
     for engine in ("auto", "approximate"):
-        mine(*clustered(300), config=MiningConfig(engine=engine))
+        mine(*clusters(300), config=MiningConfig(engine=engine))
     with pytest.raises(AssertionError):
         remine.mining.engines.engine_choice.product_rate()
 

@@ -15,12 +15,12 @@ TWO = MiningStats(anchors=5, pairs=8, capped=3, answered={"hard": 0, "semi_hard"
 
 
 def test_counts_add_up():
-    both = ONE + TWO
-    assert (both.anchors, both.singletons, both.pairs, both.capped) == (15, 2, 38, 3)
-    assert both.answered == {"hard": 4, "semi_hard": 29}
-    assert both.not_found == ONE.not_found
-    assert both == TWO + ONE
-    assert both.triplets == 33
+    pair = ONE + TWO
+    assert (pair.anchors, pair.singletons, pair.pairs, pair.capped) == (15, 2, 38, 3)
+    assert pair.answered == {"hard": 4, "semi_hard": 29}
+    assert pair.not_found == ONE.not_found
+    assert pair == TWO + ONE
+    assert pair.triplets == 33
 
 
 def test_adding_changes_neither():

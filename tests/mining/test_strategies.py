@@ -64,9 +64,9 @@ settings_of_all = {
 def test_every_strategy_agrees_with_the_plain_loop(oracle_of, strategy, gallery, values):
     config = MiningConfig(negatives=(strategy,), band=(0, 100), **values)
     vectors, labels, ids = gallery
-    mined = mine(vectors, labels, config=config, ids=ids)
+    mining_result = mine(vectors, labels, config=config, ids=ids)
     problem = make_problem(vectors, labels, ids, None, None)
-    oracle_of(problem, config).check(mined.triplets, mined.stats)
+    oracle_of(problem, config).check(mining_result.triplets, mining_result.stats)
 
 
 @pytest.mark.parametrize("strategy", NEGATIVES)
@@ -77,25 +77,25 @@ def test_every_strategy_agrees_with_the_plain_loop(oracle_of, strategy, gallery,
     st.sampled_from([(0, 1), (0, 3), (2, 5), (3, 1000)]),
     st.sampled_from([0, 1, 4, 30]),
 )
-def test_ranks_and_skipped_ones(oracle_of, strategy, gallery, values, band, skipped):
-    config = MiningConfig(negatives=(strategy,), band=band, skip_ranks=skipped, **values)
+def test_ranks_and_skipped_ones(oracle_of, strategy, gallery, values, band, skips):
+    config = MiningConfig(negatives=(strategy,), band=band, skip_ranks=skips, **values)
     vectors, labels, ids = gallery
-    mined = mine(vectors, labels, config=config, ids=ids)
+    mining_result = mine(vectors, labels, config=config, ids=ids)
     problem = make_problem(vectors, labels, ids, None, None)
-    oracle_of(problem, config).check(mined.triplets, mined.stats)
+    oracle_of(problem, config).check(mining_result.triplets, mining_result.stats)
 
 
 @pytest.mark.parametrize("strategy", ["hardest", "semi_hard", "random_semi_hard", "rank_band"])
 @settings(max_examples=40, deadline=None)
 @given(galleries(("grid", "copies", "opposite")), st.sampled_from([1, 2]), st.integers(0, 3))
-def test_ranks_and_skipped_ones_among_equals(oracle_of, strategy, gallery, per_pair, skipped):
+def test_ranks_and_skipped_ones_among_equals(oracle_of, strategy, gallery, per_pair, skips):
     config = MiningConfig(
-        negatives=(strategy,), per_pair=per_pair, skip_ranks=skipped, band=(0, 3), margin=4.0
+        negatives=(strategy,), per_pair=per_pair, skip_ranks=skips, band=(0, 3), margin=4.0
     )
     vectors, labels, ids = gallery
-    mined = mine(vectors, labels, config=config, ids=ids)
+    mining_result = mine(vectors, labels, config=config, ids=ids)
     problem = make_problem(vectors, labels, ids, None, None)
-    oracle_of(problem, config).check(mined.triplets, mined.stats)
+    oracle_of(problem, config).check(mining_result.triplets, mining_result.stats)
 
 
 def test_equal_negatives_that_are_skipped_do_not_hide_the_next():
@@ -118,8 +118,8 @@ def test_a_band_counts_each_of_several_equals():
 def test_positives_nearly_as_far_have_windows_of_their_own():
     # A negative between two positives that are 1e-4 and 3e-4 away.
     vectors = unit(np.array([[1, 0], [1, 1e-4], [1, 3e-4], [1, 2e-4]], np.float32))
-    mined = mine(vectors, [0, 0, 0, 1], config=MiningConfig(negatives=("semi_hard",)))
-    of_first = mined.triplets.take(mined.triplets.anchor_id == 0)
+    mining_result = mine(vectors, [0, 0, 0, 1], config=MiningConfig(negatives=("semi_hard",)))
+    of_first = mining_result.triplets.take(mining_result.triplets.anchor_id == 0)
     assert of_first.positive_id.tolist() == [1]
 
 
@@ -141,16 +141,16 @@ def test_strategies_do_not_disturb_one_another(as_set, gallery, names):
 def test_several_labels_an_item(oracle_of, gallery, strategy, data):
     vectors, _, ids = gallery
     ids = np.sort(ids)
-    some = st.lists(st.sampled_from("abcd"), max_size=3, unique=True)
-    labels = [data.draw(some) for _ in vectors]
+    subset = st.lists(st.sampled_from("abcd"), max_size=3, unique=True)
+    labels = [data.draw(subset) for _ in vectors]
     config = MiningConfig(negatives=(strategy,), max_positives=0, band=(0, 100), pool=4096)
     problem = make_problem(vectors, labels, ids, None, None)
-    for anchor, own in enumerate(labels):
-        shared = {row for row, other in enumerate(labels) if set(own) & set(other)} - {anchor}
-        got = oracle_of(problem, config).listed(problem.positives, anchor) - {anchor}
-        assert got == shared
-    mined = mine_problem(problem, config)
-    oracle_of(problem, config).check(mined.triplets, mined.stats)
+    for anchor, custom in enumerate(labels):
+        shared = {row for row, second in enumerate(labels) if set(custom) & set(second)} - {anchor}
+        answer = oracle_of(problem, config).listed(problem.positives, anchor) - {anchor}
+        assert answer == shared
+    mining_result = mine_problem(problem, config)
+    oracle_of(problem, config).check(mining_result.triplets, mining_result.stats)
 
 
 @settings(max_examples=60, deadline=None)
@@ -162,8 +162,8 @@ def test_queries_against_a_corpus(oracle_of, gallery, strategy, data):
     answers = {q: data.draw(st.lists(st.sampled_from(ids.tolist()), max_size=3)) for q in range(5)}
     config = MiningConfig(negatives=(strategy,), max_positives=0, band=(0, 100), pool=4096)
     problem = make_problem(corpus, None, ids, queries, answers)
-    mined = mine(corpus, config=config, ids=ids, queries=queries, positives=answers)
-    oracle_of(problem, config).check(mined.triplets, mined.stats)
+    mining_result = mine(corpus, config=config, ids=ids, queries=queries, positives=answers)
+    oracle_of(problem, config).check(mining_result.triplets, mining_result.stats)
 
 
 @settings(max_examples=60, deadline=None)
@@ -173,13 +173,13 @@ def test_same_as_pairs_are_never_negatives_of_each_other(oracle_of, gallery, str
     item = st.sampled_from(ids.tolist())
     pairs = np.array(data.draw(st.lists(st.tuples(item, item), min_size=1, max_size=8)))
     config = MiningConfig(negatives=(strategy,), band=(0, 100), pool=4096)
-    mined = mine(vectors, labels, config=config, ids=ids, same_as=pairs)
-    both = {*map(tuple, pairs.tolist()), *map(tuple, pairs[:, ::-1].tolist())}
-    triplets = mined.triplets
-    named = set(zip(triplets.anchor_id.tolist(), triplets.negative_id.tolist(), strict=True))
-    assert not both & named
+    mining_result = mine(vectors, labels, config=config, ids=ids, same_as=pairs)
+    pair = {*map(tuple, pairs.tolist()), *map(tuple, pairs[:, ::-1].tolist())}
+    triplets = mining_result.triplets
+    names = set(zip(triplets.anchor_id.tolist(), triplets.negative_id.tolist(), strict=True))
+    assert not pair & names
     problem = make_problem(vectors, labels, ids, None, None).forbid(pairs)
-    oracle_of(problem, config).check(triplets, mined.stats)
+    oracle_of(problem, config).check(triplets, mining_result.stats)
 
 
 @settings(max_examples=60, deadline=None)
@@ -192,8 +192,8 @@ def test_second_negatives_are_others_of_the_negatives_class(gallery, seed):
     for negative, second in zip(
         triplets.negative_id.tolist(), triplets.negative2_id.tolist(), strict=True
     ):
-        others = [i for i in label if label[i] == label[negative] and i != negative]
-        assert second in others if others else second == -1
+        peers = [i for i in label if label[i] == label[negative] and i != negative]
+        assert second in peers if peers else second == -1
 
 
 @settings(max_examples=60, deadline=None)
@@ -205,10 +205,10 @@ def test_the_hub_cap_keeps_the_smallest_hashes(as_set, loop_hash, gallery, cap, 
     capped = mine(vectors, labels, config=replace(config, hub_cap=cap), ids=ids, seed=seed)
     serving = defaultdict(set)
     for anchor, positive, negative, kind in as_set(free.triplets):
-        hashed = loop_hash(seed, anchor, positive, negative)
-        serving[negative].add((hashed, anchor, positive, negative, kind))
-    kept = {row[1:] for rows in serving.values() for row in sorted(rows)[:cap]}
-    assert as_set(capped.triplets) == kept
+        hash_list = loop_hash(seed, anchor, positive, negative)
+        serving[negative].add((hash_list, anchor, positive, negative, kind))
+    remainder = {row[1:] for rows in serving.values() for row in sorted(rows)[:cap]}
+    assert as_set(capped.triplets) == remainder
     assert capped.stats.capped == len(free.triplets) - len(capped.triplets)
 
 
@@ -216,24 +216,24 @@ def test_the_semi_hard_window_is_open_at_both_ends():
     # The positive is a copy, so the window ends at the margin itself.
     vectors = np.array([[1, 0], [1, 0], [1, 0], [0.6, 0.8], [0, 1]], np.float32)
     d_an = rounded_once(*unit(vectors)[[0, 3]])
-    for margin, wanted in ((d_an, []), (np.nextafter(d_an, np.float32(4)), [3])):
+    for margin, expected in ((d_an, []), (np.nextafter(d_an, np.float32(4)), [3])):
         names = ("semi_hard", "random_semi_hard")
         config = MiningConfig(negatives=names, margin=float(margin))
         triplets = mine(vectors, [0, 0, 1, 1, 1], config=config).triplets
-        assert triplets.negative_id[triplets.anchor_id == 0].tolist() == wanted * 2
+        assert triplets.negative_id[triplets.anchor_id == 0].tolist() == expected * 2
         config = replace(config, negatives=("uniform",), per_pair=9)
         triplets = mine(vectors, [0, 0, 1, 1, 1], config=config).triplets
         third = (triplets.anchor_id == 0) & (triplets.negative_id == 3)
-        assert triplets.kind[third].tolist() == [SEMI_HARD if wanted else EASY]
+        assert triplets.kind[third].tolist() == [SEMI_HARD if expected else EASY]
 
 
 def test_the_least_difference_tells_hard_from_semi_hard():
     # A negative whose distance is the next float32 after the positive's.
     anchor, positive = np.float32([1, 0]), np.float32([0.6, 0.8])
-    wanted = np.nextafter(rounded_once(anchor, positive), np.float32(4))
+    expected = np.nextafter(rounded_once(anchor, positive), np.float32(4))
     steps = np.stack(np.meshgrid(np.arange(9), np.arange(9)), axis=-1).reshape(-1, 2)
-    near = positive + np.float32([-(2.0**-24), 2.0**-24]) * steps.astype(np.float32)
-    negative = next(step for step in near if rounded_once(anchor, step) == wanted)
+    neighbours = positive + np.float32([-(2.0**-24), 2.0**-24]) * steps.astype(np.float32)
+    negative = next(step for step in neighbours if rounded_once(anchor, step) == expected)
     gallery = Embeddings(
         ids=np.arange(3),
         label_codes=np.array([0, 0, 1], np.int32),
@@ -252,6 +252,6 @@ def rounded_once(a, b):
 @pytest.mark.parametrize("labels", [[1, 1, 1], ["a", "b", "c"], np.array([2.5, 2.5, 2.5])])
 def test_one_class_or_only_singletons_have_no_triplets(labels):
     vectors = np.eye(3, dtype=np.float32)
-    mined = mine(vectors, labels, config=MiningConfig(negatives=NEGATIVES))
-    assert len(mined.triplets) == 0
-    assert mined.stats.none_exists["hard"] == mined.stats.pairs
+    mining_result = mine(vectors, labels, config=MiningConfig(negatives=NEGATIVES))
+    assert len(mining_result.triplets) == 0
+    assert mining_result.stats.none_exists["hard"] == mining_result.stats.pairs

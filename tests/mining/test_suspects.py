@@ -20,17 +20,17 @@ def embeddings(vectors, codes):
 
 def plain_leaning(data, row):
     """A loop over the classes: own distance, nearest other class, its distance."""
-    found = {}
+    result = {}
     for code in set(data.label_codes.tolist()):
         members = data.label_codes == code
         members[row] = False
         if members.any():
             centre = data.vectors[members].astype(np.float64).sum(axis=0)
             centre /= np.linalg.norm(centre)
-            found[code] = 2 - 2 * float(data.vectors[row] @ centre)
-    own = found.pop(int(data.label_codes[row]), np.inf)
-    other = min(found, key=found.get, default=-1)
-    return own, other, found.get(other, np.inf)
+            result[code] = 2 - 2 * float(data.vectors[row] @ centre)
+    custom = result.pop(int(data.label_codes[row]), np.inf)
+    second = min(result, key=result.get, default=-1)
+    return custom, second, result.get(second, np.inf)
 
 
 @settings(max_examples=30, deadline=None)
@@ -40,21 +40,21 @@ def test_leanings_are_those_of_a_plain_loop(n, classes, seed, block):
     data = embeddings(rng.normal(size=(n, 6)), 3 * rng.integers(0, classes, n))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suspects, "BLOCK", block)
-        found = centroid_distances(data)
+        result = centroid_distances(data)
     for row in range(n):
-        own, other, distance = plain_leaning(data, row)
-        assert found.own_distance[row] == pytest.approx(own, abs=1e-5)
-        assert found.nearest_class[row] == other
-        assert found.nearest_distance[row] == pytest.approx(distance, abs=1e-5)
+        custom, second, distance = plain_leaning(data, row)
+        assert result.own_distance[row] == pytest.approx(custom, abs=1e-5)
+        assert result.nearest_class[row] == second
+        assert result.nearest_distance[row] == pytest.approx(distance, abs=1e-5)
 
 
-def clusters(seed, classes=8, each=12, planted=6):
+def clusters(seed, classes=8, each=12, planted_errors=6):
     """Items around their classes' axes, some filed under another; the true and the given codes."""
     rng = np.random.default_rng(seed)
     true = np.repeat(np.arange(classes), each)
     codes = true.copy()
-    wrong = rng.choice(len(true), planted, replace=False)
-    codes[wrong] = (codes[wrong] + rng.integers(1, classes, planted)) % classes
+    wrong = rng.choice(len(true), planted_errors, replace=False)
+    codes[wrong] = (codes[wrong] + rng.integers(1, classes, planted_errors)) % classes
     noise = 0.15 * rng.normal(size=(len(true), classes))
     return true, embeddings(np.eye(classes)[true] + noise, codes), set(wrong.tolist())
 
@@ -63,11 +63,11 @@ def clusters(seed, classes=8, each=12, planted=6):
 @given(st.integers(0, 10**6))
 def test_planted_errors_are_found_with_their_true_label(seed):
     true, data, wrong = clusters(seed)
-    found = centroid_distances(data)
-    rows = found.mislabelled(SuspectConfig().margin).tolist()
+    result = centroid_distances(data)
+    rows = result.mislabelled(SuspectConfig().margin).tolist()
     assert set(rows) == wrong
-    assert all(found.nearest_class[row] == true[row] for row in rows)
-    assert (np.diff(found.score[rows]) <= 0).all()
+    assert all(result.nearest_class[row] == true[row] for row in rows)
+    assert (np.diff(result.score[rows]) <= 0).all()
 
 
 def test_a_lone_item_of_its_class_and_a_lone_class_say_nothing():
@@ -78,15 +78,15 @@ def test_a_lone_item_of_its_class_and_a_lone_class_say_nothing():
 
 
 def test_twins_are_mutual_neighbours_of_unlike_labels_or_equal_content():
-    near = np.array([[1, 2], [0, 2], [3, 0], [2, 0]])
+    neighbours = np.array([[1, 2], [0, 2], [3, 0], [2, 0]])
     distances = np.array([[0.01, 0.5], [0.01, 0.6], [0.02, 0.5], [0.02, 0.5]], np.float32)
     codes = np.array([0, 1, 2, 2], np.int32)
     nothing = np.zeros((4, 2), bool)
-    assert twins(near, distances, codes, nothing, 0.1).tolist() == [[0], [1]]
-    assert twins(near, distances, codes, nothing, 0.0).tolist() == [[], []]
+    assert twins(neighbours, distances, codes, nothing, 0.1).tolist() == [[0], [1]]
+    assert twins(neighbours, distances, codes, nothing, 0.0).tolist() == [[], []]
     equal = nothing.copy()
     equal[2, 1] = True  # only one of both has the other among its neighbours
-    assert twins(near, distances, codes, equal, 0.1).tolist() == [[0, 0], [1, 2]]
+    assert twins(neighbours, distances, codes, equal, 0.1).tolist() == [[0, 0], [1, 2]]
 
 
 def test_the_limit_is_a_quantile_of_the_nearest_of_the_own_class():

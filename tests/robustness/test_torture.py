@@ -19,7 +19,7 @@ def test_torture(name):
     # Another test of this process may have left it; the scripts are found in the working folder.
     os.environ.pop("PYTHONSAFEPATH", None)
     one = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", f"robustness.{name}"],
         cwd=Path(__file__).parents[2],
         env={**os.environ, **one, **SHORT[name]},
@@ -28,4 +28,4 @@ def test_torture(name):
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert process.returncode == 0, process.stdout + process.stderr

@@ -47,10 +47,10 @@ def plain(picture, config, draw):
 def at(picture, row, column):
     """The picture between its pixels; beyond its edge, the edge."""
     row, column = min(max(row, 0), HIGH - 1), min(max(column, 0), WIDE - 1)
-    top, left = min(int(row), HIGH - 2), min(int(column), WIDE - 2)
-    down, across = row - top, column - left
-    upper = (1 - across) * picture[top, left] + across * picture[top, left + 1]
-    lower = (1 - across) * picture[top + 1, left] + across * picture[top + 1, left + 1]
+    top, remainder = min(int(row), HIGH - 2), min(int(column), WIDE - 2)
+    down, across = row - top, column - remainder
+    upper = (1 - across) * picture[top, remainder] + across * picture[top, remainder + 1]
+    lower = (1 - across) * picture[top + 1, remainder] + across * picture[top + 1, remainder + 1]
     return (1 - down) * upper + down * lower
 
 

@@ -43,28 +43,29 @@ class Metadata:
 def split_of(labels, **shares: float) -> dict[str, str]:
     """Each label's split, after all of its items were found in one."""
     try:
-        found = build_catalogue(Metadata(label=labels), DataConfig(**shares))
+        result = build_catalogue(Metadata(label=labels), DataConfig(**shares))
     except InputError:  # too few classes fell to one split
         assume(condition=False)
     pairs = {
-        (found.labels[c], SPLITS[s]) for c, s in zip(found.label_codes, found.splits, strict=True)
+        (result.labels[c], SPLITS[s])
+        for c, s in zip(result.label_codes, result.splits, strict=True)
     }
-    assert len(pairs) == len(found.labels)
+    assert len(pairs) == len(result.labels)
     return dict(pairs)
 
 
 def test_val_may_be_taken_from_named_training_classes():
     labels = [f"c{i % 200}" for i in range(600)]
-    named = ["test" if i % 200 < 50 else "train" for i in range(600)]
-    source = Metadata(label=labels, split=named)
+    names = ["test" if i % 200 < 50 else "train" for i in range(600)]
+    source = Metadata(label=labels, split=names)
     plain = build_catalogue(source, DataConfig())
-    found = build_catalogue(source, DataConfig(val_from_train=0.2))
-    val = found.splits == SPLITS.index(VAL)
-    assert (plain.splits[~val] == found.splits[~val]).all()
+    result = build_catalogue(source, DataConfig(val_from_train=0.2))
+    val = result.splits == SPLITS.index(VAL)
+    assert (plain.splits[~val] == result.splits[~val]).all()
     assert (plain.splits[val] == SPLITS.index(TRAIN)).all()
-    chosen = np.unique(found.label_codes[val])
-    assert 15 < len(chosen) < 45
-    assert not np.isin(found.label_codes[~val], chosen).any()
+    choice = np.unique(result.label_codes[val])
+    assert 15 < len(choice) < 45
+    assert not np.isin(result.label_codes[~val], choice).any()
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,8 @@ names = st.sets(st.integers(0, 10**6).map("class {}".format), min_size=6, max_si
 @given(names=names, seed=st.integers(0, 2**32 - 1))
 def test_splits_share_no_class_and_do_not_depend_on_the_order_of_items(names, seed):
     labels = [name for name in sorted(names) for _ in range(3)]
-    shuffled = np.random.default_rng(seed).permutation(labels).tolist()
-    assert split_of(shuffled) == split_of(labels)
+    permutation = np.random.default_rng(seed).permutation(labels).tolist()
+    assert split_of(permutation) == split_of(labels)
 
 
 @settings(deadline=None)
@@ -96,9 +97,9 @@ def test_splits_share_no_class_and_do_not_depend_on_the_order_of_items(names, se
 def test_new_classes_move_no_old_one(old, new, test_share):
     before = split_of([*old] * 2, test_share=test_share)
     after = split_of([*(old | new)] * 2, test_share=test_share)
-    moved = {name for name in old if before[name] != after[name]}
+    changes = {name for name in old if before[name] != after[name]}
     # But for the one test class of a set so small that none fell to the test split by its hash.
-    assert not moved or [name for name in old if before[name] == TEST] == list(moved)
+    assert not changes or [name for name in old if before[name] == TEST] == list(changes)
 
 
 @settings(deadline=None)
@@ -130,61 +131,61 @@ def test_few_classes_always_leave_one_to_test():
 def test_named_splits_are_taken_as_they_are():
     labels = ["a", "b", "a", "b", "c", "d", "d"]
     splits = [TRAIN, TRAIN, TRAIN, TEST, VAL, TEST, TEST]
-    found = build_catalogue(Metadata(label=labels, split=splits), DataConfig())
-    assert [SPLITS[code] for code in found.splits] == splits
-    assert found.counts() == {
+    result = build_catalogue(Metadata(label=labels, split=splits), DataConfig())
+    assert [SPLITS[code] for code in result.splits] == splits
+    assert result.counts() == {
         TRAIN: {"items": 3, "classes": 2},
         VAL: {"items": 1, "classes": 1},
         TEST: {"items": 3, "classes": 2},
     }
-    assert found.test_classes_seen() == 1  # b
+    assert result.test_classes_seen() == 1  # b
 
 
 def test_labels_are_coded_in_order_of_their_names():
     labels = [" b", "a", "b ", "10", "9", "a", "9"]
     splits = [TRAIN, TRAIN, TRAIN, TEST, TEST, TRAIN, TEST]
-    found = build_catalogue(Metadata(label=labels, split=splits), DataConfig())
-    assert found.labels == ["10", "9", "a", "b"]
-    assert found.label_codes.tolist() == [3, 2, 3, 0, 1, 2, 1]
-    assert found.ids.tolist() == list(range(7))
+    result = build_catalogue(Metadata(label=labels, split=splits), DataConfig())
+    assert result.labels == ["10", "9", "a", "b"]
+    assert result.label_codes.tolist() == [3, 2, 3, 0, 1, 2, 1]
+    assert result.ids.tolist() == list(range(7))
 
 
 def test_number_labels_become_text():
     labels = pa.array([7, 7, 8, 8, 9, 9])
     splits = pa.array([TRAIN, TRAIN, TRAIN, TRAIN, TEST, TEST]).dictionary_encode()
-    found = build_catalogue(Metadata(label=labels, split=splits, group=labels), DataConfig())
-    assert found.labels == ["7", "8", "9"]
-    assert found.groups.to_pylist() == ["7", "7", "8", "8", "9", "9"]
+    result = build_catalogue(Metadata(label=labels, split=splits, group=labels), DataConfig())
+    assert result.labels == ["7", "8", "9"]
+    assert result.groups.to_pylist() == ["7", "7", "8", "8", "9", "9"]
 
 
 def test_what_is_stored_reads_back(lay_down, table, labels):
     texts = [f"text {row}" for row in range(24)]
     groups = [None if row % 3 else str(row) for row in range(24)]
-    laid = lay_down(table(id=range(5, 29), text=texts, group=groups))
-    assert laid.table.schema.names == [
+    layout = lay_down(table(id=range(5, 29), text=texts, group=groups))
+    assert layout.table.schema.names == [
         *("id", "label", "label_code", "split", "group", "content_hash", "text")
     ]
-    found = laid.catalogue
-    assert laid.table["id"].to_pylist() == found.ids.tolist() == list(range(5, 29))
-    assert laid.table["label"].to_pylist() == laid.labels == labels
-    assert laid.table["label_code"].to_pylist() == found.label_codes.tolist()
-    assert laid.table["split"].to_pylist() == [SPLITS[code] for code in found.splits]
-    assert laid.table["group"].to_pylist() == found.groups.to_pylist() == groups
-    assert laid.table["text"].to_pylist() == texts
-    assert laid.contents[23].tobytes() == b"text 23 "
+    result = layout.catalogue
+    assert layout.table["id"].to_pylist() == result.ids.tolist() == list(range(5, 29))
+    assert layout.table["label"].to_pylist() == layout.labels == labels
+    assert layout.table["label_code"].to_pylist() == result.label_codes.tolist()
+    assert layout.table["split"].to_pylist() == [SPLITS[code] for code in result.splits]
+    assert layout.table["group"].to_pylist() == result.groups.to_pylist() == groups
+    assert layout.table["text"].to_pylist() == texts
+    assert layout.contents[23].tobytes() == b"text 23 "
 
 
 def test_shards_and_cards(lay_down, table, labels):
-    laid = lay_down(table(text=labels))
+    layout = lay_down(table(text=labels))
     names = ["part-00000.parquet", "part-00001.parquet", "_labels.json"]
-    assert [file.name for file in laid.items.files] == names
-    assert [file.rows for file in laid.items.files] == [16, 8, 0]
-    assert [file.name for file in laid.inputs.files] == ["part-00000.npy", "part-00001.npy"]
-    assert [file.rows for file in laid.inputs.files] == [16, 8]
-    card = laid.items.card
-    assert (card["content"], card["splits"]) == ("text", laid.catalogue.counts())
-    assert laid.inputs.card == {"shape": [8], "dtype": "uint8", "items": laid.items.digest}
-    assert json.loads(laid.store.path(laid.items.files[2]).read_bytes()) == sorted(set(labels))
+    assert [file.name for file in layout.items.files] == names
+    assert [file.rows for file in layout.items.files] == [16, 8, 0]
+    assert [file.name for file in layout.inputs.files] == ["part-00000.npy", "part-00001.npy"]
+    assert [file.rows for file in layout.inputs.files] == [16, 8]
+    card = layout.items.card
+    assert (card["content"], card["splits"]) == ("text", layout.catalogue.counts())
+    assert layout.inputs.card == {"shape": [8], "dtype": "uint8", "items": layout.items.digest}
+    assert json.loads(layout.store.path(layout.items.files[2]).read_bytes()) == sorted(set(labels))
 
 
 def test_the_same_source_gives_the_same_bytes(lay_down, table, picture):
@@ -202,8 +203,8 @@ def test_content_hash_is_that_of_the_content_not_of_its_name(
     paths = [f"{row}.png" for row in range(24)]
     for path, content in zip(paths, contents, strict=True):
         (tmp_path / path).write_bytes(content)
-    laid = lay_down(table(**{column: contents if column == "image" else paths}))
-    assert laid.table["content_hash"].to_pylist() == [
+    layout = lay_down(table(**{column: contents if column == "image" else paths}))
+    assert layout.table["content_hash"].to_pylist() == [
         hashlib.blake2b(content, digest_size=16).hexdigest() for content in contents
     ]
 
@@ -211,16 +212,16 @@ def test_content_hash_is_that_of_the_content_not_of_its_name(
 def test_progress_counts_rows(table, tmp_path, labels):
     config = DataConfig(source=str(table(text=labels)))
     source = open_source(config, tmp_path)
-    seen = []
+    calls = []
     stage_items(
         source,
         build_catalogue(source, config),
         lambda block, _row_name: np.zeros((len(block), 1)),
         tmp_path,
         10,
-        lambda done, total: seen.append((done, total)),
+        lambda done, total: calls.append((done, total)),
     )
-    assert seen == [(10, 24), (20, 24), (24, 24)]
+    assert calls == [(10, 24), (20, 24), (24, 24)]
 
 
 def test_staging_lies_on_the_disk_of_the_store(tmp_path):

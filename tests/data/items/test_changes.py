@@ -76,28 +76,28 @@ def both(items: dict[int, tuple[str, str, int, str | None]]) -> tuple[Catalogue,
 def test_counts_by_a_plain_loop(old, new):
     before, was = both(old)
     after, now = both(new)
-    found = compare_items(
+    result = compare_items(
         recode_labels(after, before.labels), np.array(now, "S32"), earlier_of(before, was)
     )
-    assert found.change.new == sum(i not in old for i in new)
-    assert found.change.deleted == sum(i not in new for i in old)
-    assert found.change.changed == sum(i in old and old[i] != new[i] for i in new)
-    assert found.change.same == sum(i in old and old[i] == new[i] for i in new)
+    assert result.change.new == sum(i not in old for i in new)
+    assert result.change.deleted == sum(i not in new for i in old)
+    assert result.change.changed == sum(i in old and old[i] != new[i] for i in new)
+    assert result.change.same == sum(i in old and old[i] == new[i] for i in new)
     ids = sorted(new)
-    assert found.same_content.tolist() == [i in old and old[i][0] == new[i][0] for i in ids]
-    assert not (found.same_row & ~found.same_content).any()
+    assert result.same_content.tolist() == [i in old and old[i][0] == new[i][0] for i in ids]
+    assert not (result.same_row & ~result.same_content).any()
 
 
 @given(old=st.lists(st.sampled_from("abc"), min_size=1), new=st.lists(st.sampled_from("bcde")))
 def test_new_labels_move_no_code_and_unused_ones_go(old, new):
     used = [*new, old[0]]
     known = sorted(set(old))
-    found = catalogue_of(list(range(len(used))), used, [0] * len(used), [None] * len(used))
-    again = recode_labels(found, known)
-    assert [again.labels[c] for c in again.label_codes] == used
-    assert set(again.labels) == set(used)
-    kept = [label for label in known if label in used]
-    assert list(again.labels[: len(kept)]) == kept
+    result = catalogue_of(list(range(len(used))), used, [0] * len(used), [None] * len(used))
+    repetition = recode_labels(result, known)
+    assert [repetition.labels[c] for c in repetition.label_codes] == used
+    assert set(repetition.labels) == set(used)
+    remainder = [label for label in known if label in used]
+    assert list(repetition.labels[: len(remainder)]) == remainder
 
 
 contents = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("xy")), min_size=1)
@@ -106,23 +106,23 @@ contents = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("xy")), m
 @given(old=contents, new=contents)
 def test_numbers_are_kept_by_content_and_never_given_twice(old, new):
     ids = [3 * i for i in range(len(old))]
-    found = catalogue_of(ids, [label for _, label in old], [0] * len(old), [None] * len(old))
-    earlier = earlier_of(found, [content for content, _ in old])
-    given = assign_ids(
+    result = catalogue_of(ids, [label for _, label in old], [0] * len(old), [None] * len(old))
+    earlier = earlier_of(result, [content for content, _ in old])
+    assigned_ids = assign_ids(
         [label for _, label in new], np.array([content for content, _ in new], "S32"), earlier
     ).tolist()
-    assert len(set(given)) == len(new)
-    kept = {row: number for row, number in enumerate(given) if number < earlier.next_id}
-    for row, number in kept.items():
+    assert len(set(assigned_ids)) == len(new)
+    remainder = {row: number for row, number in enumerate(assigned_ids) if number < earlier.next_id}
+    for row, number in remainder.items():
         assert old[ids.index(number)][0] == new[row][0]
     for content in "abcd":
         had, has = ([c for c, _ in part].count(content) for part in (old, new))
-        assert sum(new[row][0] == content for row in kept) == min(had, has)
+        assert sum(new[row][0] == content for row in remainder) == min(had, has)
         for label in "xy":  # the same label first
             pairs = min(part.count((content, label)) for part in (old, new))
-            same = [row for row in kept if new[row] == old[ids.index(kept[row])]]
-            assert sum(new[row] == (content, label) for row in same) >= pairs
-    fresh = sorted(set(given) - set(kept.values()))
+            matches = [row for row in remainder if new[row] == old[ids.index(remainder[row])]]
+            assert sum(new[row] == (content, label) for row in matches) >= pairs
+    fresh = sorted(set(assigned_ids) - set(remainder.values()))
     assert fresh == list(range(earlier.next_id, earlier.next_id + len(fresh)))
 
 
@@ -132,9 +132,9 @@ def test_numbers_are_kept_by_content_and_never_given_twice(old, new):
     size=st.integers(2, 40),
 )
 def test_shards_cover_all_rows_and_stay_small(ids, lasts, size):
-    found = shard_ranges(np.array(sorted(ids)), np.array(sorted(lasts)), size)
-    assert [row for start, stop in found for row in range(start, stop)] == list(range(len(ids)))
-    assert all(0 < stop - start <= 2 * size for start, stop in found)
+    result = shard_ranges(np.array(sorted(ids)), np.array(sorted(lasts)), size)
+    assert [row for start, stop in result for row in range(start, stop)] == list(range(len(ids)))
+    assert all(0 < stop - start <= 2 * size for start, stop in result)
 
 
 @given(n=st.integers(1, 200), size=st.integers(2, 40), more=st.integers(0, 100))
@@ -151,68 +151,68 @@ def test_full_shards_do_not_move_when_items_come_behind(n, size, more):
 
 @given(st.lists(st.integers(1, 9)), st.integers(1, 9))
 def test_regrouped_is_the_same_rows(sizes, block):
-    whole = list(range(sum(sizes)))
-    blocks = [whole[i : i + block] for i in range(0, len(whole), block)]
-    found = list(regroup(iter(blocks), sizes))
-    assert [len(part) for part in found] == sizes
-    assert [row for part in found for row in part] == whole
+    complete = list(range(sum(sizes)))
+    blocks = [complete[i : i + block] for i in range(0, len(complete), block)]
+    result = list(regroup(iter(blocks), sizes))
+    assert [len(part) for part in result] == sizes
+    assert [row for part in result for row in part] == complete
     arrays = regroup(iter([np.array(part) for part in blocks]), sizes)
-    assert [row for part in arrays for row in part.tolist()] == whole
+    assert [row for part in arrays for row in part.tolist()] == complete
 
 
 @given(st.sets(st.integers(0, 50), min_size=1), st.lists(st.integers(0, 60)))
 def test_rows_of_ids(among, ids):
     ordered = sorted(among)
-    found = rows_of(np.array(ids, np.int64), np.array(ordered, np.int64))
-    assert found.tolist() == [ordered.index(i) if i in among else -1 for i in ids]
+    result = rows_of(np.array(ids, np.int64), np.array(ordered, np.int64))
+    assert result.tolist() == [ordered.index(i) if i in among else -1 for i in ids]
 
 
 def grow(laid: Any, source: Path, base: Path) -> tuple[Any, Any]:
     """The next version of `laid`, of what `source` holds now."""
     config = DataConfig(source=str(source), unit_rows=SIZE)
-    opened: Any = open_source(config, base)
+    handle: Any = open_source(config, base)
     earlier = EarlierItems.read(laid.store, laid.items, laid.inputs)
-    opened.metadata()
-    hashes = content_hashes(opened)
-    if opened.lacks_ids:
-        opened, hashes = match_by_content(opened, hashes, earlier)
-    found = recode_labels(build_catalogue(opened, config), earlier.catalogue.labels)
-    compared = compare_items(found, hashes, earlier)
-    grown = ItemsUpdate(
-        source=opened, catalogue=found, hashes=hashes, comparison=compared, earlier=earlier
+    handle.metadata()
+    hashes = content_hashes(handle)
+    if handle.lacks_ids:
+        handle, hashes = match_by_content(handle, hashes, earlier)
+    result = recode_labels(build_catalogue(handle, config), earlier.catalogue.labels)
+    compared = compare_items(result, hashes, earlier)
+    growth = ItemsUpdate(
+        source=handle, catalogue=result, hashes=hashes, comparison=compared, earlier=earlier
     )
-    transform = vector_transform if opened.content == "vector" else ImageTransform(8, 1)
+    transform = vector_transform if handle.content == "vector" else ImageTransform(8, 1)
     with staging_folder(base / "store") as folder:
-        staged = grown.stage(laid.store, transform, folder, SIZE, lambda *_: None)
-        items, inputs = staged.commit(laid.store)
+        staging = growth.stage(laid.store, transform, folder, SIZE, lambda *_: None)
+        items, inputs = staging.commit(laid.store)
     return type(laid)(store=laid.store, items=items, inputs=inputs), compared.change
 
 
 @pytest.mark.parametrize("ids", [True, False])
 def test_a_table_of_vectors(tmp_path: Path, table: Callable[..., Path], lay_down, labels, ids):
     vectors = np.random.default_rng(0).standard_normal((24, 3)).astype(np.float32)
-    own = {"id": np.arange(24) * 2} if ids else {}
-    laid = lay_down(table(vector=list(vectors), **own))
+    custom = {"id": np.arange(24) * 2} if ids else {}
+    layout = lay_down(table(vector=list(vectors), **custom))
     order = [23, *range(1, 12), *range(13, 23)]  # 0 and 12 gone, the last one first
-    own = {"id": np.arange(24)[order] * 2} if ids else {}
-    path = table(vector=list(vectors[order]), label=[labels[i] for i in order], **own)
-    after, change = grow(laid, path, tmp_path)
+    custom = {"id": np.arange(24)[order] * 2} if ids else {}
+    path = table(vector=list(vectors[order]), label=[labels[i] for i in order], **custom)
+    after, change = grow(layout, path, tmp_path)
     assert vars(change) == {"new": 0, "changed": 0, "deleted": 2, "same": 22}
-    kept = sorted(order)
-    np.testing.assert_array_equal(after.contents, vectors[kept])
-    assert after.catalogue.ids.tolist() == [i * 2 if ids else i for i in kept]
-    assert after.labels == [labels[i] for i in kept]
-    hashes = [hashlib.blake2b(v.tobytes(), digest_size=16).hexdigest() for v in vectors[kept]]
+    remainder = sorted(order)
+    np.testing.assert_array_equal(after.contents, vectors[remainder])
+    assert after.catalogue.ids.tolist() == [i * 2 if ids else i for i in remainder]
+    assert after.labels == [labels[i] for i in remainder]
+    hashes = [hashlib.blake2b(v.tobytes(), digest_size=16).hexdigest() for v in vectors[remainder]]
     assert after.table["content_hash"].to_pylist() == hashes
 
 
 def test_labels_that_are_no_text_are_refused_on_a_grown_source(tmp_path, table, lay_down, labels):
     vectors = list(np.random.default_rng(0).standard_normal((24, 3)).astype(np.float32))
-    laid = lay_down(table(vector=vectors))
-    damaged = pa.array([b"\xff", *(label.encode() for label in labels[1:])], pa.binary())
-    damaged = damaged.cast(pa.string(), safe=False)
+    layout = lay_down(table(vector=vectors))
+    damage = pa.array([b"\xff", *(label.encode() for label in labels[1:])], pa.binary())
+    damage = damage.cast(pa.string(), safe=False)
     with pytest.raises(InputError, match="label is string which cannot be read as text"):
-        grow(laid, table(vector=vectors, label=damaged), tmp_path)
+        grow(layout, table(vector=vectors, label=damage), tmp_path)
 
 
 @pytest.mark.parametrize("name", [".", "/dev/null"])
@@ -226,18 +226,18 @@ def test_a_folder_of_pictures_one_renamed_one_painted_over(tmp_path, lay_down, p
     for place, label in enumerate(labels):
         (root / label).mkdir(parents=True, exist_ok=True)
         (root / label / f"{place:02d}.png").write_bytes(picture(colour=9 * place))
-    laid = lay_down(root, image_size=8, channels=1)
-    first = dict(zip(laid.table["path"].to_pylist(), laid.catalogue.ids.tolist(), strict=True))
+    layout = lay_down(root, image_size=8, channels=1)
+    first = dict(zip(layout.table["path"].to_pylist(), layout.catalogue.ids.tolist(), strict=True))
     (root / "a" / "00.png").rename(root / "a" / "later.png")
     (root / "c" / "04.png").write_bytes(picture(colour=250))
-    after, change = grow(laid, root, tmp_path)
+    after, change = grow(layout, root, tmp_path)
     # The renamed one is the same item; one of another content is another item.
     assert vars(change) == {"new": 1, "changed": 0, "deleted": 1, "same": 23}
-    found = dict(zip(after.table["path"].to_pylist(), after.catalogue.ids.tolist(), strict=True))
-    assert found.pop("a/later.png") == first.pop("a/00.png")
-    assert found.pop("c/04.png") == 24
+    result = dict(zip(after.table["path"].to_pylist(), after.catalogue.ids.tolist(), strict=True))
+    assert result.pop("a/later.png") == first.pop("a/00.png")
+    assert result.pop("c/04.png") == 24
     del first["c/04.png"]
-    assert found == first
+    assert result == first
     order = after.catalogue.ids.tolist()
     assert int(after.contents[order.index(24)].max()) == 250
     for place in (0, 5, 23):
@@ -246,11 +246,11 @@ def test_a_folder_of_pictures_one_renamed_one_painted_over(tmp_path, lay_down, p
 
 def test_shards_without_a_change_are_the_same_files(tmp_path, table, lay_down, labels):
     vectors = np.random.default_rng(0).standard_normal((24, 3)).astype(np.float32)
-    laid = lay_down(table(vector=list(vectors), id=np.arange(24)))
+    layout = lay_down(table(vector=list(vectors), id=np.arange(24)))
     vectors[20] += 1
-    named = ["z" if i >= 22 else label for i, label in enumerate(labels)]
-    after, _ = grow(laid, table(vector=list(vectors), id=np.arange(24), label=named), tmp_path)
-    same = [a == b for a, b in zip(after.items.files, laid.items.files, strict=True)]
-    assert same == [True, False, False]
-    same = [a == b for a, b in zip(after.inputs.files, laid.inputs.files, strict=True)]
-    assert same == [True, False]
+    names = ["z" if i >= 22 else label for i, label in enumerate(labels)]
+    after, _ = grow(layout, table(vector=list(vectors), id=np.arange(24), label=names), tmp_path)
+    matches = [a == b for a, b in zip(after.items.files, layout.items.files, strict=True)]
+    assert matches == [True, False, False]
+    matches = [a == b for a, b in zip(after.inputs.files, layout.inputs.files, strict=True)]
+    assert matches == [True, False]

@@ -14,7 +14,7 @@ from remine.data.items.inputs import ImageTransform, Inputs, open_image, vector_
 ORIENTATION = 0x0112
 
 
-def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+def encodings(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
@@ -32,7 +32,7 @@ def row_name(row: int) -> str:
 def test_pixels_arrive_as_they_are(shape, channels):
     pixels = [noise(shape, seed) for seed in range(3)]
     transform = ImageTransform()
-    block = transform([encoded(Image.fromarray(p)) for p in pixels], row_name)
+    block = transform([encodings(Image.fromarray(p)) for p in pixels], row_name)
     assert block.shape == (3, channels, 6, 4)
     assert block.dtype == np.uint8
     expected = np.stack(pixels).reshape(3, 6, 4, channels).transpose(0, 3, 1, 2)
@@ -40,7 +40,7 @@ def test_pixels_arrive_as_they_are(shape, channels):
 
 
 def test_files_and_bytes_are_the_same(tmp_path):
-    content = encoded(Image.fromarray(noise((5, 5))))
+    content = encodings(Image.fromarray(noise((5, 5))))
     (tmp_path / "x.png").write_bytes(content)
     block = ImageTransform()([tmp_path / "x.png", content], row_name)
     np.testing.assert_array_equal(block[0], block[1])
@@ -48,19 +48,19 @@ def test_files_and_bytes_are_the_same(tmp_path):
 
 def test_first_picture_sets_size_and_channels_of_later_blocks():
     transform = ImageTransform()
-    transform([encoded(Image.new("L", (4, 4)))], row_name)
+    transform([encodings(Image.new("L", (4, 4)))], row_name)
     # Colour follows the first picture, as grey; another size is refused.
-    block = transform([encoded(Image.new("RGB", (4, 4), (255, 0, 0)))], row_name)
+    block = transform([encodings(Image.new("RGB", (4, 4), (255, 0, 0)))], row_name)
     assert block.shape == (1, 1, 4, 4)
     assert (block == 76).all()  # ITU-R 601 luma of red
     with pytest.raises(InputError, match=r"row 0: the picture is 5x4 pixels, the first is 4x4"):
-        transform([encoded(Image.new("L", (5, 4)))], row_name)
+        transform([encodings(Image.new("L", (5, 4)))], row_name)
 
 
 @pytest.mark.parametrize(("channels", "colour"), [(1, (0, 0, 255)), (3, 9)])
 def test_named_channels_win(channels, colour):
     image = Image.new("RGB" if channels == 1 else "L", (4, 4), colour)
-    assert ImageTransform(channels=channels)([encoded(image)], row_name).shape == (
+    assert ImageTransform(channels=channels)([encodings(image)], row_name).shape == (
         1,
         channels,
         4,
@@ -78,7 +78,7 @@ def test_named_channels_win(channels, colour):
 def test_transparent_pixels_are_white(mode, clear, opaque):
     image = Image.new(mode, (8, 8), clear)
     image.paste(opaque, (0, 0, 4, 8))
-    block = ImageTransform()([encoded(image)], row_name)
+    block = ImageTransform()([encodings(image)], row_name)
     assert (block[..., 4:] == 255).all()
     np.testing.assert_array_equal(block[0, :, 0, 0], np.array(opaque[:-1]))
 
@@ -90,33 +90,33 @@ def test_a_transparent_colour_is_white(mode, options):
     image = Image.new(mode, (8, 8), 7)
     if mode == "P":
         image.putpalette([9] * 768)
-    assert (ImageTransform()([encoded(image, **options)], row_name) == 255).all()
+    assert (ImageTransform()([encodings(image, **options)], row_name) == 255).all()
 
 
 def test_palette_becomes_colour():
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
-    assert ImageTransform()([encoded(image)], row_name)[0, :, 0, 0].tolist() == [10, 20, 30]
+    assert ImageTransform()([encodings(image)], row_name)[0, :, 0, 0].tolist() == [10, 20, 30]
 
 
 def test_camera_turns_are_undone():
     pixels = noise((4, 6))
     exif = Image.Exif()
     exif[ORIENTATION] = 6  # turn by 90 degrees clockwise to view
-    content = encoded(Image.fromarray(pixels), exif=exif)
+    content = encodings(Image.fromarray(pixels), exif=exif)
     np.testing.assert_array_equal(np.asarray(open_image(content)), np.rot90(pixels, -1))
 
 
 def test_sixteen_bits_keep_their_shades():
     levels = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
     for image in (Image.fromarray(levels), Image.fromarray(levels.astype(np.int32))):
-        content = encoded(image, "TIFF")
+        content = encodings(image, "TIFF")
         block = ImageTransform()([content], row_name)
         np.testing.assert_array_equal(block[0, 0], levels // 256)
 
 
 def test_black_and_white():
-    block = ImageTransform()([encoded(Image.fromarray(np.eye(8, dtype=bool)))], row_name)
+    block = ImageTransform()([encodings(Image.fromarray(np.eye(8, dtype=bool)))], row_name)
     np.testing.assert_array_equal(block, 255 * np.eye(8)[None, None])
 
 
@@ -124,13 +124,13 @@ def test_fitted_pictures_are_scaled_then_cropped_in_the_middle():
     wide = np.zeros((16, 64), np.uint8)
     wide[:, 24:40] = 200  # the middle square
     tall = wide.T.copy()
-    block = ImageTransform(side=8)([encoded(Image.fromarray(p)) for p in (wide, tall)], row_name)
+    block = ImageTransform(side=8)([encodings(Image.fromarray(p)) for p in (wide, tall)], row_name)
     assert block.shape == (2, 1, 8, 8)
     assert (block[:, :, 1:-1, 1:-1] == 200).all()
 
 
 def test_large_pictures_decode_in_threads_to_the_same(monkeypatch):
-    contents = [encoded(Image.fromarray(noise((9, 9), seed))) for seed in range(20)]
+    contents = [encodings(Image.fromarray(noise((9, 9), seed))) for seed in range(20)]
     expected = ImageTransform()(contents, row_name)
     monkeypatch.setattr(inputs, "SMALL_PIXELS", 80)
     np.testing.assert_array_equal(ImageTransform()(contents, row_name), expected)
@@ -140,7 +140,7 @@ def test_large_pictures_decode_in_threads_to_the_same(monkeypatch):
 
 
 def test_pixel_limit_is_checked_before_decoding(monkeypatch):
-    content = encoded(Image.new("L", (10, 10)))
+    content = encodings(Image.new("L", (10, 10)))
     monkeypatch.setattr(inputs, "MAX_PIXELS", 100)
     assert open_image(content).size == (10, 10)
     monkeypatch.setattr(inputs, "MAX_PIXELS", 99)
@@ -176,9 +176,9 @@ def shards(tmp_path):
 
 @pytest.mark.parametrize("pick", [[], [0], [9, 0, 4, 4, 5, 3], list(range(10))])
 def test_rows_across_shards_in_any_order(shards, pick):
-    rows, found = shards
-    assert len(found) == 10
-    picked = found[np.array(pick, dtype=np.int64)]
+    rows, result = shards
+    assert len(result) == 10
+    picked = result[np.array(pick, dtype=np.int64)]
     assert picked.dtype == np.uint8
     np.testing.assert_array_equal(picked, rows[pick])
 

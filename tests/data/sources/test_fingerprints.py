@@ -52,7 +52,7 @@ def rename_a_picture(root):
 
 @pytest.mark.parametrize("source", ["items.csv", "."])
 def test_fingerprint_of_pictures(tmp_path, table, paths, source):
-    seen = []
+    calls = []
     for change in (
         change_nothing,
         change_nothing,
@@ -65,9 +65,9 @@ def test_fingerprint_of_pictures(tmp_path, table, paths, source):
         change(tmp_path)
         if source == "items.csv":
             table("items.csv", path=paths)
-        seen.append(open_source(DataConfig(source=source), tmp_path).fingerprint())
-    assert seen[0] == seen[1]
-    assert all(a != b for a, b in pairwise(seen[1:]))
+        calls.append(open_source(DataConfig(source=source), tmp_path).fingerprint())
+    assert calls[0] == calls[1]
+    assert all(a != b for a, b in pairwise(calls[1:]))
 
 
 def test_fingerprint_of_a_table(tmp_path, table, labels):
@@ -83,10 +83,10 @@ def test_fingerprint_of_a_table(tmp_path, table, labels):
 
 def test_fingerprint_of_vectors(tmp_path):
     config = DataConfig(source="vectors.npy", labels="labels.txt")
-    seen = []
+    calls = []
     for first, labels in ((1, "a\nb"), (1, "a\nb"), (2, "a\nb"), (2, "a\nc")):
         np.save(tmp_path / "vectors.npy", np.array([[first, 1], [1, 1]]))
         (tmp_path / "labels.txt").write_text(labels)
-        seen.append(open_source(config, tmp_path).fingerprint())
-    assert seen[0] == seen[1]
-    assert all(a != b for a, b in pairwise(seen[1:]))
+        calls.append(open_source(config, tmp_path).fingerprint())
+    assert calls[0] == calls[1]
+    assert all(a != b for a, b in pairwise(calls[1:]))

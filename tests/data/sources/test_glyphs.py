@@ -70,17 +70,17 @@ def test_every_class_has_enough_typefaces(everything):
 # Latin, Greek and Cyrillic A and O; Greek Omega and the sign for ohm.
 @pytest.mark.parametrize("twins", ["A\u0391\u0410", "O\u039f\u041e", "\u03a9\u2126"])
 def test_one_class_of_letters_that_look_alike(everything, twins):
-    drawn = {g.character for g in everything.glyphs}
-    assert len(drawn & set(twins)) == 1
+    draws = {g.character for g in everything.glyphs}
+    assert len(draws & set(twins)) == 1
 
 
 def test_no_two_classes_have_one_shape(everything):
     faces = defaultdict(set)
-    same = defaultdict(list)
+    matches = defaultdict(list)
     for g in everything.glyphs:
         faces[g.character].add(g.typeface)
-        same[g.typeface, g.ink.shape, g.ink.tobytes()].append(g.character)
-    alike = Counter(pair for group in same.values() for pair in itertools.combinations(group, 2))
+        matches[g.typeface, g.ink.shape, g.ink.tobytes()].append(g.character)
+    alike = Counter(pair for group in matches.values() for pair in itertools.combinations(group, 2))
     for (a, b), count in alike.items():
         assert 2 * count < min(len(faces[a]), len(faces[b])), (a, b)
 
@@ -95,8 +95,8 @@ def test_labels_say_code_point_and_name(everything):
 
 def test_typefaces_that_draw_no_letters_are_left_out(everything):
     faces = {g.typeface for g in everything.glyphs}
-    others = ("LastResort", "STIXSiz", "STIXNonUni", "cmex", "cmmi", "cmsy")
-    assert not [face for face in faces if face.startswith(others)]
+    peers = ("LastResort", "STIXSiz", "STIXNonUni", "cmex", "cmmi", "cmsy")
+    assert not [face for face in faces if face.startswith(peers)]
     assert {"DejaVuSans", "STIXGeneral", "cmr10"} <= faces
     # TeX's text fonts have other signs than Unicode past letters and digits.
     of_tex = {g.character for g in everything.glyphs if g.typeface.startswith("cm")}
@@ -121,24 +121,24 @@ def test_same_bytes_again_and_in_another_process(small, few_faces):
     settings = {"variants": 2, "jitter": 0.5, "seed": 3}
     first = pngs(small(**settings))
     assert pngs(small(**settings)) == first
-    other = subprocess.run(
+    second = subprocess.run(
         [sys.executable, "-c", code, str(few_faces)],
         env={**os.environ, "PYTHONHASHSEED": "77"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert other.stdout.strip() == hashlib.sha256(b"".join(first)).hexdigest()
+    assert second.stdout.strip() == hashlib.sha256(b"".join(first)).hexdigest()
 
 
 @pytest.mark.parametrize("size", [8, 24, 100])
 def test_pictures_are_dark_on_white_with_a_margin(small, size):
-    drawn = pixels(small(size=size))
-    assert drawn.shape[1:] == (size, size)
-    assert drawn.dtype == np.uint8
-    for edge in (drawn[:, :2], drawn[:, -2:], drawn[:, :, :2], drawn[:, :, -2:]):
+    draws = pixels(small(size=size))
+    assert draws.shape[1:] == (size, size)
+    assert draws.dtype == np.uint8
+    for edge in (draws[:, :2], draws[:, -2:], draws[:, :, :2], draws[:, :, -2:]):
         assert (edge == 255).all()
-    assert (drawn.min(axis=(1, 2)) < 200).all()
+    assert (draws.min(axis=(1, 2)) < 200).all()
 
 
 def test_characters_are_counted(small):
@@ -154,11 +154,11 @@ def test_variants_multiply_the_items(small):
     groups = one.metadata().select(["label", "group"]).to_pylist()
     expected = [row for row in groups for _ in range(3)]
     assert three.metadata().select(["label", "group"]).to_pylist() == expected
-    drawn = pngs(three)
-    assert len(drawn) == len(expected)
-    assert drawn[::3] == pngs(one)
-    for start in range(0, len(drawn), 3):
-        assert len(set(drawn[start : start + 3])) == 3
+    draws = pngs(three)
+    assert len(draws) == len(expected)
+    assert draws[::3] == pngs(one)
+    for start in range(0, len(draws), 3):
+        assert len(set(draws[start : start + 3])) == 3
 
 
 def test_jitter_changes_more_the_stronger_it_is(small):
@@ -176,11 +176,11 @@ def test_seed_decides_the_jitter(small):
 def test_every_picture_has_a_jitter_of_its_own():
     ink = np.full((12, 5), 255, np.uint8)
     config = GlyphConfig(size=24, jitter=1)
-    drawn = {
+    draws = {
         glyphs._picture(Glyph(character, typeface, ink), variant, config).tobytes()
         for character, typeface, variant in itertools.product("ab", ("cmr10", "cmb10"), (0, 1))
     }
-    assert len(drawn) == 8
+    assert len(draws) == 8
 
 
 @pytest.mark.parametrize(("least", "kept"), [(2, {2, 4}), (3, {4}), (4, {4}), (5, set())])
@@ -209,25 +209,25 @@ def test_fingerprint_follows_every_setting(small):
 @pytest.mark.parametrize(("same", "twins"), [(4, {"b"}), (2, {"b"}), (1, set())])
 def test_alike_in_half_of_the_typefaces_is_one_class(same, twins):
     rng = np.random.default_rng(0)
-    made = []
+    output = []
     for face in range(4):
         for character in "ab":
             ink = rng.integers(0, 256, (5, 5), dtype=np.uint8)
-            made.append(Glyph(character, str(face), ink))
+            output.append(Glyph(character, str(face), ink))
         if face < same:
-            made[-1] = Glyph("b", str(face), made[-2].ink.copy())
-    assert glyphs._look_alikes(made, Counter(g.character for g in made)) == twins
+            output[-1] = Glyph("b", str(face), output[-2].ink.copy())
+    assert glyphs._look_alikes(output, Counter(g.character for g in output)) == twins
 
 
 def test_ink_of_another_shape_is_not_alike():
     row = np.full((1, 4), 255, np.uint8)
-    made = [Glyph("-", "face", row), Glyph("|", "face", row.T.copy())]
-    assert not glyphs._look_alikes(made, Counter("-|"))
+    output = [Glyph("-", "face", row), Glyph("|", "face", row.T.copy())]
+    assert not glyphs._look_alikes(output, Counter("-|"))
 
 
 def test_glyphs_are_a_source_as_any_other(lay_down, small):
-    laid = lay_down("glyphs", glyphs=replace(CONFIG, characters=12))
+    layout = lay_down("glyphs", glyphs=replace(CONFIG, characters=12))
     source = small(characters=12)
-    assert laid.labels == source.metadata()["label"].to_pylist()
-    np.testing.assert_array_equal(laid.contents[:, 0], pixels(source))
-    assert laid.catalogue.test_classes_seen() == 0
+    assert layout.labels == source.metadata()["label"].to_pylist()
+    np.testing.assert_array_equal(layout.contents[:, 0], pixels(source))
+    assert layout.catalogue.test_classes_seen() == 0

@@ -32,52 +32,52 @@ def swap(values, value, row=ROW):
         (None, "image is missing"),
     ],
 )
-def test_picture_that_cannot_be_decoded(refused, table, picture, content, problem, row):
+def test_picture_that_cannot_be_decoded(refusal, table, picture, content, problem, row):
     path = table(image=swap([picture()] * N, content, row))
-    assert refused(path).startswith(f"{path}: row {row}: {problem}")
+    assert refusal(path).startswith(f"{path}: row {row}: {problem}")
 
 
-def test_truncated_picture(refused, table, picture):
-    whole = picture(size=(64, 64))
-    path = table(image=swap([whole] * N, whole[:-30]))
-    assert refused(path).startswith(f"{path}: row {ROW}: not a readable picture (")
+def test_truncated_picture(refusal, table, picture):
+    complete = picture(size=(64, 64))
+    path = table(image=swap([complete] * N, complete[:-30]))
+    assert refusal(path).startswith(f"{path}: row {ROW}: not a readable picture (")
 
 
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
-def test_missing_picture_file(refused, table, tmp_path, picture, name):
+def test_missing_picture_file(refusal, table, tmp_path, picture, name):
     (tmp_path / "here.png").write_bytes(picture())
     path = table(name, path=swap(["here.png"] * N, "gone.png"))
-    assert refused(path) == f"{path}: row {ROW}: {tmp_path}/gone.png does not exist"
+    assert refusal(path) == f"{path}: row {ROW}: {tmp_path}/gone.png does not exist"
 
 
 @pytest.mark.parametrize("label", [None, "", "  \t"])
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
-def test_missing_label(refused, table, labels, name, label):
+def test_missing_label(refusal, table, labels, name, label):
     path = table(name, label=swap(labels, label), text=labels)
-    assert refused(path) == f"{path}: row {ROW}: label is missing"
+    assert refusal(path) == f"{path}: row {ROW}: label is missing"
 
 
-def test_missing_number_label(refused, table, labels):
+def test_missing_number_label(refusal, table, labels):
     path = table(label=swap([float(row // 2) for row in range(N)], float("nan")), text=labels)
-    assert refused(path) == f"{path}: row {ROW}: label is missing"
+    assert refusal(path) == f"{path}: row {ROW}: label is missing"
 
 
-def test_missing_text(refused, table, labels):
+def test_missing_text(refusal, table, labels):
     path = table("items.csv", text=swap(labels, None))
-    assert refused(path) == f"{path}: row {ROW}: text is missing"
+    assert refusal(path) == f"{path}: row {ROW}: text is missing"
 
 
-def test_the_row_is_that_of_the_file_also_when_ids_are_unsorted(refused, table, labels):
+def test_the_row_is_that_of_the_file_also_when_ids_are_unsorted(refusal, table, labels):
     path = table(id=range(N, 0, -1), text=swap(labels, None))
-    assert refused(path) == f"{path}: row {ROW}: text is missing"
+    assert refusal(path) == f"{path}: row {ROW}: text is missing"
 
 
 @pytest.mark.parametrize("form", [list, lambda ids: ids[::-1]])
-def test_duplicate_id(refused, table, labels, form):
+def test_duplicate_id(refusal, table, labels, form):
     ids = form(swap(list(range(N)), ROW - 1))
     path = table(id=ids, text=labels)
     first, second = (row for row in range(N) if ids[row] == ROW - 1)
-    assert refused(path) == f"{path}: row {second}: id 19 is also that of {path}: row {first}"
+    assert refusal(path) == f"{path}: row {second}: id 19 is also that of {path}: row {first}"
 
 
 @pytest.mark.parametrize(
@@ -92,30 +92,30 @@ def test_duplicate_id(refused, table, labels, form):
         (swap(list(range(N)), None), f"row {ROW}: id is missing"),
     ],
 )
-def test_id_out_of_range(refused, table, labels, ids, message):
+def test_id_out_of_range(refusal, table, labels, ids, message):
     path = table(id=ids, text=labels)
-    assert refused(path) == f"{path}: {message}"
+    assert refusal(path) == f"{path}: {message}"
 
 
 @pytest.mark.parametrize(
     ("ids", "kind"), [([f"item {i}" for i in range(N)], "string"), (np.arange(N) / 2, "double")]
 )
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
-def test_id_that_is_no_integer(refused, table, labels, name, ids, kind):
-    message = refused(table(name, id=ids, text=labels))
+def test_id_that_is_no_integer(refusal, table, labels, name, ids, kind):
+    message = refusal(table(name, id=ids, text=labels))
     assert message.startswith(f"id is {kind}; ids are integers")
 
 
 @pytest.mark.parametrize("split", ["dev", "Train", None])
-def test_unknown_split(refused, table, labels, split):
+def test_unknown_split(refusal, table, labels, split):
     path = table(split=swap(["train"] * N, split), text=labels)
-    assert refused(path) == f"{path}: row {ROW}: split is {split!r}; known: train, val, test"
+    assert refusal(path) == f"{path}: row {ROW}: split is {split!r}; known: train, val, test"
 
 
-def test_pictures_of_two_sizes(refused, lay_down, table, picture):
+def test_pictures_of_two_sizes(refusal, lay_down, table, picture):
     path = table(image=swap([picture()] * N, picture(size=(9, 8))))
     expected = f"{path}: row {ROW}: the picture is 9x8 pixels, the first is 8x8; set data.image"
-    assert refused(path).startswith(expected)
+    assert refusal(path).startswith(expected)
     # What the message advises works.
     assert lay_down(path, image_size=10).contents.shape == (N, 1, 10, 10)
 
@@ -130,9 +130,9 @@ def bomb(side: int) -> bytes:
 # Up to twice its own limit Pillow only warns.
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [8001, 10_000, 50_000])
-def test_picture_of_too_many_pixels(refused, table, picture, side):
+def test_picture_of_too_many_pixels(refusal, table, picture, side):
     path = table(image=swap([picture()] * N, bomb(side)))
-    message = refused(path, image_size=8)
+    message = refusal(path, image_size=8)
     assert message.startswith(f"{path}: row {ROW}: ")
     assert "pixels" in message
     assert "many" in message
@@ -159,21 +159,21 @@ VECTORS = [[1.0, 2.0]] * N
         ([1.0, 2.0, 3.0], "the vector has 3 numbers, the first has 2"),
     ],
 )
-def test_vector_without_a_direction_or_of_another_length(refused, table, vector, problem):
+def test_vector_without_a_direction_or_of_another_length(refusal, table, vector, problem):
     path = table(vector=swap(VECTORS, vector))
-    assert refused(path) == f"{path}: row {ROW}: {problem}"
+    assert refusal(path) == f"{path}: row {ROW}: {problem}"
 
 
-def test_vectors_of_another_length_from_a_shard_on(refused, table):
+def test_vectors_of_another_length_from_a_shard_on(refusal, table):
     path = table(vector=[*VECTORS[:16], *[[1.0, 2.0, 3.0]] * 8])
-    assert refused(path) == f"{path}: row 16: shape (3,), the first is (2,)"
+    assert refusal(path) == f"{path}: row 16: shape (3,), the first is (2,)"
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, 1e300])
-def test_vector_in_npy(refused, tmp_path, labels, bad):
+def test_vector_in_npy(refusal, tmp_path, labels, bad):
     vectors = np.ones((N, 2))
     vectors[ROW] = bad
     np.save(tmp_path / "vectors.npy", vectors)
     np.save(tmp_path / "labels.npy", np.array(labels))
-    message = refused("vectors.npy", labels="labels.npy")
+    message = refusal("vectors.npy", labels="labels.npy")
     assert message.startswith(f"{tmp_path}/vectors.npy: row {ROW}: the vector ")

@@ -56,30 +56,30 @@ def as_category(paths):
     ],
 )
 def test_pictures_in_a_table(lay_down, table, pictures, labels, name, column, made_of, form):
-    laid = lay_down(table(name, **{column: form(pictures[made_of])}))
-    assert greys(laid) == list(range(0, 10 * N, 10))
-    assert laid.labels == labels
-    stored = "image" if made_of == 0 else "path"
-    assert laid.items.card["content"] == stored
-    assert laid.table[stored].to_pylist() == list(pictures[made_of])
+    layout = lay_down(table(name, **{column: form(pictures[made_of])}))
+    assert greys(layout) == list(range(0, 10 * N, 10))
+    assert layout.labels == labels
+    store_rows = "image" if made_of == 0 else "path"
+    assert layout.items.card["content"] == store_rows
+    assert layout.table[store_rows].to_pylist() == list(pictures[made_of])
 
 
 def test_a_table_that_pandas_wrote(lay_down, tmp_path, pictures, labels):
     frame = pd.DataFrame({"label": pd.Categorical(labels), "image": pictures[1]})
     frame.to_parquet(tmp_path / "items.parquet")
-    laid = lay_down("items.parquet")
-    assert greys(laid) == list(range(0, 10 * N, 10))
-    assert laid.labels == labels
+    layout = lay_down("items.parquet")
+    assert greys(layout) == list(range(0, 10 * N, 10))
+    assert layout.labels == labels
 
 
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
 def test_texts(lay_down, table, labels, name):
     # "NA" is a text as any other, as are a line break and a comma.
     texts = ["NA", "null", 'two\nlines, "quoted"', *(f"text {i}" for i in range(3, N))]
-    laid = lay_down(table(name, text=texts))
-    assert laid.table["text"].to_pylist() == texts
-    assert laid.labels == labels
-    assert laid.items.card["content"] == "text"
+    layout = lay_down(table(name, text=texts))
+    assert layout.table["text"].to_pylist() == texts
+    assert layout.labels == labels
+    assert layout.items.card["content"] == "text"
 
 
 def test_texts_of_many_lines_in_a_csv_of_many_blocks(table, tmp_path):
@@ -104,10 +104,10 @@ def test_texts_of_many_lines_in_a_csv_of_many_blocks(table, tmp_path):
 )
 def test_vectors_in_a_table(lay_down, table, kind):
     vectors = np.arange(1, 3 * N + 1).reshape(N, 3)
-    laid = lay_down(table(vector=pa.array(vectors.tolist(), kind)))
-    assert laid.contents.dtype == np.float32
-    np.testing.assert_array_equal(laid.contents, vectors)
-    assert laid.inputs.card["shape"] == [3]
+    layout = lay_down(table(vector=pa.array(vectors.tolist(), kind)))
+    assert layout.contents.dtype == np.float32
+    np.testing.assert_array_equal(layout.contents, vectors)
+    assert layout.inputs.card["shape"] == [3]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
@@ -119,16 +119,16 @@ def test_vectors_and_labels_in_files_of_their_own(lay_down, tmp_path, labels, dt
         np.save(tmp_path / label_file, np.array(labels))
     else:
         (tmp_path / label_file).write_text("\n".join(labels) + "\n")
-    laid = lay_down("vectors.npy", labels=label_file)
-    np.testing.assert_array_equal(laid.contents, vectors)
-    assert laid.labels == labels
+    layout = lay_down("vectors.npy", labels=label_file)
+    np.testing.assert_array_equal(layout.contents, vectors)
+    assert layout.labels == labels
 
 
 def test_number_labels_in_npy(lay_down, tmp_path):
     np.save(tmp_path / "vectors.npy", np.ones((N, 2), np.float32))
     np.save(tmp_path / "labels.npy", np.arange(N) // 2)
-    laid = lay_down("vectors.npy", labels="labels.npy")
-    assert laid.labels == [str(row // 2) for row in range(N)]
+    layout = lay_down("vectors.npy", labels="labels.npy")
+    assert layout.labels == [str(row // 2) for row in range(N)]
 
 
 def grow_folder(root: Path, picture, names) -> list[str]:
@@ -142,10 +142,10 @@ def grow_folder(root: Path, picture, names) -> list[str]:
 def test_folder_of_classes(lay_down, tmp_path, picture):
     names = [f"{label}/{name}" for label in "abcdefghij" for name in ("1.png", "deep/2.PNG")]
     grow_folder(tmp_path / "set", picture, names)
-    laid = lay_down("set")
-    assert laid.labels == [name[0] for name in names]
-    assert laid.table["path"].to_pylist() == names
-    assert laid.contents[:, 0, 0, 0].tolist() == [10 * i for i in range(1, 21)]
+    layout = lay_down("set")
+    assert layout.labels == [name[0] for name in names]
+    assert layout.table["path"].to_pylist() == names
+    assert layout.contents[:, 0, 0, 0].tolist() == [10 * i for i in range(1, 21)]
 
 
 def test_hidden_and_other_files_are_passed_over(lay_down, tmp_path, picture):
@@ -161,9 +161,9 @@ def test_hidden_and_other_files_are_passed_over(lay_down, tmp_path, picture):
 def test_folder_with_splits_above_the_classes(lay_down, tmp_path, picture):
     names = ["test/x/1.png", "test/x/2.png", "train/a/1.png", "train/a/2.png", "train/b/1.png"]
     grow_folder(tmp_path / "set", picture, [*names, "val/y/1.png"])
-    laid = lay_down("set")
-    assert laid.labels == ["x", "x", "a", "a", "b", "y"]
-    assert laid.table["split"].to_pylist() == ["test"] * 2 + ["train"] * 3 + ["val"]
+    layout = lay_down("set")
+    assert layout.labels == ["x", "x", "a", "a", "b", "y"]
+    assert layout.table["split"].to_pylist() == ["test"] * 2 + ["train"] * 3 + ["val"]
 
 
 def test_splits_need_one_to_train_on(tmp_path, picture):
@@ -176,9 +176,9 @@ def test_folder_of_parquet_files(lay_down, tmp_path, table, labels):
     for name, rows in {"b": slice(10, 24), "a": slice(0, 10)}.items():
         texts = [f"text {row}" for row in range(N)][rows]
         table(f"set/{name}.parquet", label=labels[rows], text=texts)
-    laid = lay_down("set")
-    assert laid.table["text"].to_pylist() == [f"text {row}" for row in range(N)]
-    assert laid.labels == labels
+    layout = lay_down("set")
+    assert layout.table["text"].to_pylist() == [f"text {row}" for row in range(N)]
+    assert layout.labels == labels
     row_name = open_source(DataConfig(source="set"), tmp_path).row_name
     assert row_name(9) == f"{tmp_path}/set/a.parquet: row 9"
     assert row_name(10) == f"{tmp_path}/set/b.parquet: row 0"
@@ -191,11 +191,11 @@ def test_columns_under_other_names(lay_down, table, labels, name):
         name, label=None, key=range(100, 124), kind=labels, part=splits, body=labels, who=labels
     )
     columns = {"id": "key", "label": "kind", "split": "part", "text": "body", "group": "who"}
-    laid = lay_down(path, columns=columns)
-    assert laid.catalogue.ids.tolist() == list(range(100, 124))
-    assert laid.labels == labels
-    assert laid.table["split"].to_pylist() == splits
-    assert laid.table["text"].to_pylist() == laid.table["group"].to_pylist() == labels
+    layout = lay_down(path, columns=columns)
+    assert layout.catalogue.ids.tolist() == list(range(100, 124))
+    assert layout.labels == labels
+    assert layout.table["split"].to_pylist() == splits
+    assert layout.table["text"].to_pylist() == layout.table["group"].to_pylist() == labels
 
 
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
@@ -215,15 +215,15 @@ def test_unsorted_ids_are_sorted(lay_down, tmp_path, table, labels, names):
     for name, part in zip(names, parts, strict=True):
         table(name, id=part, label=[labels[i] for i in part], text=[f"text {i}" for i in part])
     source = names[0].split("/")[0]
-    laid = lay_down(source)
-    assert laid.catalogue.ids.tolist() == list(range(N))
-    assert laid.labels == labels
-    assert laid.table["text"].to_pylist() == [f"text {i}" for i in range(N)]
+    layout = lay_down(source)
+    assert layout.catalogue.ids.tolist() == list(range(N))
+    assert layout.labels == labels
+    assert layout.table["text"].to_pylist() == [f"text {i}" for i in range(N)]
     # A message names the row where it stands in the user's file.
-    opened = open_source(DataConfig(source=source), tmp_path)
-    opened.metadata()
+    handle = open_source(DataConfig(source=source), tmp_path)
+    handle.metadata()
     for row in range(N):
-        name, place = opened.row_name(row).split(": row ")
+        name, place = handle.row_name(row).split(": row ")
         part = parts[names.index(str(Path(name).relative_to(tmp_path)))]
         assert part[int(place)] == row
 
@@ -237,7 +237,7 @@ def test_blocks_are_as_long_as_asked_for(table, tmp_path):
     assert texts == [f"text {row}" for row in range(N)]
 
 
-def test_too_large_to_sort(table, labels, refused, monkeypatch):
+def test_too_large_to_sort(table, labels, refusal, monkeypatch):
     monkeypatch.setattr("remine.data.sources.table.SORT_LIMIT", 10)
-    message = refused(table(id=range(N, 0, -1), text=labels))
+    message = refusal(table(id=range(N, 0, -1), text=labels))
     assert "items.parquet is not sorted by id" in message

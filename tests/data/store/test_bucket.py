@@ -28,9 +28,9 @@ def elsewhere(store, tmp_path, monkeypatch):
 
     def run(name: str = "other") -> Store:
         monkeypatch.setenv("REMINE_CACHE", str(tmp_path / name))
-        opened = Store(store.address)
-        assert opened.root != store.root
-        return opened
+        handle = Store(store.address)
+        assert handle.root != store.root
+        return handle
 
     return run
 
@@ -77,26 +77,26 @@ def test_a_prefix_with_other_objects_is_refused(store):
 def test_a_server_that_is_away_is_one_line(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     monkeypatch.setattr(bucket, "TRIES", 1)
-    with pytest.raises(UnansweredError, match=s3) as caught:
+    with pytest.raises(UnansweredError, match=s3) as error:
         Store(s3)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_another_machine_reads_what_was_published(store, versions, elsewhere):
-    published = versions(store, 3)
-    other = elsewhere()
-    assert list(other.versions()) == published[::-1]
-    assert other.current() == served_version(other) == published[-1]
-    for version in published:
+    publication = versions(store, 3)
+    second = elsewhere()
+    assert list(second.versions()) == publication[::-1]
+    assert second.current() == served_version(second) == publication[-1]
+    for version in publication:
         for artifact in version.artifacts.values():
-            assert [p.read_bytes() for p in other.paths(artifact)] == [
+            assert [p.read_bytes() for p in second.paths(artifact)] == [
                 p.read_bytes() for p in store.paths(artifact)
             ]
-    assert other.recall("items") == published[0].artifacts["items"]
+    assert second.recall("items") == publication[0].artifacts["items"]
     assert remote(store, "CURRENT") == b"3\n"
-    assert not faults(other)
-    assert [row.number for row in history(other)] == [3, 2, 1]
-    assert history(other)[0].published_at is not None
+    assert not faults(second)
+    assert [row.number for row in history(second)] == [3, 2, 1]
+    assert history(second)[0].published_at is not None
 
 
 def test_a_pin_is_seen_by_all(store, versions, elsewhere):
@@ -141,30 +141,30 @@ def test_a_server_that_ignores_conditions_is_refused(s3, s3_server, monkeypatch,
 
 @pytest.mark.parametrize("content", [b"itemz", b"", b"items and more"])
 def test_a_damaged_object_is_told_and_never_read(store, versions, elsewhere, content):
-    published = versions(store, 2)
-    file = published[0].artifacts["items"].files[0]
+    publication = versions(store, 2)
+    file = publication[0].artifacts["items"].files[0]
     remote(store, file.object, content)
-    other = elsewhere()
+    second = elsewhere()
     with pytest.raises(StoreError, match="is corrupt"):
-        other.path(file)
-    assert other.recall("items") is None
-    assert not list((other.root / "objects").iterdir())
+        second.path(file)
+    assert second.recall("items") is None
+    assert not list((second.root / "objects").iterdir())
     (line,) = faults(store)
     assert f"{store.address}/{file.object} is corrupt (items of versions 1, 2)" in line
-    other.put_bytes(b"items", name="part-00000.bin")  # the work is done again
+    second.put_bytes(b"items", name="part-00000.bin")  # the work is done again
     assert not faults(store)
     assert elsewhere("third").recall("items") is not None
 
 
 def test_what_the_server_lacks_is_missing_whatever_lies_in_the_cache(store, versions):
-    published = versions(store, 1)
-    file = published[0].artifacts["items"].files[0]
+    publication = versions(store, 1)
+    file = publication[0].artifacts["items"].files[0]
     store.place.remove(file.object)
-    again = Store(store.address)
-    assert again.recall("items") is None
+    repetition = Store(store.address)
+    assert repetition.recall("items") is None
     with pytest.raises(StoreError, match=r"\(part-00000.bin\) is missing"):
-        again.path(file)
-    assert len(faults(again)) == 1
+        repetition.path(file)
+    assert len(faults(repetition)) == 1
 
 
 def test_a_damaged_cache_is_filled_again(store, versions):
@@ -204,12 +204,12 @@ def answers(store, monkeypatch):
         def put_object(self, **arguments):
             from botocore.exceptions import ReadTimeoutError
 
-            what = plan_.pop(0) if plan_ else "fine"
-            if what != "never":
-                found = real.put_object(**arguments)
-            if what != "fine":
+            kind = plan_.pop(0) if plan_ else "fine"
+            if kind != "never":
+                result = real.put_object(**arguments)
+            if kind != "fine":
                 raise ReadTimeoutError(endpoint_url="loopback")
-            return found
+            return result
 
     monkeypatch.setattr(bucket, "client", lambda _endpoint: Losing())
     return plan_
@@ -250,20 +250,20 @@ def test_no_answer_at_all_is_an_error_and_removes_nothing(store, make_version, a
 
 def test_a_lost_answer_while_another_publisher_won(store, make_version, answers, monkeypatch):
     mine = make_version(store, 1)
-    other = replace(mine, config={"seed": 2})
-    create, done = store.place.create, []
+    second = replace(mine, config={"seed": 2})
+    create, process = store.place.create, []
 
     def late(name: str, content: bytes) -> bytes:
-        if not done:
-            done.append(1)
-            Store(store.address).publish(other)
+        if not process:
+            process.append(1)
+            Store(store.address).publish(second)
             answers.append("never")
         return create(name, content)
 
     monkeypatch.setattr(store.place, "create", late)
     with pytest.raises(StoreError, match="was published by another run"):
         store.publish(mine)
-    assert store.current() == other
+    assert store.current() == second
 
 
 def test_of_two_publishers_one_wins_and_the_same_version_twice_is_fine(store, make_version):
@@ -280,12 +280,12 @@ def test_of_two_publishers_one_wins_and_the_same_version_twice_is_fine(store, ma
 
 
 def test_collection_keeps_what_is_pinned_and_read(store, versions, elsewhere):
-    made_ = versions(store, 7)
+    output_ = versions(store, 7)
     pin(store, 2)
-    release = elsewhere().register_reader(made_[2])
-    told = plan_collection(store, RetentionConfig(keep=1))
+    release = elsewhere().register_reader(output_[2])
+    text = plan_collection(store, RetentionConfig(keep=1))
     went = collect(store, RetentionConfig(keep=1))
-    assert told.versions == went.versions == [1, 4, 5]
+    assert text.versions == went.versions == [1, 4, 5]
     assert sorted(went.reasons) == [2, 3, 6, 7]
     assert store.numbers() == [2, 3, 6, 7]
     assert not faults(store)
@@ -295,14 +295,14 @@ def test_collection_keeps_what_is_pinned_and_read(store, versions, elsewhere):
     assert collect(store, RetentionConfig(keep=1)).versions == [2, 3]
     assert len(store.place.entries("objects")) == 3
     assert not faults(store)
-    version = replace(made_[6], number=8)
+    version = replace(output_[6], number=8)
     store.publish(version)
     assert elsewhere("third").current() == version
 
 
 def test_a_killed_reader_holds_only_for_a_while(store, versions, monkeypatch):
-    made_ = versions(store, 4)
-    store.register_reader(made_[0])
+    output_ = versions(store, 4)
+    store.register_reader(output_[0])
     assert store.place.versions_in_use() == {1}
     monkeypatch.setattr(lease, "READER_SECONDS", -1.0)
     assert store.place.versions_in_use() == set()

@@ -35,9 +35,9 @@ def store(tmp_path):
 
 def sound(store: Store) -> list[int]:
     """The numbers of the versions, each of which is whole."""
-    found = verify(Store(store.address), lambda _done, _all: None)
-    assert not found.faults
-    return found.versions
+    result = verify(Store(store.address), lambda _done, _all: None)
+    assert not result.faults
+    return result.versions
 
 
 def objects(store: Store) -> set[str]:
@@ -45,15 +45,15 @@ def objects(store: Store) -> set[str]:
 
 
 def test_the_last_versions_stay_and_only_what_others_have_alone_goes(store, versions):
-    made = versions(store, 6)
-    for version in made:
+    output = versions(store, 6)
+    for version in output:
         lay_out(store, version)
     before = objects(store)
-    told = plan_collection(store, RetentionConfig(keep=2))
+    text = plan_collection(store, RetentionConfig(keep=2))
     assert objects(store) == before
     assert sound(store) == [1, 2, 3, 4, 5, 6]
     went = collect(store, RetentionConfig(keep=2))
-    assert (told.versions, told.objects, told.receipts) == (
+    assert (text.versions, text.objects, text.receipts) == (
         went.versions,
         went.objects,
         went.receipts,
@@ -61,9 +61,11 @@ def test_the_last_versions_stay_and_only_what_others_have_alone_goes(store, vers
     assert went.versions == [1, 2, 3, 4]
     assert went.bytes == 4 * len(b"index 1")
     assert sound(store) == [5, 6]
-    assert objects(store) == {name.removeprefix("objects/") for v in made[-2:] for name in v.files}
+    assert objects(store) == {
+        name.removeprefix("objects/") for v in output[-2:] for name in v.files
+    }
     assert store.recall("index-1") is None
-    assert store.recall("items") == made[0].artifacts["items"]
+    assert store.recall("items") == output[0].artifacts["items"]
     assert sorted(p.name for p in (store.root / "views").iterdir()) == ["00000005", "00000006"]
     assert not store.place.entries("retired")
     assert collect(store, RetentionConfig(keep=2)).versions == []
@@ -77,20 +79,20 @@ def test_numbers_go_on_where_old_ones_are_gone(store, versions, make_version):
     assert Store(store.root).current().number == 5
     store.publish(make_version(store, 6))
     assert [v.number for v in Store(store.root).versions()] == [6, 5, 4]
-    gone = replace(make_version(store, 7), number=2)
+    missing = replace(make_version(store, 7), number=2)
     with pytest.raises(StoreError, match="version 2 does not follow the newest one"):
-        store.publish(gone)
+        store.publish(missing)
     with pytest.raises(InputError, match="no version 2 in"):
         store.version(2)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_what_the_next_run_starts_from_stays(store, versions, count):
-    made = versions(store, count)
+    output = versions(store, count)
     collect(store, RetentionConfig(keep=1, days=0))
-    last = max(v.number for v in made if v.finished)
+    last = max(v.number for v in output if v.finished)
     assert sound(store) == list(range(last, count + 1))
-    for version in made[last - 1 :]:
+    for version in output[last - 1 :]:
         assert store.recall(f"index-{version.number}") is not None
 
 
@@ -181,10 +183,10 @@ def test_a_reader_or_a_pin_that_comes_while_versions_retire_brings_them_back(
 
 
 def test_a_reader_that_comes_too_late_is_told(store, versions):
-    made = versions(store, 4)
+    output = versions(store, 4)
     collect(store, RetentionConfig(keep=1))
     with pytest.raises(InputError, match="no version 1 in"):
-        store.register_reader(made[0])
+        store.register_reader(output[0])
     assert not list((store.root / "readers").iterdir())
 
 
@@ -247,11 +249,11 @@ def test_settings_are_checked(settings):
 
 def test_a_pin_that_comes_too_late_is_taken_back(store, versions, monkeypatch):
     versions(store, 4)
-    write, done = store.place.write, []
+    write, process = store.place.write, []
 
     def meanwhile(name: str, content: bytes) -> None:
-        if name == "PIN" and not done:
-            done.append(1)
+        if name == "PIN" and not process:
+            process.append(1)
             collect(Store(store.root), RetentionConfig(keep=1))
         write(name, content)
 

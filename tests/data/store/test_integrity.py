@@ -13,9 +13,9 @@ from remine.data.store.store import Store
 
 @pytest.fixture
 def store(tmp_path, versions):
-    made = Store(tmp_path / "store", create=True)
-    versions(made, 3)
-    return made
+    output = Store(tmp_path / "store", create=True)
+    versions(output, 3)
+    return output
 
 
 def verified(store: Store, number: int = 0) -> IntegrityReport:
@@ -29,13 +29,13 @@ def damage(store: Store, name: str) -> None:
 
 
 def test_a_sound_store(store):
-    seen = []
-    found = verify(store, lambda done, whole: seen.append((done, whole)))
-    assert (found.versions, found.files, found.receipts) == ([1, 2, 3], 4, 4)
-    assert found.bytes == len(b"items") + 3 * len(b"index 1")
-    assert seen[-1] == (found.bytes, found.bytes)
-    assert not found.faults
-    assert not found.notes
+    calls = []
+    result = verify(store, lambda done, whole: calls.append((done, whole)))
+    assert (result.versions, result.files, result.receipts) == ([1, 2, 3], 4, 4)
+    assert result.bytes == len(b"items") + 3 * len(b"index 1")
+    assert calls[-1] == (result.bytes, result.bytes)
+    assert not result.faults
+    assert not result.notes
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_what_harms_nobody_is_told_apart(store):
     store.put_bytes(b"of no one", name="x")
     (store.root / "CURRENT").write_text("1\n")
     (store.root / "PIN").write_bytes(pins.pin_line(9))
-    found = verified(store)
-    assert not found.faults
-    assert [note.split(":")[0] for note in found.notes] == [
+    result = verified(store)
+    assert not result.faults
+    assert [note.split(":")[0] for note in result.notes] == [
         "1 files (9 bytes) are not referenced",
         "1 temporary files; the next run clears them",
         "CURRENT does not name version 3; the next version corrects it",

@@ -94,8 +94,8 @@ def test_a_holder_that_slept_through_its_lease_publishes_nothing(store, make_ver
     version = make_version(store, 1)
     frozen = Store(store.address)
     with frozen.lock():
-        held = frozen.place._lease
-        monkeypatch.setattr(held, "_body", lambda _seconds: 1 / 0)  # it cannot renew
+        holder = frozen.place._lease
+        monkeypatch.setattr(holder, "_body", lambda _seconds: 1 / 0)  # it cannot renew
         time.sleep(0.8)
         with Store(store.address).lock():
             with pytest.raises(LostLockError, match="taken over by another run"):
@@ -109,18 +109,18 @@ def test_a_holder_that_slept_through_its_lease_publishes_nothing(store, make_ver
 def test_of_two_that_take_over_one_gets_it(store, monkeypatch):
     dead = lease.json.dumps({"holder": "process 1 on x", "token": "x", "until": 1.0}).encode()
     store.place.put("lock", dead)
-    other, slept = Store(store.address).lock(), []
+    second, slept = Store(store.address).lock(), []
 
     def meanwhile(_seconds: float) -> None:
         slept.append(1)
         if len(slept) == 1:  # the first one watches: a second one comes and is quicker
-            other.__enter__()
+            second.__enter__()
 
     monkeypatch.setattr(lease.time, "sleep", meanwhile)
     with pytest.raises(StoreBusyError, match=f"in use by process {os.getpid()} on"):
         take(store)
     assert len(slept) == 2
-    other.__exit__(None, None, None)
+    second.__exit__(None, None, None)
     take(store)
 
 
@@ -132,13 +132,13 @@ def test_a_lock_that_is_none_is_named(store):
 
 
 def test_who_holds_the_lock_is_told_and_nothing_is_taken(store):
-    other = Store(store.address)
-    assert other.lock_holder() is None  # nobody ever has
+    second = Store(store.address)
+    assert second.lock_holder() is None  # nobody ever has
     with store.lock():
-        before, etag = other.place.get("lock")
-        assert other.lock_holder() == f"process {os.getpid()} on {socket.gethostname()}"
-        assert other.place.get("lock") == (before, etag)
-    assert other.lock_holder() is None
+        before, etag = second.place.get("lock")
+        assert second.lock_holder() == f"process {os.getpid()} on {socket.gethostname()}"
+        assert second.place.get("lock") == (before, etag)
+    assert second.lock_holder() is None
     # A killed one, past its time.
     store.place.put("lock", before.replace(b'"until": ', b'"until": 1.0, "until_then": '))
-    assert other.lock_holder() is None
+    assert second.lock_holder() is None

@@ -46,10 +46,10 @@ def test_no_byte_of_a_pin_can_change_unseen(store):
     path = store.root / "PIN"
     content = path.read_bytes()
     for place in range(len(content)):
-        for other in (content[place] ^ 1, content[place] ^ 16, ord("1")):
-            damaged = content[:place] + bytes([other]) + content[place + 1 :]
-            path.write_bytes(damaged)
-            if damaged != content:
+        for second in (content[place] ^ 1, content[place] ^ 16, ord("1")):
+            damage = content[:place] + bytes([second]) + content[place + 1 :]
+            path.write_bytes(damage)
+            if damage != content:
                 with pytest.raises(StoreError, match="PIN names no version"):
                     served_version(store)
 

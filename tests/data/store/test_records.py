@@ -48,12 +48,12 @@ def test_a_name_stays_in_its_folder_or_is_refused(root, name):
     try:
         ref = file_of(name=name)
     except StoreError as error:
-        said = str(error)
+        messages = str(error)
     else:
-        said = ""
-    if said:
-        assert "\n" not in said
-        assert len(said) < 200
+        messages = ""
+    if messages:
+        assert "\n" not in messages
+        assert len(messages) < 200
         return
     assert (root / ref.object).parent == root / "objects"
     assert inside(root / ref.object, root / "objects")
@@ -107,7 +107,7 @@ def test_a_manifest_of_anything_is_a_version_or_refused(root, body, field):
     """Its digest is right: who can write it can seal it."""
     file = {"name": "a", "sha256": SHA, "bytes": 1, "rows": 0}
     item = {"kind": "items", "files": [file], "card": {}}
-    whole = {
+    complete = {
         "number": 1,
         "parent": None,
         "cycle": 1,
@@ -117,15 +117,15 @@ def test_a_manifest_of_anything_is_a_version_or_refused(root, body, field):
         "artifacts": {"items": item},
     }
     if field == "":
-        whole = body
+        complete = body
     elif field == "items":
-        whole["artifacts"]["items"] = body
+        complete["artifacts"]["items"] = body
     elif field == "files":
         item["files"] = body
     else:
-        whole[field] = body
-    (root / "versions/00000001.json").write_bytes(seal(whole))
-    (root / "receipts/key.json").write_bytes(seal(item if field == "files" else whole))
+        complete[field] = body
+    (root / "versions/00000001.json").write_bytes(seal(complete))
+    (root / "receipts/key.json").write_bytes(seal(item if field == "files" else complete))
     store = Store(root)
     try:
         version = store.version(1)
@@ -149,10 +149,10 @@ def test_an_object_that_is_no_plain_file_is_never_opened(tmp_path, how):
     store = Store(tmp_path / "store", create=True)
     ref = store.put_bytes(b"content", name="a.bin")
     path = store.root / ref.object
-    moved = (store.root / "work" if "store" in how else tmp_path) / "moved"
-    path.rename(moved)
+    changes = (store.root / "work" if "store" in how else tmp_path) / "moved"
+    path.rename(changes)
     if "link" in how:
-        path.symlink_to(moved)  # of the right bytes, today
+        path.symlink_to(changes)  # of the right bytes, today
     elif how == "folder":
         path.mkdir()
     else:

@@ -108,18 +108,18 @@ def test_put_moves_a_finished_file(store):
 
 
 def test_what_was_put_is_not_hashed_again_until_it_changes(store, monkeypatch):
-    hashed = []
+    hash_list = []
 
     def counted(path):
-        hashed.append(path)
+        hash_list.append(path)
         return file_sha256(path)
 
     monkeypatch.setattr("remine.data.store.store.file_sha256", counted)
     ref = store.put_bytes(b"content", name="a")
     path = store.path(ref)
-    assert len(hashed) == 1
+    assert len(hash_list) == 1
     Store(store.root).path(ref)  # another process trusts nothing
-    assert len(hashed) == 2
+    assert len(hash_list) == 2
     path.chmod(0o644)
     path.write_bytes(b"damaged content")
     with pytest.raises(StoreError, match="is corrupt"):
@@ -179,10 +179,10 @@ def test_hash_that_is_none_is_refused(sha256):
 def test_what_is_remembered_is_recalled(store):
     assert store.recall("key") is None
     assert not store.has_receipt("key")
-    left = store.remember("key", artifact(store))
+    remainder = store.remember("key", artifact(store))
     assert store.has_receipt("key")
-    assert Store(store.root).recall("key") == left
-    assert (left.rows, store.paths(left)) == (3, [store.path(left.files[0])])
+    assert Store(store.root).recall("key") == remainder
+    assert (remainder.rows, store.paths(remainder)) == (3, [store.path(remainder.files[0])])
     assert store.recall("other") is None
 
 
@@ -205,8 +205,8 @@ def test_scratch_is_found_again_until_cleared(store):
 
 def test_published_versions_read_back(store):
     first = version(1, items=artifact(store))
-    both = {"items": artifact(store), "index": artifact(store, b"i")}
-    second = replace(version(2, **both), parent="x", cycle=2, config={"seed": [2]})
+    pair = {"items": artifact(store), "index": artifact(store, b"i")}
+    second = replace(version(2, **pair), parent="x", cycle=2, config={"seed": [2]})
     for one in (first, second):
         store.publish(one)
         assert store.current() == one
@@ -238,12 +238,12 @@ def test_publishing_again_is_fine_publishing_something_else_is_not(store):
 
 
 def test_of_many_that_publish_one_number_one_wins(store):
-    won, lost = [], []
+    winner, lost = [], []
 
     def publish(seed: int) -> None:
         try:
             store.publish(replace(version(1), config={"seed": seed}))
-            won.append(seed)
+            winner.append(seed)
         except StoreError:
             lost.append(seed)
 
@@ -252,9 +252,9 @@ def test_of_many_that_publish_one_number_one_wins(store):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(won) == 1
+    assert len(winner) == 1
     assert len(lost) == 7
-    assert store.current().config == {"seed": won[0]}
+    assert store.current().config == {"seed": winner[0]}
 
 
 @pytest.mark.parametrize("hint", [None, b"", b"1\n", b"9\n", b"-3", b"nonsense", b"\xff\n"])

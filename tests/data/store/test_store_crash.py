@@ -61,33 +61,33 @@ class ModelDisk:
         return self.surviving(self.pending)
 
     def surviving(self, changes: list[tuple[str, int | None]]) -> dict[str, int]:
-        found = dict(self.entries)
+        result = dict(self.entries)
         for name, inode in changes:
-            found.pop(name, None)
+            result.pop(name, None)
             if inode is not None:
-                found[name] = inode
-        return found
+                result[name] = inode
+        return result
 
     def apply(self, change: Change) -> None:
-        what, names, content = change
-        seen, name = self.visible(), names[0]
-        if what == "write":
-            if name in seen:
-                self.states[seen[name]] += [b"", content]
+        kind, names, content = change
+        calls, name = self.visible(), names[0]
+        if kind == "write":
+            if name in calls:
+                self.states[calls[name]] += [b"", content]
             else:
                 self.states.append([b"", content])
                 self.pending.append((name, len(self.states) - 1))
-        elif what == "sync" and name in seen:
-            self.states[seen[name]] = self.states[seen[name]][-1:]
-        elif what == "sync":
+        elif kind == "sync" and name in calls:
+            self.states[calls[name]] = self.states[calls[name]][-1:]
+        elif kind == "sync":
             inside = [c for c in self.pending if str(PurePosixPath(c[0]).parent) == name]
             self.entries = self.surviving(inside)
             self.pending = [c for c in self.pending if c not in inside]
-        elif what == "link":
-            self.pending.append((names[1], seen[name]))
-        elif what == "rename":
-            self.pending += [(names[1], seen[name]), (name, None)]
-        elif what == "unlink" and name in seen:
+        elif kind == "link":
+            self.pending.append((names[1], calls[name]))
+        elif kind == "rename":
+            self.pending += [(names[1], calls[name]), (name, None)]
+        elif kind == "unlink" and name in calls:
             self.pending.append((name, None))
 
     def killed(self) -> Files:
@@ -99,8 +99,8 @@ class ModelDisk:
         yield {name: self.states[inode][0] for name, inode in self.entries.items()}
         for _ in range(count):
             share = chance.choice((0.2, 0.5, 0.8))
-            kept = [change for change in self.pending if chance.random() < share]
-            yield {name: self._torn(i, chance) for name, i in self.surviving(kept).items()}
+            remainder = [change for change in self.pending if chance.random() < share]
+            yield {name: self._torn(i, chance) for name, i in self.surviving(remainder).items()}
 
     def _torn(self, inode: int, chance: random.Random) -> bytes:
         states = self.states[inode]
@@ -174,12 +174,12 @@ class Mutation:
 def look(root: Path, old: Files, mutation: Mutation) -> None:
     """Old or new, whole: as a reader, verify and the next stage see it."""
     store = Store(root)
-    found = verify(store, lambda _done, _all: None)
-    assert not found.faults, found.faults
-    assert set(mutation.versions) & set(mutation.after) <= set(found.versions), "one is lost"
-    assert set(found.versions) <= {*mutation.versions, *mutation.after}
-    assert int((root / "CURRENT").read_bytes()) in found.versions, "CURRENT runs ahead"
-    assert served_version(store).number in found.versions
+    result = verify(store, lambda _done, _all: None)
+    assert not result.faults, result.faults
+    assert set(mutation.versions) & set(mutation.after) <= set(result.versions), "one is lost"
+    assert set(result.versions) <= {*mutation.versions, *mutation.after}
+    assert int((root / "CURRENT").read_bytes()) in result.versions, "CURRENT runs ahead"
+    assert served_version(store).number in result.versions
     for name in store.place.entries("receipts"):
         assert store.recall(name.removesuffix(".json")), f"{name} names what is not there"
     assert (root / "FORMAT").read_bytes() == old["FORMAT"]
@@ -207,15 +207,15 @@ def crash_everywhere(
         end = told(lifted(root))
         model = ModelDisk.of(old)
         for number in range(len(changes) + 1):
-            seen = set()
+            calls = set()
             for files in model.after_power_cuts(disks, chance):
-                if (key := tuple(sorted(files.items()))) in seen:
+                if (key := tuple(sorted(files.items()))) in calls:
                     continue
-                seen.add(key)
-                again = lay(files, tmp_path / "crashed")
-                look(again, old, mutation)
-                mutation.run(Store(again))
-                assert told(lifted(again)) == end, "the next run ends elsewhere"
+                calls.add(key)
+                repetition = lay(files, tmp_path / "crashed")
+                look(repetition, old, mutation)
+                mutation.run(Store(repetition))
+                assert told(lifted(repetition)) == end, "the next run ends elsewhere"
                 count += 1
             if number < len(changes):
                 model.apply(changes[number])
@@ -337,8 +337,8 @@ def test_a_power_cut_anywhere(mutations, name, tmp_path, capsys):
 def rivals(tmp_path, make_version) -> tuple[Path, Callable[[], object], Callable[[], object]]:
     root = tmp_path / "store"
     mine = make_version(Store(root, create=True), 1)
-    other = replace(mine, config={"seed": 2})
-    return root, lambda: Store(root).publish(mine), lambda: Store(root).publish(other)
+    second = replace(mine, config={"seed": 2})
+    return root, lambda: Store(root).publish(mine), lambda: Store(root).publish(second)
 
 
 def test_of_two_publishers_at_any_step_one_wins(rivals):

@@ -162,13 +162,13 @@ def test_work_done_again_mends_a_damaged_object(root, tmp_path):
 @contextmanager
 def failing(call: str, *, done: bool) -> Iterator[None]:
     """The next `call` on the disk fails: after it was done, or before."""
-    real, left = getattr(disk, call), [1]
+    real, remainder = getattr(disk, call), [1]
 
     def run(path: Path, target: Path) -> None:
-        if not left:
+        if not remainder:
             real(path, target)
             return
-        left.pop()
+        remainder.pop()
         if done:
             real(path, target)
         raise OSError(5, "Input/output error")
@@ -209,14 +209,14 @@ def test_an_error_is_believed_only_when_what_lies_there_says_so(root, tmp_path, 
 def test_an_error_while_another_publisher_won_is_a_refusal(root, tmp_path, monkeypatch):
     store = Store(shutil.copytree(root, tmp_path / "store"))
     first = store.version(1)
-    mine, other = (replace(first, number=2, config={"seed": seed}) for seed in (1, 2))
+    mine, second = (replace(first, number=2, config={"seed": seed}) for seed in (1, 2))
 
     def link(_path: Path, _target: Path) -> None:
         monkeypatch.undo()
-        store.publish(other)
+        store.publish(second)
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(disk, "link", link)
     with pytest.raises(StoreError, match="was published by another run"):
         store.publish(mine)
-    assert store.current() == other
+    assert store.current() == second

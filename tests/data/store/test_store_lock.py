@@ -51,10 +51,10 @@ def take(store: Store) -> None:
 
 
 def test_second_process_is_refused_in_one_line(store, holder):
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError) as error:
         take(store)
     expected = f"{store.root} is in use by process {holder.pid}: one cycle at a time"
-    assert str(caught.value) == expected
+    assert str(error.value) == expected
     # Reading goes on, and the holder is not disturbed.
     assert store.current() is None
     with pytest.raises(StoreError, match=f"process {holder.pid}"):
@@ -71,10 +71,10 @@ def test_lock_ends_with_its_holder(store, holder, end):
 def test_the_holder_that_is_named_is_the_present_one(store, holder):
     holder.kill()  # it cannot take its name away
     holder.wait()
-    with another_process(store) as second, pytest.raises(StoreError) as caught:
+    with another_process(store) as second, pytest.raises(StoreError) as error:
         take(store)
     expected = f"{store.root} is in use by process {second.pid}: one cycle at a time"
-    assert str(caught.value) == expected
+    assert str(error.value) == expected
 
 
 def test_second_lock_in_one_process_is_refused(store):

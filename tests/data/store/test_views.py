@@ -30,7 +30,7 @@ def publish(store):
     def run(number: int, **shards: list[list[int]]) -> Version:
         artifacts = {
             name.replace("__", "/round="): Artifact(
-                kind=name, files=tuple(parquet(store, *each) for each in enumerate(parts))
+                kind=name, files=tuple(parquet(store, *one) for one in enumerate(parts))
             )
             for name, parts in shards.items()
         }
@@ -63,8 +63,8 @@ def test_links_resolve_to_the_objects(store, publish):
 
 def test_a_store_may_move(store, publish, tmp_path):
     lay_out(store, publish(1, triplets__0=[[4]]))
-    moved = store.root.rename(tmp_path / "elsewhere")
-    path = moved / "latest/triplets/round=0/part-00000.parquet"
+    changes = store.root.rename(tmp_path / "elsewhere")
+    path = changes / "latest/triplets/round=0/part-00000.parquet"
     assert pq.read_table(path)["id"].to_pylist() == [4]
 
 
@@ -98,7 +98,7 @@ def test_pandas_reads_a_folder_of_shards_and_of_rounds(store, publish):
 
 
 def test_pandas_reads_items_as_prepared(lay_down, table, labels):
-    laid = lay_down(table(text=labels))
+    layout = lay_down(table(text=labels))
     version = Version(
         number=1,
         parent=None,
@@ -106,9 +106,9 @@ def test_pandas_reads_items_as_prepared(lay_down, table, labels):
         round=0,
         rounds=0,
         config={},
-        artifacts={"items": laid.items, "inputs": laid.inputs},
+        artifacts={"items": layout.items, "inputs": layout.inputs},
     )
-    folder = lay_out(laid.store, version)
+    folder = lay_out(layout.store, version)
     frame = pd.read_parquet(folder / "items")  # passes over _labels.json
     assert frame["label"].tolist() == labels
     assert frame["id"].tolist() == list(range(24))

@@ -44,26 +44,26 @@ def run(files: Files, out: Path, *overrides: str) -> tuple[Triplets, dict]:
 def test_the_command_mines_a_parquet_file_as_the_function_does(remine, tmp_path, as_bytes):
     parquet(tmp_path / "x.parquet")
     options = ("--set", "mining.max_positives=3", "--set", "mining.unit_anchors=128")
-    done = remine("mine", "--embeddings", "x.parquet", "--out", "t", *options, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    process = remine("mine", "--embeddings", "x.parquet", "--out", "t", *options, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
     triplets, card = mined(tmp_path / "t")
-    assert f"{len(triplets):,} triplets" in done.stdout
+    assert f"{len(triplets):,} triplets" in process.stdout
     assert len(list((tmp_path / "t").glob("*.parquet"))) == 4
     config = load_config(None, ["mining.max_positives=3"]).mining
-    whole = mine(VECTORS, LABELS, ids=IDS, config=config)
-    assert as_bytes(triplets) == as_bytes(whole.triplets)
-    wanted = whole.card()
+    complete = mine(VECTORS, LABELS, ids=IDS, config=config)
+    assert as_bytes(triplets) == as_bytes(complete.triplets)
+    expected = complete.card()
     for key in ("triplets", "pairs", "answered", "none_exists", "not_found", "engine", "recall"):
-        assert card[key] == wanted[key]
+        assert card[key] == expected[key]
     assert set(card["seconds"]) == {"prepare", "pairs", "search", "settle"}
     assert card["peak_mb"] > 0
 
 
 def test_the_command_plans_a_file(remine, tmp_path):
     parquet(tmp_path / "x.parquet")
-    done = remine("plan", "--embeddings", "x.parquet", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    process = remine("plan", "--embeddings", "x.parquet", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    lines = dict(line.split(maxsplit=1) for line in process.stdout.splitlines())
     assert list(lines) == ["engine", "gallery", "pairs", "machine", "expected"]
     assert lines["engine"].startswith("exact: up to")
     assert lines["gallery"].startswith("400 x 8, 0.00 GB, in 1 part(s)")
@@ -93,10 +93,10 @@ def test_bad_commands_are_one_line_and_leave_nothing(remine, tmp_path, arguments
     np.save(tmp_path / "x.npy", VECTORS)
     (tmp_path / "l.txt").write_text("\n".join(LABELS))
     before = sorted(tmp_path.iterdir())
-    done = remine(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    process = remine(*arguments, cwd=tmp_path)
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -109,8 +109,8 @@ def test_an_npy_with_labels_beside_it(tmp_path, as_bytes, suffix):
     else:
         beside.write_text("\n".join(LABELS) + "\n")
     triplets, _ = run(Files(embeddings=tmp_path / "x.npy", labels=beside), tmp_path / "t")
-    again = mine(unit((VECTORS.astype(np.float64) * 3).astype(np.float32)), LABELS)
-    assert as_bytes(triplets) == as_bytes(again.triplets)
+    repetition = mine(unit((VECTORS.astype(np.float64) * 3).astype(np.float32)), LABELS)
+    assert as_bytes(triplets) == as_bytes(repetition.triplets)
 
 
 def test_lists_of_labels(tmp_path, as_bytes):
@@ -129,7 +129,7 @@ def test_queries_and_their_positives_against_a_corpus(tmp_path, form):
     asked = unit(RNG.normal(size=(30, D)).astype(np.float32))
     pq.write_table(pa.table({"vector": asked.tolist(), "id": np.arange(30) * 7 - 50}), queries)
     answers = {q * 7 - 50: [int(i) for i in IDS[3 * q : 3 * q + 1 + q % 3]] for q in range(25)}
-    rows = [(query, item) for query, own in answers.items() for item in own]
+    rows = [(query, item) for query, custom in answers.items() for item in custom]
     positives = tmp_path / f"positives.{form}"
     if form == "csv":
         positives.write_text("query,positive\n" + "\n".join(f"{q},{p}" for q, p in rows))
@@ -139,8 +139,8 @@ def test_queries_and_their_positives_against_a_corpus(tmp_path, form):
     files = Files(embeddings=corpus, queries=queries, positives=positives)
     triplets, card = run(files, tmp_path / "t", 'mining.negatives=["hardest"]')
     assert (card["anchors"], card["singletons"], card["pairs"]) == (30, 5, len(rows))
-    found = zip(triplets.anchor_id.tolist(), triplets.positive_id.tolist(), strict=True)
-    assert sorted(found) == sorted(rows)
+    result = zip(triplets.anchor_id.tolist(), triplets.positive_id.tolist(), strict=True)
+    assert sorted(result) == sorted(rows)
     distances = {
         (q * 7 - 50, int(item)): d
         for q in range(30)
@@ -149,9 +149,9 @@ def test_queries_and_their_positives_against_a_corpus(tmp_path, form):
     for query, negative, d_an in zip(
         triplets.anchor_id.tolist(), triplets.negative_id.tolist(), triplets.d_an, strict=True
     ):
-        others = [distances[query, int(i)] for i in IDS if int(i) not in answers[query]]
+        peers = [distances[query, int(i)] for i in IDS if int(i) not in answers[query]]
         assert negative not in answers[query]
-        assert d_an == pytest.approx(min(others), abs=1e-6)
+        assert d_an == pytest.approx(min(peers), abs=1e-6)
 
 
 def test_a_given_index_is_mined_through(tmp_path, as_set):
@@ -164,20 +164,20 @@ def test_a_given_index_is_mined_through(tmp_path, as_set):
     assert (card["engine"], card["reason"]) == ("faiss", "the index was given")
     assert card["recall"]["neighbours"] == 1
     config = load_config(None, ["mining.max_positives=2"]).mining
-    whole = mine(VECTORS, LABELS, ids=IDS, config=config)
-    assert as_set(triplets) == as_set(whole.triplets)
+    complete = mine(VECTORS, LABELS, ids=IDS, config=config)
+    assert as_set(triplets) == as_set(complete.triplets)
 
 
 @pytest.mark.parametrize("engine", ["exact", "approximate"])
 def test_the_cap_holds_over_shards_and_does_not_depend_on_them(tmp_path, as_bytes, engine):
     path = parquet(tmp_path / "x.parquet")
-    same = ("mining.hub_cap=4", f"mining.engine={engine}")
-    one, card = run(Files(embeddings=path), tmp_path / "one", *same)
-    many, _ = run(Files(embeddings=path), tmp_path / "many", *same, "mining.unit_anchors=64")
+    matches = ("mining.hub_cap=4", f"mining.engine={engine}")
+    one, card = run(Files(embeddings=path), tmp_path / "one", *matches)
+    batch, _ = run(Files(embeddings=path), tmp_path / "many", *matches, "mining.unit_anchors=64")
     assert np.unique(one.negative_id, return_counts=True)[1].max() == 4
     assert card["capped"] > 0
     assert card["triplets"] == len(one)
-    assert as_bytes(one) == as_bytes(many)
+    assert as_bytes(one) == as_bytes(batch)
 
 
 def rows_with(value: float) -> list:
@@ -206,11 +206,11 @@ def rows_with(value: float) -> list:
 )
 def test_bad_columns_are_one_line(tmp_path, columns, message):
     path = parquet(tmp_path / "x.parquet", **columns)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as error:
         run(Files(embeddings=path), tmp_path / "t")
-    assert message in str(caught.value)
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
+    assert message in str(error.value)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -227,9 +227,9 @@ def test_bad_positives_name_their_file(tmp_path, rows, message):
     pq.write_table(pa.table({"vector": VECTORS[:10].tolist(), "id": np.arange(10)}), queries)
     positives.write_text("query,positive\n" + "\n".join(f"{q},{p}" for q, p in rows))
     corpus = parquet(tmp_path / "corpus.parquet", label=None)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as error:
         run(Files(embeddings=corpus, queries=queries, positives=positives), tmp_path / "t")
-    assert str(caught.value).startswith(f"{positives}: {message}")
+    assert str(error.value).startswith(f"{positives}: {message}")
 
 
 def test_other_bad_files(tmp_path):

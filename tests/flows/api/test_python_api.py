@@ -70,13 +70,13 @@ def test_embeddings_are_those_of_the_encoder(version, folder):
     assert embeddings.labels.tolist() == [file.parent.name for file in files]
     assert set(embeddings.splits) <= {"train", "val", "test"}
     # As bytes and as Pillow images, and as a torch module.
-    mixed = [files[0].read_bytes(), Image.open(files[1]), str(files[2])]
-    np.testing.assert_allclose(encoder.encode(mixed), embeddings.vectors[:3], atol=1e-5)
+    mixture = [files[0].read_bytes(), Image.open(files[1]), str(files[2])]
+    np.testing.assert_allclose(encoder.encode(mixture), embeddings.vectors[:3], atol=1e-5)
     assert isinstance(encoder, torch.nn.Module)
     assert encoder.transform(files[:2]).shape == (2, 1, SIZE[1], SIZE[0])
     with torch.no_grad():
-        again = encoder(encoder.transform(files[:2]).to(next(encoder.parameters()).device))
-    np.testing.assert_allclose(again.cpu().numpy(), embeddings.vectors[:2], atol=1e-5)
+        repetition = encoder(encoder.transform(files[:2]).to(next(encoder.parameters()).device))
+    np.testing.assert_allclose(repetition.cpu().numpy(), embeddings.vectors[:2], atol=1e-5)
 
 
 def test_search_by_every_kind_of_query(version, folder):
@@ -103,15 +103,15 @@ def test_search_by_every_kind_of_query(version, folder):
 
 def test_triplets_are_those_of_the_parquet_files(version, folder):
     triplets = version.triplets()
-    stored = pq.read_table(folder / "store" / "latest" / "triplets")
-    assert triplets.num_rows == stored.num_rows > 0
+    store_rows = pq.read_table(folder / "store" / "latest" / "triplets")
+    assert triplets.num_rows == store_rows.num_rows > 0
     assert triplets.to_pandas()["anchor_id"].is_monotonic_increasing
-    hard, rest = (
+    hard, remainder = (
         version.triplets(round=0, kind="hard"),
         version.triplets(kind=["semi_hard", "easy"]),
     )
     assert set(hard["kind"].to_pylist()) == {"hard"}
-    assert hard.num_rows + rest.num_rows == triplets.num_rows
+    assert hard.num_rows + remainder.num_rows == triplets.num_rows
 
 
 @pytest.mark.parametrize(

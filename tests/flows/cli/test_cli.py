@@ -16,21 +16,21 @@ def ran(remine, small_config, tmp_path_factory):
     """A folder in which `remine run` has finished a cycle."""
     folder = tmp_path_factory.mktemp("ran")
     (folder / "remine.toml").write_text(small_config)
-    done = remine("run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder, done
+    process = remine("run", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    return folder, process
 
 
 def test_run_shows_stages_a_table_and_the_report(ran):
-    folder, done = ran
+    folder, process = ran
     for stage in ("prepare", "embed", "index", "evaluate", "mine", "train"):
-        assert f" {stage} " in done.stderr
-    assert "R@1 %" in done.stdout
-    rows = [line.split() for line in done.stdout.splitlines()]
+        assert f" {stage} " in process.stderr
+    assert "R@1 %" in process.stdout
+    rows = [line.split() for line in process.stdout.splitlines()]
     assert [row[0] for row in rows if row and row[0].isdigit()] == ["0", "1", "2"]
-    assert str(folder / "store" / "latest" / "report.html") in done.stdout
-    assert "WARNING" not in done.stderr
-    assert "Traceback" not in done.stderr
+    assert str(folder / "store" / "latest" / "report.html") in process.stdout
+    assert "WARNING" not in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_the_same_cycle_through_prefect_and_beam_as_by_plain_functions(ran, config_file):
@@ -39,8 +39,8 @@ def test_the_same_cycle_through_prefect_and_beam_as_by_plain_functions(ran, conf
     from remine.flows.jobs.console import Console
     from remine.flows.jobs.job import run_plain
 
-    with prepared(load_config(config_file), run_plain, Console(quiet=True)) as given:
-        plain = run_cycle(*given)
+    with prepared(load_config(config_file), run_plain, Console(quiet=True)) as inputs:
+        plain = run_cycle(*inputs)
     assert Store(ran[0] / "store").current().digest == plain.digest
 
 
@@ -53,8 +53,8 @@ def test_report_is_one_offline_page(ran):
 
 
 def test_search_by_id_as_table_and_json(ran, remine):
-    found = remine("search", "--id", "3", "-k", "4", "--json", cwd=ran[0])
-    (neighbours,) = json.loads(found.stdout)
+    result = remine("search", "--id", "3", "-k", "4", "--json", cwd=ran[0])
+    (neighbours,) = json.loads(result.stdout)
     assert len(neighbours) == 4
     assert 3 not in [one["id"] for one in neighbours]
     distances = [one["distance"] for one in neighbours]
@@ -90,16 +90,16 @@ def test_triplets_head_counts_histogram(ran, remine):
 def test_report_can_be_written_again(ran, remine):
     page = ran[0] / "store" / "latest" / "report.html"
     before = page.read_text()
-    again = remine("report", cwd=ran[0])
-    assert again.returncode == 0
+    repetition = remine("report", cwd=ran[0])
+    assert repetition.returncode == 0
     assert page.read_text() == before
 
 
 def test_init_writes_a_config_that_loads_and_never_overwrites(remine, tmp_path):
     assert remine("init", "new.toml", cwd=tmp_path).returncode == 0
     text = (tmp_path / "new.toml").read_text()
-    again = remine("init", "new.toml", cwd=tmp_path)
-    assert again.returncode == 2
+    repetition = remine("init", "new.toml", cwd=tmp_path)
+    assert repetition.returncode == 2
     assert (tmp_path / "new.toml").read_text() == text
 
 
@@ -132,18 +132,18 @@ def test_init_writes_a_config_that_loads_and_never_overwrites(remine, tmp_path):
     ],
 )
 def test_bad_commands_are_one_line_exit_two_and_touch_nothing(remine, tmp_path, arguments, message):
-    done = remine(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    process = remine(*arguments, cwd=tmp_path)
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_refusal_is_never_longer_than_people_read(remine, tmp_path):
-    done = remine("run", "--set", f"train.{'z' * 5000}=1", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("remine: unknown key train.zzz")
-    assert 900 < len(done.stderr) < 1100
+    process = remine("run", "--set", f"train.{'z' * 5000}=1", cwd=tmp_path)
+    assert process.returncode == 2
+    assert process.stderr.startswith("remine: unknown key train.zzz")
+    assert 900 < len(process.stderr) < 1100
 
 
 @pytest.mark.parametrize(
@@ -167,30 +167,32 @@ def test_a_refusal_is_never_longer_than_people_read(remine, tmp_path):
 def test_bad_questions_are_one_line_and_exit_two(ran, remine, arguments, message):
     (ran[0] / "empty.npy").touch()
     np.savez(ran[0] / "x.npz", a=np.ones(2))
-    done = remine(*arguments, cwd=ran[0])
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    process = remine(*arguments, cwd=ran[0])
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
 
 
 def test_no_command_is_a_question_for_help(remine, tmp_path):
-    done = remine(cwd=tmp_path)
-    assert done.returncode == 2
-    assert (done.stdout + done.stderr).lstrip().startswith("Usage: remine")
+    process = remine(cwd=tmp_path)
+    assert process.returncode == 2
+    assert (process.stdout + process.stderr).lstrip().startswith("Usage: remine")
 
 
 def test_bad_data_is_refused_before_anything_is_made(remine, tmp_path):
     pictures = [b"not a picture"] * 4
     table = pa.table({"label": ["a", "a", "b", "b"], "split": ["train"] * 4, "image": pictures})
     pq.write_table(table, tmp_path / "items.parquet")
-    done = remine("run", "--set", "data.source=items.parquet", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("remine: items.parquet: no test classes: no item has the split")
-    assert len(done.stderr.strip().splitlines()) == 1
+    process = remine("run", "--set", "data.source=items.parquet", cwd=tmp_path)
+    assert process.returncode == 2
+    assert process.stderr.startswith(
+        "remine: items.parquet: no test classes: no item has the split"
+    )
+    assert len(process.stderr.strip().splitlines()) == 1
     table = table.set_column(1, "split", [["train", "train", "test", "test"]])
     pq.write_table(table, tmp_path / "items.parquet")
-    done = remine("run", "--set", "data.source=items.parquet", cwd=tmp_path)
-    assert done.returncode == 2
+    process = remine("run", "--set", "data.source=items.parquet", cwd=tmp_path)
+    assert process.returncode == 2
     assert [p.name for p in tmp_path.iterdir()] == ["items.parquet"]
 
 
@@ -205,6 +207,6 @@ def test_a_corrupt_file_is_named_and_never_used(ran, remine, tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    done = remine("search", "--store", "store", "--id", "3", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "index.faiss) is corrupt" in done.stderr
+    process = remine("search", "--store", "store", "--id", "3", cwd=tmp_path)
+    assert process.returncode == 1
+    assert "index.faiss) is corrupt" in process.stderr

@@ -14,19 +14,19 @@ from remine.flows.cli.main import app
 
 
 @pytest.fixture
-def call(cycled):
-    return caller(cycled)
+def call(cycle_store):
+    return caller(cycle_store)
 
 
 def caller(store):
     def call(*arguments, fails=None):
-        done = CliRunner().invoke(app, [*map(str, arguments), "--store", str(store)])
+        process = CliRunner().invoke(app, [*map(str, arguments), "--store", str(store)])
         if fails:
-            assert isinstance(done.exception, fails), done.output
-            return str(done.exception)
-        if done.exception:
-            raise done.exception
-        return done
+            assert isinstance(process.exception, fails), process.output
+            return str(process.exception)
+        if process.exception:
+            raise process.exception
+        return process
 
     return call
 
@@ -55,14 +55,14 @@ def test_a_file_of_ids_gives_parquet_as_single_questions_do(call, tmp_path):
         assert table["distance"].to_pylist() == pytest.approx([one["distance"] for one in flat])
 
 
-def test_files_of_pictures_and_vectors(call, tmp_path, glyphs, cycled):
+def test_files_of_pictures_and_vectors(call, tmp_path, glyphs, cycle_store):
     from remine.data import schemas
     from remine.data.store.store import Store
 
     pictures = pq.read_table(glyphs)["image"].to_pylist()[5:8]
     for place, picture in enumerate(pictures):
         (tmp_path / f"{place}.png").write_bytes(picture)
-    store = Store(cycled)
+    store = Store(cycle_store)
     files = store.paths(store.current().artifacts["embeddings"])
     vectors = schemas.read_embeddings(files).vectors[5:8]
     pq.write_table(pa.table({"image": pictures}), tmp_path / "image.parquet")
@@ -71,15 +71,15 @@ def test_files_of_pictures_and_vectors(call, tmp_path, glyphs, cycled):
     pq.write_table(pa.table({"vector": (vectors * 3).tolist()}), tmp_path / "vector.parquet")
     np.save(tmp_path / "vector.npy", vectors)
     for name in ("image.parquet", "path.parquet", "vector.parquet", "vector.npy"):
-        found = asked(call, "--queries", tmp_path / name, "-k", 1)
-        assert [one[0]["distance"] for one in found] == pytest.approx([0, 0, 0], abs=1e-5)
+        result = asked(call, "--queries", tmp_path / name, "-k", 1)
+        assert [one[0]["distance"] for one in result] == pytest.approx([0, 0, 0], abs=1e-5)
 
 
 def test_filters_and_explain(call):
-    done = call("search", "--id", 3, "--split", "test", "-k", 3, "--explain", "--json")
-    assert {one["split"] for one in json.loads(done.stdout)[0]} == {"test"}
-    assert "index Flat, 100.00% of the vectors visited" in done.stderr
-    assert "items match the filter" in done.stderr
+    process = call("search", "--id", 3, "--split", "test", "-k", 3, "--explain", "--json")
+    assert {one["split"] for one in json.loads(process.stdout)[0]} == {"test"}
+    assert "index Flat, 100.00% of the vectors visited" in process.stderr
+    assert "items match the filter" in process.stderr
 
 
 def test_a_page_of_pictures_is_offline_and_escaped(call, tmp_path, glyphs):
@@ -107,9 +107,9 @@ def test_bad_query_files_are_refused_with_the_row(call, tmp_path, content, messa
     import re
 
     (tmp_path / "q.csv").write_text(content)
-    said = call("search", "--queries", tmp_path / "q.csv", fails=InputError)
-    assert re.search(message, said)
-    assert "\n" not in said
+    messages = call("search", "--queries", tmp_path / "q.csv", fails=InputError)
+    assert re.search(message, messages)
+    assert "\n" not in messages
 
 
 def test_bad_places_are_refused_before_searching(call, tmp_path):
@@ -130,12 +130,12 @@ def test_bad_places_are_refused_before_searching(call, tmp_path):
 
 
 def test_list_show_and_verify(call):
-    listed = call("index", "list").stdout
-    assert listed.count("Flat") == 3
-    assert "newest, served" in listed
-    shown = call("index", "show", "2").stdout
-    assert "every one is compared" in shown
-    assert "82 items held out" in shown
+    listing = call("index", "list").stdout
+    assert listing.count("Flat") == 3
+    assert "newest, served" in listing
+    page_text = call("index", "show", "2").stdout
+    assert "every one is compared" in page_text
+    assert "82 items held out" in page_text
     verified = call("index", "verify").stdout
     assert verified.count("ok ") == 4
     assert "recall@10 is 1.0000 on 821 items" in verified
@@ -189,14 +189,14 @@ def test_verify_finds_a_flipped_bit_and_a_card_that_lies(own_store):
 
 
 def test_triplets_stats_show_compare_and_export(call, tmp_path):
-    found = json.loads(call("triplets", "stats", "--round", "0", "--json").stdout)
-    assert f"{found['rows']:,} triplets" in call("triplets", "stats", "--round", "0").stdout
+    result = json.loads(call("triplets", "stats", "--round", "0", "--json").stdout)
+    assert f"{result['rows']:,} triplets" in call("triplets", "stats", "--round", "0").stdout
     assert json.loads(call("triplets", "compare", "0", "1", "--json").stdout)["pairs"]["both"]
     assert "in both" in call("triplets", "compare", "0", "1").stdout
     assert "5 U+004C LATIN CAPITAL LETTER L: anchor of" in call("triplets", "show", "5").stdout
     head = call("triplets", "head", "-n", "2", "--kind", "hard", "--sort", "margin").stdout
     assert head.count("hard") == 2
-    done = call("triplets", "export", tmp_path / "t.csv", "--kind", "hard", "--round", "0")
-    assert f"{found['kinds']['hard']['rows']:,} rows" in done.stdout
+    process = call("triplets", "export", tmp_path / "t.csv", "--kind", "hard", "--round", "0")
+    assert f"{result['kinds']['hard']['rows']:,} rows" in process.stdout
     assert "no item 999999" in call("triplets", "show", "999999", fails=InputError)
     assert "round 7 has no triplets" in call("triplets", "compare", "0", "7", fails=InputError)

@@ -14,9 +14,9 @@ COMMAND = str(Path(sys.executable).parent / "remine")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_it_serves_until_it_is_told_to_stop(cycled, number, code):
+def test_it_serves_until_it_is_told_to_stop(cycle_store, number, code):
     process = subprocess.Popen(
-        [COMMAND, "serve", "--store", cycled, "--port", "0"],
+        [COMMAND, "serve", "--store", cycle_store, "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -29,7 +29,7 @@ def test_it_serves_until_it_is_told_to_stop(cycled, number, code):
         with urllib.request.urlopen(address, timeout=10) as answer:
             assert "<title>remine</title>" in answer.read().decode()
         process.send_signal(number)
-        said, errors = process.communicate(timeout=20)
+        messages, errors = process.communicate(timeout=20)
     assert process.returncode == code
-    assert f"stopped by {number.name}" in said
+    assert f"stopped by {number.name}" in messages
     assert "Traceback" not in errors

@@ -18,9 +18,9 @@ def store(own_store):
 @pytest.fixture
 def call(store):
     def run(*arguments: object, code: int = 0) -> str:
-        done = CliRunner().invoke(app, [*map(str, arguments), "--store", str(store.root)])
-        assert done.exit_code == code, (done.output, done.exception)
-        return done.stdout
+        process = CliRunner().invoke(app, [*map(str, arguments), "--store", str(store.root)])
+        assert process.exit_code == code, (process.output, process.exception)
+        return process.stdout
 
     return run
 
@@ -34,16 +34,16 @@ def test_history_has_a_line_a_version(store, call):
 def test_gc_tells_then_does_and_what_is_left_is_whole(store, call):
     numbers = store.numbers()
     before = sum(entry.bytes for entry in store.place.entries("objects").values())
-    told = call("gc", "--keep", 1)
-    assert f"version {numbers[-1]} stays: one of the last 1" in told
-    assert "version 1 would be removed" in told
-    assert told.endswith("would be removed: add --yes\n")
+    text = call("gc", "--keep", 1)
+    assert f"version {numbers[-1]} stays: one of the last 1" in text
+    assert "version 1 would be removed" in text
+    assert text.endswith("would be removed: add --yes\n")
     assert store.numbers() == numbers
-    done = call("gc", "--keep", 1, "--yes")
-    numbers_removed = [line for line in done.splitlines() if line.endswith(" was removed")]
+    process = call("gc", "--keep", 1, "--yes")
+    numbers_removed = [line for line in process.splitlines() if line.endswith(" was removed")]
     assert numbers_removed == [f"version {number} was removed" for number in numbers[:-1]]
     after = sum(entry.bytes for entry in store.place.entries("objects").values())
-    assert f"{before - after:,} bytes" in done
+    assert f"{before - after:,} bytes" in process
     assert store.numbers() == [numbers[-1]]
     assert "1 versions" in call("verify")
     assert call("search", "--id", 3, "-k", 2)
@@ -77,9 +77,9 @@ def test_verify_ends_with_1_and_names_the_file(store, call):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    told = call("verify", code=1)
-    assert f"damaged: {path} is corrupt (index of version 1): restore it from a backup" in told
-    assert "1 damaged" in told
+    text = call("verify", code=1)
+    assert f"damaged: {path} is corrupt (index of version 1): restore it from a backup" in text
+    assert "1 damaged" in text
     assert "none damaged" in call("verify", "--version", store.numbers()[-1])
 
 

@@ -51,12 +51,12 @@ def test_equal_steps_and_what_they_cost(comparison):
     settings = json.loads((comparison.parent / "store-compare/latest/arms.json").read_text())
     batches = {name: arm["train"]["batch"] for name, arm in settings["arms"].items()}
     assert batches == {"online": 24, "mined": 8}
-    mined = last.loc["mined"]
-    items = mined["forwards"] - 8 * 24
+    mining_result = last.loc["mined"]
+    items = mining_result["forwards"] - 8 * 24
     assert (last.loc["online"]["forwards"] == 8 * 24).all()
     assert (items > 0).all()
     assert (items % 2 == 0).all()  # mined at step 0 and at step 4: twice all training items
-    assert (mined[["embed", "mine", "train"]] > 0).all().all()
+    assert (mining_result[["embed", "mine", "train"]] > 0).all().all()
     assert (last.loc["online"][["embed", "index", "mine"]] == 0).all().all()
     assert sorted(tables.points.query("arm == 'mined'")["step"].unique()) == [0, 3, 6, 8]
     assert len(tables.steps) == 2 * 2 * 8
@@ -88,12 +88,12 @@ def test_seconds_end_all_arms_alike(comparison):
 
 
 def test_a_killed_comparison_goes_on_and_keeps_its_times(comparison, monkeypatch):
-    train, done = contestant.train, []
+    train, process = contestant.train, []
 
     def dying(*args: Any) -> Any:
-        if len(done) == 5:
+        if len(process) == 5:
             raise KeyboardInterrupt
-        done.append(1)
+        process.append(1)
         return train(*args)
 
     monkeypatch.setattr(contestant, "train", dying)
@@ -101,9 +101,9 @@ def test_a_killed_comparison_goes_on_and_keeps_its_times(comparison, monkeypatch
         run(comparison)
     monkeypatch.setattr(contestant, "train", train)
     first = read_comparison(run(comparison))
-    again = read_comparison(run(comparison))
+    repetition = read_comparison(run(comparison))
     for name in ("points", "results", "roc", "steps", "health", "map"):
-        pd.testing.assert_frame_equal(getattr(first, name), getattr(again, name))
+        pd.testing.assert_frame_equal(getattr(first, name), getattr(repetition, name))
     assert first.points["resumed"].any()
     assert not first.points.query("arm == 'online' and seed == 0")["resumed"].any()
 

@@ -87,10 +87,10 @@ def test_overrides_win(tmp_path):
 )
 def test_bad_settings_are_refused_in_one_line(tmp_path, text, message):
     path = write(tmp_path, text)
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError) as refusal:
         load_config(path)
-    assert message in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("override", ["steps=3", "train.steps", "train.stepz=3"])

@@ -54,10 +54,10 @@ def test_limits_hold_just_inside_and_just_outside(table, name, hint):
     for bound, limit in bounds.items():
         outward = -math.inf if bound in ("ge", "gt") else math.inf
         step = 1 if kind is int else abs(math.nextafter(limit, outward) - limit)
-        beyond = kind(limit + math.copysign(step, outward))
-        within = kind(limit - math.copysign(step, outward))
-        assert refusal(table, name, beyond).endswith(f"it must be {expectation(hint)}")
-        assert not refusal(table, name, within)
+        outside = kind(limit + math.copysign(step, outward))
+        window = kind(limit - math.copysign(step, outward))
+        assert refusal(table, name, outside).endswith(f"it must be {expectation(hint)}")
+        assert not refusal(table, name, window)
         assert bool(refusal(table, name, kind(limit))) == (bound in ("gt", "lt"))
 
 
@@ -68,9 +68,9 @@ def test_a_setting_takes_its_default_and_no_other_type(setting):
     default = getattr(table, name)
     assert getattr(kind(**{name: default}), name) == default
     for value in (None, object(), {1}, b"", 1.5 if isinstance(default, int) else "one", [None]):
-        with pytest.raises(InputError, match=rf"{name} is .*; it must be ") as caught:
+        with pytest.raises(InputError, match=rf"{name} is .*; it must be ") as error:
             kind(**{name: [value] if isinstance(default, str) and value == "one" else value})
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(error.value)
 
 
 CHOICES = [setting for setting in SETTINGS if choices(setting[2])]

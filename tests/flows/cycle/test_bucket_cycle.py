@@ -38,9 +38,9 @@ def on_s3(s3, config_file):
 @pytest.fixture
 def call(on_s3):
     def run_(*arguments: object, code: int = 0) -> str:
-        done = CliRunner().invoke(app, [*map(str, arguments), "--config", str(on_s3)])
-        assert done.exit_code == code, (done.output, done.exception)
-        return done.stdout
+        process = CliRunner().invoke(app, [*map(str, arguments), "--config", str(on_s3)])
+        assert process.exit_code == code, (process.output, process.exception)
+        return process.stdout
 
     return run_
 
@@ -65,8 +65,8 @@ def test_a_cycle_its_search_its_server_and_its_keeping(on_s3, call, tmp_path, mo
 
     # Another machine: nothing of it lies there yet.
     monkeypatch.setenv("REMINE_CACHE", str(tmp_path / "other"))
-    found = json.loads(call("search", "--id", 3, "-k", 2, "--json"))
-    assert len(found[0]) == 2
+    result = json.loads(call("search", "--id", 3, "-k", 2, "--json"))
+    assert len(result[0]) == 2
     with TestClient(make_app(Store(config.store))) as client:
         assert client.get("/search", params={"id": 3, "k": 2}).status_code == 200
         assert store.place.versions_in_use() == {2}

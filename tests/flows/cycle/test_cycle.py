@@ -42,7 +42,7 @@ def mined(version: Version) -> list[Artifact]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
+def reference_run(
     tmp_path_factory: pytest.TempPathFactory, small_config: str
 ) -> tuple[Store, Version]:
     path = tmp_path_factory.mktemp("undisturbed") / "remine.toml"
@@ -51,8 +51,8 @@ def undisturbed(
     return Store(path.parent / "store"), version
 
 
-def test_every_round_is_published(undisturbed):
-    store, version = undisturbed
+def test_every_round_is_published(reference_run):
+    store, version = reference_run
     rounds = [(v.cycle, v.round, v.finished) for v in store.versions()]
     assert rounds == [(1, 2, True), (1, 1, False), (1, 0, False)]
     assert store.current().digest == version.digest
@@ -61,8 +61,8 @@ def test_every_round_is_published(undisturbed):
     assert len(checkpoints) == 3
 
 
-def test_triplets_are_right_by_brute_force(undisturbed):
-    store, version = undisturbed
+def test_triplets_are_right_by_brute_force(reference_run):
+    store, version = reference_run
     first = next(v for v in store.versions() if v.round == 0)
     gallery = read_split(
         store, first.artifacts["embeddings"], first.artifacts["items"], SPLITS.index("train")
@@ -93,8 +93,8 @@ def test_triplets_are_right_by_brute_force(undisturbed):
         assert (negatives < triplets.d_an[row]).sum() == triplets.negative_rank[row]
 
 
-def test_counts_add_up(undisturbed):
-    _, version = undisturbed
+def test_counts_add_up(reference_run):
+    _, version = reference_run
     for artifact in mined(version):
         card = artifact.card
         assert artifact.rows == sum(card["answered"].values())
@@ -123,8 +123,8 @@ def test_a_kill_before_the_page_leaves_the_page_to_the_next_run(config_file):
     assert (store.root / "latest" / "report.html").exists()
 
 
-def test_any_version_has_a_page(undisturbed):
-    store, _ = undisturbed
+def test_any_version_has_a_page(reference_run):
+    store, _ = reference_run
     shutil.rmtree(store.root / "views" / "00000001")
     assert write_report(store, store.version(1)).exists()
     assert (store.root / "latest").resolve().name == "00000003"
@@ -153,7 +153,7 @@ def test_another_encoder_starts_afresh(config_file):
 
 @pytest.mark.parametrize("strike", [0, 3, 4, 7, 9, 12])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_strike_at_any_stage_changes_nothing(config_file, undisturbed, strike, when):
+def test_a_strike_at_any_stage_changes_nothing(config_file, reference_run, strike, when):
     calls = 0
 
     def struck(stage: Any, *args: Any) -> Artifact:
@@ -168,7 +168,7 @@ def test_a_strike_at_any_stage_changes_nothing(config_file, undisturbed, strike,
 
     with pytest.raises(StruckError):
         cycle(config_file, struck)
-    assert cycle(config_file).digest == undisturbed[1].digest
+    assert cycle(config_file).digest == reference_run[1].digest
 
 
 ALONE = """
@@ -184,7 +184,7 @@ with prepared(load_config(Path(sys.argv[1])), run_plain, Console(quiet=True)) as
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 0.9])
-def test_kill_nine_and_again_gives_the_same_bits(config_file, undisturbed, seconds):
+def test_kill_nine_and_again_gives_the_same_bits(config_file, reference_run, seconds):
     process = subprocess.Popen([sys.executable, "-c", ALONE, str(config_file)])
     log = config_file.parent / "store" / "log.jsonl"
     while not log.exists() and process.poll() is None:
@@ -195,7 +195,7 @@ def test_kill_nine_and_again_gives_the_same_bits(config_file, undisturbed, secon
     assert process.wait() in (-signal.SIGKILL, 0)
     assert log.exists()
     version = cycle(config_file)
-    assert version.digest == undisturbed[1].digest
+    assert version.digest == reference_run[1].digest
     store = Store(config_file.parent / "store")
     assert not list((store.root / "tmp").iterdir())
     for artifact in version.artifacts.values():
@@ -223,14 +223,14 @@ def test_a_kill_when_the_store_is_just_made_leaves_nothing_beside_it(config_file
 def test_two_cycles_at_once_are_refused(config_file):
     config = load_config(config_file)
     with prepared(config, run_plain, Console(quiet=True)):
-        held = subprocess.run(
+        holder = subprocess.run(
             [sys.executable, "-c", ALONE, str(config_file)],
             capture_output=True,
             text=True,
             check=False,
         )
-    assert held.returncode == 1
-    assert "one cycle at a time" in held.stderr.splitlines()[-1]
+    assert holder.returncode == 1
+    assert "one cycle at a time" in holder.stderr.splitlines()[-1]
 
 
 def test_a_first_cycle_that_another_overtook_says_so(config_file, monkeypatch):
@@ -239,10 +239,10 @@ def test_a_first_cycle_that_another_overtook_says_so(config_file, monkeypatch):
     root.mkdir()
     real = prepare.stage_items
 
-    with ExitStack() as other:
+    with ExitStack() as second:
 
         def overtaken(*args: Any) -> Any:
-            other.enter_context(Store(root, create=True).lock())
+            second.enter_context(Store(root, create=True).lock())
             return real(*args)
 
         monkeypatch.setattr(prepare, "stage_items", overtaken)
@@ -265,24 +265,24 @@ def test_a_file_that_is_missing_is_told_as_such(config_file, monkeypatch):
         cycle(config_file)
 
 
-def test_the_view_reads_with_pandas_and_duckdb(undisturbed):
+def test_the_view_reads_with_pandas_and_duckdb(reference_run):
     import duckdb
     import pandas as pd
 
-    store, version = undisturbed
+    store, version = reference_run
     folder = store.root / "latest" / "triplets"
     frame = pd.read_parquet(folder)
     total = sum(artifact.rows for artifact in mined(version))
     assert len(frame) == total
     assert set(frame["round"].astype(int)) == {0, 1}
-    found = duckdb.sql(f"SELECT count(*) FROM '{folder}/*/*.parquet'").fetchall()
-    assert found == [(total,)]
+    result = duckdb.sql(f"SELECT count(*) FROM '{folder}/*/*.parquet'").fetchall()
+    assert result == [(total,)]
 
 
-def test_items_name_their_labels(undisturbed):
-    store, version = undisturbed
-    found = read_catalogue(store, version.artifacts["items"])
+def test_items_name_their_labels(reference_run):
+    store, version = reference_run
+    result = read_catalogue(store, version.artifacts["items"])
     table = schemas.read(
         store.paths(version.artifacts["items"])[:-1], schema="items/1", columns=["label"]
     )
-    assert [found.labels[code] for code in found.label_codes] == table["label"].to_pylist()
+    assert [result.labels[code] for code in result.label_codes] == table["label"].to_pylist()

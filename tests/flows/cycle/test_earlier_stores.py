@@ -69,8 +69,8 @@ def test_the_next_cycle_goes_on_from_its_checkpoint(folder):
     assert first.artifacts["checkpoint"] == old.artifacts["checkpoint"]
     assert first.artifacts["items"].files == old.artifacts["items"].files
     assert new.artifacts["checkpoint"].card["steps"] == 8
-    stored = pq.read_table(folder / "store" / "latest" / "triplets")
-    assert stored.num_rows == remine.open(folder / "store").triplets().num_rows > 0
+    store_rows = pq.read_table(folder / "store" / "latest" / "triplets")
+    assert store_rows.num_rows == remine.open(folder / "store").triplets().num_rows > 0
 
 
 def test_it_is_looked_at_before_a_run_is_decided(folder):

@@ -63,31 +63,31 @@ def store_of(config_file: Path) -> Store:
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every content that is decoded from now on."""
-    seen: list[Any] = []
+    calls: list[Any] = []
     real = decoding.open_image
 
     def counted(content: Any) -> Any:
-        seen.append(content)
+        calls.append(content)
         return real(content)
 
     monkeypatch.setattr(decoding, "open_image", counted)
-    return seen
+    return calls
 
 
 @pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many items each call of the encoder got, in the embedding stage."""
-    seen: list[int] = []
+    calls: list[int] = []
     real = embed.embed_rows
 
     def counted(encoder: Any, inputs: Any, rows: Any, *rest: Any) -> Any:
-        seen.append(len(rows))
+        calls.append(len(rows))
         return real(encoder, inputs, rows, *rest)
 
     monkeypatch.setattr(embed, "embed_rows", counted)
-    return seen
+    return calls
 
 
 def edited(table: pa.Table) -> pa.Table:
@@ -97,27 +97,27 @@ def edited(table: pa.Table) -> pa.Table:
     rows[20]["label"] = rows[800]["label"]
     last = rows[-1]["id"]
     new = [{**rows[i], "id": last + 5 + i, "image": rows[i + 300]["image"]} for i in range(4)]
-    kept = [row for i, row in enumerate(rows) if i not in (0, 300, 600)]
-    return pa.Table.from_pylist(kept + new, schema=table.schema)
+    remainder = [row for i, row in enumerate(rows) if i not in (0, 300, 600)]
+    return pa.Table.from_pylist(remainder + new, schema=table.schema)
 
 
 def test_only_new_and_changed_items_are_decoded_and_embedded(
-    config_file, items, decoded, encoded, capsys
+    config_file, items, decodings, encodings, capsys
 ):
     cycle(config_file, call_plain, ONE)
-    whole = len(items)
-    decoded.clear()
-    encoded.clear()
+    complete = len(items)
+    decodings.clear()
+    encodings.clear()
     save(config_file, edited(items))
     config = load_config(config_file, [ONE])
-    with prepared(config, run_plain, Console()) as (run, found, inputs):
+    with prepared(config, run_plain, Console()) as (run, result, inputs):
         assert "items: 4 new, 3 changed, 3 deleted, 815 as before" in capsys.readouterr().err
-        change = {"new": 4, "changed": 3, "deleted": 3, "same": whole - 6}
-        assert {k: found.card["change"][k] for k in change} == change
+        change = {"new": 4, "changed": 3, "deleted": 3, "same": complete - 6}
+        assert {k: result.card["change"][k] for k in change} == change
         # The first picture of a shard is looked at for its size, and then decoded.
-        assert 6 <= len(decoded) <= 8
-        version = run_cycle(run, found, inputs)
-    assert sum(encoded) == 6 + len(items) + 1  # the second round has other weights
+        assert 6 <= len(decodings) <= 8
+        version = run_cycle(run, result, inputs)
+    assert sum(encodings) == 6 + len(items) + 1  # the second round has other weights
     fresh = config_file.parent / "fresh.toml"
     fresh.write_text(config_file.read_text().replace('"store"', '"fresh"'))
     assert_alike(config_file, version, fresh)
@@ -127,67 +127,67 @@ def assert_alike(config_file: Path, version: Version, fresh: Path) -> None:
     """The first round of `version` holds what a new store holds of the same source."""
     store = store_of(config_file)
     first = next(v for v in store.versions() if (v.cycle, v.round) == (version.cycle, 0))
-    with prepared(load_config(fresh, [ONE]), run_plain, Console(quiet=True)) as (run, who, what):
-        given, grown = (
+    with prepared(load_config(fresh, [ONE]), run_plain, Console(quiet=True)) as (run, who, kind):
+        inputs, growth = (
             read_catalogue(run.store, who),
             read_catalogue(store, first.artifacts["items"]),
         )
-        np.testing.assert_array_equal(given.ids, grown.ids)
-        np.testing.assert_array_equal(given.splits, grown.splits)
-        names = [[c.labels[code] for code in c.label_codes] for c in (given, grown)]
+        np.testing.assert_array_equal(inputs.ids, growth.ids)
+        np.testing.assert_array_equal(inputs.splits, growth.splits)
+        names = [[c.labels[code] for code in c.label_codes] for c in (inputs, growth)]
         assert names[0] == names[1]
         old = Inputs(store.paths(first.artifacts["inputs"]))
-        every = np.arange(len(given.ids))
-        np.testing.assert_array_equal(Inputs(run.store.paths(what))[every], old[every])
+        every = np.arange(len(inputs.ids))
+        np.testing.assert_array_equal(Inputs(run.store.paths(kind))[every], old[every])
         checkpoint = first.artifacts["checkpoint"]
         for file in checkpoint.files:
             with run.store.temporary() as temp:
                 temp.write_bytes(store.path(file).read_bytes())
                 run.store.put(temp, name=file.name)
-        vectors = embed.embed(run, checkpoint, who, what)
-        again = schemas.read_embeddings(run.store.paths(vectors))
-    kept = schemas.read_embeddings(store.paths(first.artifacts["embeddings"]))
-    np.testing.assert_array_equal(kept.label_codes, grown.label_codes)
-    np.testing.assert_allclose(kept.vectors, again.vectors, atol=2e-6)
+        vectors = embed.embed(run, checkpoint, who, kind)
+        repetition = schemas.read_embeddings(run.store.paths(vectors))
+    remainder = schemas.read_embeddings(store.paths(first.artifacts["embeddings"]))
+    np.testing.assert_array_equal(remainder.label_codes, growth.label_codes)
+    np.testing.assert_allclose(remainder.vectors, repetition.vectors, atol=2e-6)
 
 
 def test_nothing_deleted_is_mined_or_found(config_file, items):
     cycle(config_file, call_plain, ONE)
     label = items["label"][0].as_py()
-    gone = [i for i, row in enumerate(items["label"].to_pylist()) if row == label or i % 9 == 0]
-    left = items.take(np.setdiff1d(np.arange(len(items)), gone))
-    save(config_file, left)
+    missing = [i for i, row in enumerate(items["label"].to_pylist()) if row == label or i % 9 == 0]
+    remainder = items.take(np.setdiff1d(np.arange(len(items)), missing))
+    save(config_file, remainder)
     version = cycle(config_file, call_plain, ONE)
-    deleted = set(items["id"].to_numpy()[gone].tolist())
+    deleted = set(items["id"].to_numpy()[missing].tolist())
     store = store_of(config_file)
     for artifact in mined(version):
-        found = schemas.triplets_from(schemas.read(store.paths(artifact), schema="triplets/1"))
-        for ids in (found.anchor_id, found.positive_id, found.negative_id):
+        result = schemas.triplets_from(schemas.read(store.paths(artifact), schema="triplets/1"))
+        for ids in (result.anchor_id, result.positive_id, result.negative_id):
             assert not deleted & set(ids.tolist())
     rounds = [v for v in store.versions() if v.cycle == version.cycle]
     # The first has the model of before, so the index is brought up to date.
     assert ["update" in v.artifacts["index"].card for v in rounds] == [False, True]
     update = rounds[1].artifacts["index"].card["update"]
     assert (update["base"], update["since"], update["added"]) == (2, 2, 0)
-    assert update["removed"] == update["moved"] == len(gone)
+    assert update["removed"] == update["moved"] == len(missing)
     for one in rounds:
         index = one.artifacts["index"]
         searcher = Searcher(store.path(index.files[0]), IndexCard.from_json(index.card))
         vectors = schemas.read_embeddings(store.paths(one.artifacts["embeddings"]))
-        neighbours, _ = searcher.search(vectors.vectors, len(left))
-        assert set(neighbours.ids.reshape(-1).tolist()) == set(left["id"].to_pylist())
+        neighbours, _ = searcher.search(vectors.vectors, len(remainder))
+        assert set(neighbours.ids.reshape(-1).tolist()) == set(remainder["id"].to_pylist())
     assert label not in read_catalogue(store, version.artifacts["items"]).labels
 
 
 def test_a_source_that_is_written_again_with_the_same_items_is_the_same(
-    config_file, items, decoded
+    config_file, items, decodings
 ):
     first = cycle(config_file, call_plain, ONE)
-    decoded.clear()
+    decodings.clear()
     order = np.random.default_rng(0).permutation(len(items))
     save(config_file, items.take(order))
     second = cycle(config_file, call_plain, ONE)
-    assert not decoded
+    assert not decodings
     for name in ("items", "inputs"):
         assert second.artifacts[name] == first.artifacts[name]
 
@@ -196,8 +196,8 @@ def test_a_source_that_is_written_again_with_the_same_items_is_the_same(
 def test_a_strike_in_a_grown_cycle_changes_nothing(config_file, items, strike):
     ends = []
     for struck in (False, True):
-        for left in config_file.parent.glob("store"):
-            left.rename(left.with_name("other"))
+        for remainder in config_file.parent.glob("store"):
+            remainder.rename(remainder.with_name("other"))
         save(config_file, items)
         cycle(config_file, call_plain, ONE)
         save(config_file, edited(items))
@@ -209,19 +209,19 @@ def test_a_strike_in_a_grown_cycle_changes_nothing(config_file, items, strike):
 
 
 def strike_after(calls: int) -> Callable[..., Any]:
-    left = [calls]
+    remainder = [calls]
 
     def call(stage: Any, *args: Any) -> Any:
         artifact = stage(*args)
-        left[0] -= 1
-        if left[0] < 0:
+        remainder[0] -= 1
+        if remainder[0] < 0:
             raise StruckError
         return artifact
 
     return call
 
 
-def test_items_without_ids_are_known_by_content(config_file, items, decoded, encoded):
+def test_items_without_ids_are_known_by_content(config_file, items, decodings, encodings):
     bare = items.drop_columns(["id"])
     save(config_file, bare)
     first = cycle(config_file, call_plain, ONE)
@@ -229,13 +229,13 @@ def test_items_without_ids_are_known_by_content(config_file, items, decoded, enc
     ids = named(store, first)
     rows = bare.to_pylist()
     new = {**rows[5], "image": picture_of(rows[5]["image"])}
-    decoded.clear()
-    encoded.clear()
+    decodings.clear()
+    encodings.clear()
     # A new row in front, the last one gone: by row every item would be another.
     save(config_file, pa.Table.from_pylist([new, *rows[:-1]], schema=bare.schema))
     second = cycle(config_file, call_plain, ONE)
-    assert len(decoded) <= 2
-    assert encoded[0] == 1
+    assert len(decodings) <= 2
+    assert encodings[0] == 1
     # What lies in shards without a change is not written again either.
     begun = next(v for v in store.versions() if (v.cycle, v.round) == (2, 0))
     vectors = [[f.sha256 for f in v.artifacts["embeddings"].files] for v in (first, begun)]
@@ -246,12 +246,12 @@ def test_items_without_ids_are_known_by_content(config_file, items, decoded, enc
     after = named(store, second)
     fresh = len(bare)
     assert after.pop(fresh)[0] == new["image"]
-    gone = ids.pop(len(bare) - 1)
+    missing = ids.pop(len(bare) - 1)
     assert after == ids
     # The deleted one comes back under a number that was never given.
     save(config_file, pa.Table.from_pylist([new, *rows], schema=bare.schema))
     third = named(store, cycle(config_file, call_plain, ONE))
-    assert third[fresh + 1] == gone
+    assert third[fresh + 1] == missing
     assert len(bare) - 1 not in third
     # Nor is the highest number, when it went and others came since.
     save(config_file, pa.Table.from_pylist(rows[:-1], schema=bare.schema))
@@ -292,7 +292,7 @@ def picture_of(other: bytes) -> bytes:
 def test_a_dataset_that_shrinks_too_far_is_refused_and_nothing_moves(
     config_file, items, left, message
 ):
-    served = cycle(config_file, call_plain, ONE)
+    server_version = cycle(config_file, call_plain, ONE)
     store = store_of(config_file)
     before = sorted(path for path in store.root.rglob("*") if path.name != "lock")
     labels = np.array(items["label"].to_pylist())
@@ -302,11 +302,11 @@ def test_a_dataset_that_shrinks_too_far_is_refused_and_nothing_moves(
         "none": np.arange(0),
     }[left]
     save(config_file, items.take(np.sort(keep)))
-    with pytest.raises(InputError, match=message) as refused:
+    with pytest.raises(InputError, match=message) as refusal:
         cycle(config_file, call_plain, ONE)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(refusal.value)
     assert sorted(path for path in store.root.rglob("*") if path.name != "lock") == before
-    assert store.current().digest == served.digest
+    assert store.current().digest == server_version.digest
 
 
 def test_an_index_of_which_too_much_moved_is_built_anew(config_file, items):
@@ -329,20 +329,20 @@ def test_an_index_that_answers_worse_is_built_anew(config_file):
         before = embedded(run, vectors)
         built = index.build(run, before)
         base: Any = SimpleNamespace(number=1, artifacts={"embeddings": before, "index": built})
-        moved = draw.choice(n, n // 10, replace=False)
-        for spread, told in ((1, "update"), (10, "rebuilt")):
+        changes = draw.choice(n, n // 10, replace=False)
+        for spread, text in ((1, "update"), (10, "rebuilt")):
             now = vectors.copy()
-            around = centres[moved % 16] if told == "update" else 0
-            now[moved] = around + spread * draw.standard_normal((len(moved), 8))
+            around = centres[changes % 16] if text == "update" else 0
+            now[changes] = around + spread * draw.standard_normal((len(changes), 8))
             card = index.build(run, embedded(run, now), base).card
-            assert ("update" in card, "rebuilt" in card) == (told == "update", told == "rebuilt")
+            assert ("update" in card, "rebuilt" in card) == (text == "update", text == "rebuilt")
     assert "its recall fell by 0." in card["rebuilt"]
 
 
 def embedded(run: Any, vectors: np.ndarray) -> Artifact:
     """`vectors` as what the embedding stage leaves."""
     n = len(vectors)
-    whole = Embeddings(ids=np.arange(n), label_codes=np.zeros(n, np.int32), vectors=vectors)
-    table = schemas.embeddings_table(whole)
-    made = put_table(run.store, table, "embeddings", 0, {})
-    return replace(made, card={"checkpoint": "c", "recipe": "one"})
+    complete = Embeddings(ids=np.arange(n), label_codes=np.zeros(n, np.int32), vectors=vectors)
+    table = schemas.embeddings_table(complete)
+    output = put_table(run.store, table, "embeddings", 0, {})
+    return replace(output, card={"checkpoint": "c", "recipe": "one"})

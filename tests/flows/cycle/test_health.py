@@ -104,8 +104,8 @@ def test_nothing_need_be_measured(config_file):
     names = [file.name for file in version.artifacts["checkpoint"].files]
     assert "health.parquet" not in names
     assert "Staleness and health" not in write_report(store, version).read_text()
-    other = config_file.parent / "other"
-    measured = cycle(config_file, f"run.store={other}")[1]
+    second = config_file.parent / "other"
+    measured = cycle(config_file, f"run.store={second}")[1]
     pair = [v.artifacts["checkpoint"].files[0] for v in (version, measured)]
     assert pair[0] == pair[1]  # the weights, bit for bit
 
@@ -123,9 +123,9 @@ def test_stale_triplets_end_rounds_early(config_file):
 
 
 def test_a_collapse_stops_the_cycle_and_other_settings_go_on(config_file):
-    with pytest.raises(RoundStoppedError, match=r"^round \d was stopped at step") as caught:
+    with pytest.raises(RoundStoppedError, match=r"^round \d was stopped at step") as error:
         cycle(config_file, *COLLAPSE)
-    message = str(caught.value)
+    message = str(error.value)
     assert "\n" not in message
     assert "the spread of the embedding went from" in message
     hints = 'mining.negatives = ["semi_hard"] with train.kinds = ["semi_hard"] or a smaller'
@@ -145,9 +145,9 @@ def test_a_collapse_stops_the_cycle_and_other_settings_go_on(config_file):
         return stage(*args)
 
     before = {path.name for path in (store.root / "objects").iterdir()}
-    with pytest.raises(RoundStoppedError) as again:
+    with pytest.raises(RoundStoppedError) as repetition:
         cycle(config_file, *COLLAPSE, call=watched)
-    assert str(again.value) == message
+    assert str(repetition.value) == message
     assert {path.name for path in (store.root / "objects").iterdir()} == before
     assert ran.count("train") == last.round + 1
 
@@ -187,9 +187,9 @@ def test_the_command_says_why_in_one_line(config_file, remine):
     overrides = [part for one in AT_ONCE for part in ("--set", one)]
     ended = remine("run", "-c", config_file, *overrides, cwd=config_file.parent)
     assert ended.returncode == 1
-    said = [line for line in ended.stderr.splitlines() if line.startswith("remine: ")]
-    assert len(said) == 1
-    assert said[0].startswith("remine: round 0 was stopped at step")
+    messages = [line for line in ended.stderr.splitlines() if line.startswith("remine: ")]
+    assert len(messages) == 1
+    assert messages[0].startswith("remine: round 0 was stopped at step")
     assert "Traceback" not in ended.stderr
     page = config_file.parent / "store" / "latest" / "report.html"
     assert "The next round was stopped" in page.read_text()

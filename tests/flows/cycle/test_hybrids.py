@@ -56,14 +56,14 @@ def test_confusable_classes_are_an_artifact_of_their_embeddings(config_file):
     first = next(v for v in store.versions() if v.round == 0)
     artifact = version.artifacts["classes/round=0"]
     assert artifact.card["embeddings"] == first.artifacts["embeddings"].digest
-    trained = version.artifacts["training/round=0"].card
-    assert (trained["batches"], trained["mined"]) == ("confusable", artifact.digest)
+    training = version.artifacts["training/round=0"].card
+    assert (training["batches"], training["mined"]) == ("confusable", artifact.digest)
     frame = pd.read_parquet(store.root / "latest" / "classes" / "round=0")
-    found = read_catalogue(store, version.artifacts["items"])
-    names = np.array(found.labels)
+    result = read_catalogue(store, version.artifacts["items"])
+    names = np.array(result.labels)
     assert (frame["label"].to_numpy() == names[frame["label_code"]]).all()
     assert (frame["neighbour"].to_numpy() == names[frame["neighbour_code"]]).all()
-    train = np.unique(found.label_codes[found.splits == SPLITS.index("train")])
+    train = np.unique(result.label_codes[result.splits == SPLITS.index("train")])
     assert frame["label_code"].unique().tolist() == train.tolist()
     assert set(frame["neighbour_code"]) <= set(train.tolist())
     assert (frame["label_code"] != frame["neighbour_code"]).all()
@@ -75,25 +75,25 @@ def test_confusable_classes_are_an_artifact_of_their_embeddings(config_file):
 def test_batches_are_built_around_the_classes_that_were_found(config_file, monkeypatch):
     from remine.train import loop
 
-    seen = []
+    calls = []
     original = loop.row_batches
 
     def looked(loader: Any, ids: Any, start: int) -> Any:
-        seen.append(loader)
+        calls.append(loader)
         return original(loader, ids, start)
 
     monkeypatch.setattr(loop, "row_batches", looked)
     store, version = cycle(config_file, *CONFUSABLE, "run.rounds=1", "train.random_classes=0")
-    (loader,) = seen
+    (loader,) = calls
     frame = pd.read_parquet(store.root / "latest" / "classes" / "round=0")
-    found = read_catalogue(store, version.artifacts["items"])
-    labels = training_labels(found)
+    result = read_catalogue(store, version.artifacts["items"])
+    labels = training_labels(result)
     assert (loader.labels == labels).all()
-    code_of = {int(labels[row]): int(found.label_codes[row]) for row in range(len(labels))}
+    code_of = {int(labels[row]): int(result.label_codes[row]) for row in range(len(labels))}
     rows = next(loader.batches())
     met = [code_of[int(label)] for label in labels[rows[:: loader.per_class]]]
-    near = frame[frame["label_code"] == met[0]].sort_values("rank")["neighbour_code"]
-    assert met[1:] == near.tolist()[: len(met) - 1]
+    neighbours = frame[frame["label_code"] == met[0]].sort_values("rank")["neighbour_code"]
+    assert met[1:] == neighbours.tolist()[: len(met) - 1]
 
 
 def test_warm_up_is_online_and_then_triplets_are_mined(config_file):
@@ -116,12 +116,12 @@ def test_warm_up_may_lead_to_confusable_classes(config_file):
 def test_a_warm_up_round_is_the_round_of_an_online_run(config_file, tmp_path, small_config):
     # Three items of a PK batch for each triplet.
     store, _ = cycle(config_file, *WARM, "run.rounds=2", "train.batch=16")
-    other = tmp_path / "other" / "remine.toml"
-    other.parent.mkdir()
-    other.write_text(small_config)
-    online, whole = cycle(other, *PK, "run.rounds=1", "train.batch=48")
+    second = tmp_path / "other" / "remine.toml"
+    second.parent.mkdir()
+    second.write_text(small_config)
+    online, complete = cycle(second, *PK, "run.rounds=1", "train.batch=48")
     (warm,) = (v.artifacts["checkpoint"] for v in store.versions() if v.round == 1)
-    assert warm.files[0] == whole.artifacts["checkpoint"].files[0]
+    assert warm.files[0] == complete.artifacts["checkpoint"].files[0]
     assert online.root != store.root
 
 
@@ -129,18 +129,18 @@ def test_triplets_are_mined_again_in_the_batch(config_file):
     """Of a batch's anchors, positives and negatives all pairs are asked, not those mined alone."""
     _, plain = cycle(config_file, "run.rounds=1")
     assert plain.artifacts["triplets/round=0"].rows
-    _, again = cycle(config_file, "run.rounds=1", "train.miner=batch_hard")
-    before, after = (v.artifacts["checkpoint"].files[0] for v in (plain, again))
+    _, repetition = cycle(config_file, "run.rounds=1", "train.miner=batch_hard")
+    before, after = (v.artifacts["checkpoint"].files[0] for v in (plain, repetition))
     assert before != after
-    assert kinds(again) == ["triplets/round=0"]
+    assert kinds(repetition) == ["triplets/round=0"]
 
 
 @pytest.mark.parametrize("overrides", [CONFUSABLE, WARM, ("train.miner=batch_hard",)])
 def test_a_killed_hybrid_comes_to_the_same_bits(config_file, tmp_path, small_config, overrides):
-    _, undisturbed = cycle(config_file, *overrides)
-    other = tmp_path / "other" / "remine.toml"
-    other.parent.mkdir()
-    other.write_text(small_config)
+    _, reference_run = cycle(config_file, *overrides)
+    second = tmp_path / "other" / "remine.toml"
+    second.parent.mkdir()
+    second.write_text(small_config)
     for strike in (3, 4, 8):
         calls = 0
 
@@ -152,8 +152,8 @@ def test_a_killed_hybrid_comes_to_the_same_bits(config_file, tmp_path, small_con
             return stage(*args)
 
         with pytest.raises(KeyboardInterrupt):
-            cycle(other, *overrides, call=struck)
-    assert cycle(other, *overrides)[1].digest == undisturbed.digest
+            cycle(second, *overrides, call=struck)
+    assert cycle(second, *overrides)[1].digest == reference_run.digest
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,9 @@ ONE = "run.rounds=1"
 
 
 @pytest.fixture(scope="module")
-def finished(cycled: Path) -> Path:
+def finished(cycle_store: Path) -> Path:
     """A finished cycle's folder, to be copied."""
-    return cycled.parent
+    return cycle_store.parent
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def keep(config_file: Path, kept: np.ndarray) -> pa.Table:
 
 def run(config_file: Path, *overrides: str, decision: Decision | None = None) -> Version:
     config = load_config(config_file, overrides)
-    with prepared(config, run_plain, Console(quiet=True)) as (given, items, inputs):
-        version = run_cycle(given, items, inputs, decision=decision)
-        write_report(given.store, version)
+    with prepared(config, run_plain, Console(quiet=True)) as (arguments, items, inputs):
+        version = run_cycle(arguments, items, inputs, decision=decision)
+        write_report(arguments.store, version)
         return version
 
 
@@ -133,10 +133,10 @@ def test_few_moved_items_are_embedded_and_published_without_training(config_file
     assert decide(config).action == NOTHING
     # What moved since the training adds up, over refreshes.
     keep(config_file, np.arange(n - 1) % 80 > 0)
-    again = decide(config)
-    assert (again.action, again.share > 0.01) == (CYCLE, True)
-    assert again.share > again.change.share
-    last = run(config_file, decision=again)
+    repetition = decide(config)
+    assert (repetition.action, repetition.share > 0.01) == (CYCLE, True)
+    assert repetition.share > repetition.change.share
+    last = run(config_file, decision=repetition)
     assert (last.cycle, last.round, last.artifacts["decision"].card["what"]) == (3, 2, CYCLE)
 
 
@@ -149,8 +149,8 @@ def test_a_killed_refresh_ends_as_if_nothing_had_happened(config_file):
     # Killed before it was published: the manifest is not there.
     (store.root / "versions" / "00000004.json").unlink()
     (store.root / "CURRENT").write_text("3\n")
-    again = decide(load_config(config_file))
-    assert run(config_file, decision=again).digest == version.digest
+    repetition = decide(load_config(config_file))
+    assert run(config_file, decision=repetition).digest == version.digest
 
 
 def test_a_cycle_that_was_killed_is_needed_and_keeps_its_decision(config_file):
@@ -166,14 +166,14 @@ def test_a_cycle_that_was_killed_is_needed_and_keeps_its_decision(config_file):
 
     config = load_config(config_file)
     with (
-        prepared(config, run_plain, Console(quiet=True)) as given,
+        prepared(config, run_plain, Console(quiet=True)) as inputs,
         pytest.raises(StruckError),
     ):
-        run_cycle(*given, struck, decision=decision)
-    again = decide(load_config(config_file))
-    assert again.action == CYCLE
-    assert "cycle 2 is not finished: round 0 of 2" in again.reason
-    version = run(config_file, decision=again)
+        run_cycle(*inputs, struck, decision=decision)
+    repetition = decide(load_config(config_file))
+    assert repetition.action == CYCLE
+    assert "cycle 2 is not finished: round 0 of 2" in repetition.reason
+    version = run(config_file, decision=repetition)
     assert (version.cycle, version.number) == (2, 6)
     assert version.artifacts["decision"].card["why"] == "said at the start"
 
@@ -188,8 +188,8 @@ def test_other_code_is_probed(config_file, monkeypatch):
     store = Store(config_file.parent / "store")
     first = store.version(1).artifacts["checkpoint"]
     real = store.current()
-    other = {**real.artifacts, "checkpoint": first}
-    monkeypatch.setattr(Store, "current", lambda _: Version(**{**vars(real), "artifacts": other}))
+    second = {**real.artifacts, "checkpoint": first}
+    monkeypatch.setattr(Store, "current", lambda _: Version(**{**vars(real), "artifacts": second}))
     decision = decide(load_config(config_file))
     assert decision.action == INDEX
     assert decision.overlap < 0.98
@@ -215,38 +215,43 @@ def test_status_tells_and_touches_nothing(config_file):
     keep(config_file, np.arange(n) > 4)
     pin(Store(config_file.parent / "store"), 2)
     before = files_of(config_file)
-    told = json.loads(json.dumps(status(load_config(config_file))))
+    output_text = json.loads(json.dumps(status(load_config(config_file))))
     assert files_of(config_file) == before
-    served = told["served"]
-    assert (served["version"], served["pinned"], served["cycle"], served["round"]) == (
+    server_version = output_text["served"]
+    assert (
+        server_version["version"],
+        server_version["pinned"],
+        server_version["cycle"],
+        server_version["round"],
+    ) == (
         2,
         True,
         1,
         1,
     )
-    assert 0 <= served["metrics"]["recall@1"] <= 1
-    assert served["age_seconds"] > 0
+    assert 0 <= server_version["metrics"]["recall@1"] <= 1
+    assert server_version["age_seconds"] > 0
     clock_set_back = status(load_config(config_file), 1.0)
     assert clock_set_back["served"]["age_seconds"] == 0
-    assert (told["lock"], told["unfinished"]) == (None, None)
-    assert told["stale"] == {"new": 0, "changed": 0, "deleted": 5, "same": n - 5}
-    plan = told["next"]
+    assert (output_text["lock"], output_text["unfinished"]) == (None, None)
+    assert output_text["stale"] == {"new": 0, "changed": 0, "deleted": 5, "same": n - 5}
+    plan = output_text["next"]
     stages = [(one["stage"], one["round"]) for one in plan["stages"]]
     each = ["embed", "index", "evaluate"]
-    wanted = [(s, r) for r in range(3) for s in (*each, *(("mine", "train") if r < 2 else ()))]
-    assert stages == [("prepare", 0), *wanted]
+    expected = [(s, r) for r in range(3) for s in (*each, *(("mine", "train") if r < 2 else ()))]
+    assert stages == [("prepare", 0), *expected]
     assert plan["seconds"] > 0
     assert [s["round"] for s in plan["if_needed"]["stages"]] == [0, 0, 0, 0]
-    text = "\n".join(lines(told))
+    text = "\n".join(lines(output_text))
     assert "version 2 (pinned), cycle 1, round 1 of 2" in text
     assert f"0 new, 0 changed, 5 deleted, {n - 5:,} as before" in text
 
 
 def test_status_says_what_is_refused_and_exits_well(config_file):
     (config_file.parent / "items.parquet").unlink()
-    told = status(load_config(config_file))
-    assert "does not exist" in told["refused"]
-    assert "source     refused" in "\n".join(lines(told))
+    text = status(load_config(config_file))
+    assert "does not exist" in text["refused"]
+    assert "source     refused" in "\n".join(lines(text))
 
 
 def test_status_knows_who_holds_the_lock(config_file):
@@ -255,10 +260,10 @@ def test_status_knows_who_holds_the_lock(config_file):
         pytest.skip("Linux tells it in /proc/locks")
     assert store.lock_holder() is None
     with store.lock():
-        held = store.lock_holder()
-        if held is None and " FLOCK " not in Path("/proc/locks").read_text():
+        holder = store.lock_holder()
+        if holder is None and " FLOCK " not in Path("/proc/locks").read_text():
             pytest.skip("this kernel lists no locks")
-        assert held == f"process {os.getpid()}"
+        assert holder == f"process {os.getpid()}"
     assert store.lock_holder() is None
 
 
@@ -277,10 +282,10 @@ def test_ranges(setting, message):
 
 
 def test_the_commands(config_file, remine):
-    told = remine("status", "--json", cwd=config_file.parent)
-    assert (told.returncode, json.loads(told.stdout)["if_needed"]["what"]) == (0, NOTHING)
-    done = remine("run", "--if-needed", cwd=config_file.parent)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (
+    text = remine("status", "--json", cwd=config_file.parent)
+    assert (text.returncode, json.loads(text.stdout)["if_needed"]["what"]) == (0, NOTHING)
+    process = remine("run", "--if-needed", cwd=config_file.parent)
+    assert (process.returncode, process.stdout.splitlines()[0]) == (
         0,
         "nothing to do: same source, same settings, cycle finished",
     )
@@ -302,9 +307,9 @@ def test_the_cost_of_a_whole_stage_is_not_that_of_one_that_took_most_from_before
     events += 6 * list(last.values())
     log.write_text("".join(f"{json.dumps(event)}\n" for event in events))
     plan = status(load_config(config_file))["next"]["stages"]
-    told = {(s["stage"], s["round"]): s["seconds"] for s in plan}
-    assert all(told[stage, 1] >= 60 for stage in ("embed", "index"))
-    assert told["prepare", 0] == told["embed", 0] == told["index", 0] == 0  # items only went
+    text = {(s["stage"], s["round"]): s["seconds"] for s in plan}
+    assert all(text[stage, 1] >= 60 for stage in ("embed", "index"))
+    assert text["prepare", 0] == text["embed", 0] == text["index", 0] == 0  # items only went
 
 
 def test_a_run_that_failed_is_told_until_one_did_not(config_file):
@@ -314,19 +319,19 @@ def test_a_run_that_failed_is_told_until_one_did_not(config_file):
     assert "failed" not in status(config)
     table = pq.read_table(source)
     pq.write_table(table.slice(0, 0), source)
-    needed = load_config(config_file, ["refresh.when=needed"])
+    need = load_config(config_file, ["refresh.when=needed"])
     with (
         pytest.raises(InputError, match="no items"),
-        prepared_if_needed(needed, lambda: run_plain, Console(quiet=True)),
+        prepared_if_needed(need, lambda: run_plain, Console(quiet=True)),
     ):
         pass
     assert "no items" in status(config)["failed"]["why"]
     pq.write_table(pa.concat_tables([table, table.slice(0, 1)]).drop_columns("image"), source)
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError) as refusal:
         run(config_file)
-    told = status(config)
-    assert told["failed"]["why"] == str(refused.value)
-    assert f"ago: {refused.value}" in "\n".join(lines(told))
+    text = status(config)
+    assert text["failed"]["why"] == str(refusal.value)
+    assert f"ago: {refusal.value}" in "\n".join(lines(text))
     source.write_bytes(good)
     assert status(config)["well_seconds"] is None
     assert decide(config).action == NOTHING

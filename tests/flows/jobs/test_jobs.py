@@ -59,13 +59,13 @@ def test_only_units_without_a_sound_output_are_run(tmp_path):
         ran.extend(todo)
         run_plain(store, job, todo)
 
-    left = run_job(store, Squares(), units, watched, silent)
+    remainder = run_job(store, Squares(), units, watched, silent)
     assert ran == units[2:]
-    damaged = tmp_path / "s" / left[1].files[0].object
-    damaged.chmod(0o644)
-    damaged.write_bytes(b"25 36 49 64 80")
+    damage = tmp_path / "s" / remainder[1].files[0].object
+    damage.chmod(0o644)
+    damage.write_bytes(b"25 36 49 64 80")
     ran.clear()
-    assert run_job(Store(tmp_path / "s"), Squares(), units, watched, silent) == left
+    assert run_job(Store(tmp_path / "s"), Squares(), units, watched, silent) == remainder
     assert ran == [units[1]]
 
 
@@ -76,10 +76,10 @@ def test_a_unit_without_output_is_an_error(tmp_path):
 
 
 def test_progress_ends_at_all(tmp_path):
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     store = Store(tmp_path / "s", create=True)
-    run_job(store, Squares(), units_of(9, 3), run_plain, lambda *step: seen.append(step))
-    assert seen[-1] == (3, 3)
+    run_job(store, Squares(), units_of(9, 3), run_plain, lambda *step: calls.append(step))
+    assert calls[-1] == (3, 3)
 
 
 def test_beam_options_pass_through_and_unknown_ones_are_refused():

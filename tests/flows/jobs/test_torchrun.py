@@ -69,26 +69,26 @@ def losses(store, version):
 
 def test_a_cycle_of_two_processes_trains_as_one_does(config_file):
     (config_file.parent / "nets.py").write_text(NETS)
-    started = start(config_file, "run.store=both", *SETTINGS)
-    out = [process.communicate(timeout=240) for process in started]
-    assert [process.returncode for process in started] == [0, 0], out
+    processes = start(config_file, "run.store=both", *SETTINGS)
+    out = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], out
     assert [stdout.strip() for stdout, _ in out] == ["first", "other"]
     config = load_config(config_file, ["run.store=alone", *SETTINGS])
     with prepared(config, run_plain, Console(quiet=True)) as (run, items, inputs):
         alone = run_cycle(run, items, inputs)
-    both = Store(config_file.parent / "both")
-    version = both.current()
+    pair = Store(config_file.parent / "both")
+    version = pair.current()
     assert version.finished
-    assert losses(both, version) == pytest.approx(losses(run.store, alone), abs=1e-4)
-    assert losses(both, version) != losses(run.store, alone)  # another order of sums, so it was two
-    assert not any((both.root / "work").iterdir())
+    assert losses(pair, version) == pytest.approx(losses(run.store, alone), abs=1e-4)
+    assert losses(pair, version) != losses(run.store, alone)  # another order of sums, so it was two
+    assert not any((pair.root / "work").iterdir())
 
 
 def test_the_others_end_in_one_line_when_the_first_fails(config_file):
-    started = start(config_file, "data.source=nothing.parquet")
-    (_, first), (_, other) = (process.communicate(timeout=240) for process in started)
+    processes = start(config_file, "data.source=nothing.parquet")
+    (_, first), (_, second) = (process.communicate(timeout=240) for process in processes)
     assert "nothing.parquet" in first.splitlines()[-1]
-    assert other.splitlines()[-1].endswith("process 0 has ended, and this one with it")
+    assert second.splitlines()[-1].endswith("process 0 has ended, and this one with it")
 
 
 def test_without_torchrun_this_process_is_the_first(monkeypatch):

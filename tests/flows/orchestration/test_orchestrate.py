@@ -231,7 +231,7 @@ def test_of_missed_runs_all_but_the_latest_are_cancelled(prefect, monkeypatch):
     monkeypatch.setattr(prefect.crashed_runs, "PAGE_SIZE", 2)
     now = datetime.now(UTC)
     whens = [now - timedelta(minutes=m) for m in (5, 4, 3, 2, 1)] + [now + timedelta(hours=1)]
-    runs = [late(mine, when) for when in whens]
+    runs = [late(mine, moment) for moment in whens]
     newest = late(foreign, now)
     by_hand = ask("create_flow_run_from_deployment", mine, state=Scheduled(scheduled_time=now)).id
     prefect.crashed_runs.cancel_older_missed_runs(mine)

@@ -206,10 +206,10 @@ def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule, page)
     schedule.start("--every", "3s")
     schedule.wait_for(lambda: " mine " in schedule.out.read_text())
     schedule.started[0].kill()  # in the middle of a cycle
-    killed = time.monotonic()
+    kill = time.monotonic()
     schedule.wait_for_silence()
     assert schedule.finished() == 0
-    time.sleep(max(0, killed + 7 - time.monotonic()))
+    time.sleep(max(0, kill + 7 - time.monotonic()))
     schedule.start(*NEVER)
     # At least two runs were missed; the latest of them runs, and resumes the killed cycle.
     schedule.wait_for(lambda: schedule.states().get("Completed", 0) == 1)
@@ -224,8 +224,8 @@ def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule, page)
         schedule.run(["run.rounds=1", "train.steps=7"])
     schedule.wait_for(lambda: schedule.states().get("Completed", 0) == 2)
     assert schedule.finished() == 2
-    completed = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
-    run = schedule.ask("flow_runs/filter", sort="END_TIME_DESC", **completed)[0]
+    completion = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    run = schedule.ask("flow_runs/filter", sort="END_TIME_DESC", **completion)[0]
     assert run["parameters"]["overrides"][-1] == "train.steps=7"
     if page:
         look_at(page, schedule, run["id"])

@@ -13,8 +13,8 @@ from remine.flows.query.snapshot import Filter, SearchOptions, Snapshot
 
 
 @pytest.fixture(scope="module")
-def snapshot(cycled):
-    store = Store(cycled)
+def snapshot(cycle_store):
+    store = Store(cycle_store)
     return Snapshot(store, store.current())
 
 
@@ -115,33 +115,33 @@ def test_unknown_names_in_filters_are_refused(snapshot, item_filter, message):
 
 
 def test_distinct_leaves_out_duplicates(snapshot, embeddings):
-    hashed = hashes(snapshot)
-    twice = [row for row, one in enumerate(hashed) if hashed.count(one) > 1]
-    assert twice, "the glyphs hold exact duplicates"
-    rows = np.array([twice[0], twice[-1], 3])
+    hash_list = hashes(snapshot)
+    pair = [row for row, one in enumerate(hash_list) if hash_list.count(one) > 1]
+    assert pair, "the glyphs hold exact duplicates"
+    rows = np.array([pair[0], pair[-1], 3])
     answers = search(snapshot, rows, k=30, distinct=True)
     for row, answer in zip(rows, answers.rows, strict=True):
-        contents = [hashed[r] for r in [row, *answer]]
+        contents = [hash_list[r] for r in [row, *answer]]
         assert len(set(contents)) == 31
         expected = by_loop(
             embeddings,
             row,
             30,
-            lambda o, so_far, row=row: hashed[o] not in {hashed[r] for r in [row, *so_far]},
+            lambda o, so_far, row=row: hash_list[o] not in {hash_list[r] for r in [row, *so_far]},
         )
         assert same_up_to_equals(embeddings, row, answer, expected)
     plain = search(snapshot, rows[:1], k=30)
-    assert len({hashed[r] for r in plain.rows[0]} | {hashed[rows[0]]}) < 31
+    assert len({hash_list[r] for r in plain.rows[0]} | {hash_list[rows[0]]}) < 31
 
 
 def test_a_picture_query_equals_its_item(snapshot, pictures, embeddings, tmp_path):
     (tmp_path / "q.png").write_bytes(pictures[9])
     queries = snapshot.picture_queries([pictures[5], tmp_path / "q.png"], str)
     np.testing.assert_allclose(queries.vectors, embeddings.vectors[[5, 9]], atol=1e-5)
-    hashed = hashes(snapshot)
+    hash_list = hashes(snapshot)
     answers = snapshot.search(queries, SearchOptions(k=3, distinct=True))
     for row, answer in zip((5, 9), answers.rows, strict=True):
-        assert hashed[row] not in [hashed[r] for r in answer]
+        assert hash_list[row] not in [hash_list[r] for r in answer]
 
 
 def test_queries_of_another_content_are_refused(snapshot):

@@ -28,7 +28,7 @@ from remine.mining.suspects import SuspectConfig
 
 
 @pytest.fixture(scope="module")
-def planted(glyphs, small_config, tmp_path_factory):
+def planted_errors(glyphs, small_config, tmp_path_factory):
     """A snapshot, the ids with wrong labels, and the two ids of a duplicated item."""
     folder = tmp_path_factory.mktemp("planted")
     table = pq.read_table(glyphs).to_pandas()
@@ -59,33 +59,33 @@ def planted(glyphs, small_config, tmp_path_factory):
     )
 
 
-def report_of(planted):
-    return find_suspects(planted[0], SuspectConfig(), lambda _done, _all: None)
+def report_of(planted_errors):
+    return find_suspects(planted_errors[0], SuspectConfig(), lambda _done, _all: None)
 
 
-def test_planted_errors_come_first(planted):
-    snapshot, wrong, _ = planted
-    trained = snapshot.catalogue.ids[snapshot.catalogue.splits == SPLITS.index("train")]
+def test_planted_errors_come_first(planted_errors):
+    snapshot, wrong, _ = planted_errors
+    training = snapshot.catalogue.ids[snapshot.catalogue.splits == SPLITS.index("train")]
     suspects = find_suspects(snapshot, SuspectConfig(margin=0.0), lambda *_: None).suspects
-    suspects = suspects[(suspects["reason"] == "mislabelled") & suspects["id"].isin(trained)]
-    wrong = wrong & set(trained.tolist())
+    suspects = suspects[(suspects["reason"] == "mislabelled") & suspects["id"].isin(training)]
+    wrong = wrong & set(training.tolist())
     # One in twenty is wrong; of as many suspects as there are errors, most are.
     first = set(suspects["id"].head(len(wrong)))
     assert len(first & wrong) >= 0.6 * len(wrong)
     assert len(set(suspects["id"]) & wrong) >= 0.6 * len(wrong)
 
 
-def test_the_same_content_under_two_labels_is_found(planted):
-    suspects = report_of(planted).suspects
-    same = suspects[suspects["reason"] == "same content, two labels"]
-    assert {*same["id"], *same["other_id"]} >= planted[2]
-    assert (same["distance"] < 1e-5).all()
+def test_the_same_content_under_two_labels_is_found(planted_errors):
+    suspects = report_of(planted_errors).suspects
+    matches = suspects[suspects["reason"] == "same content, two labels"]
+    assert {*matches["id"], *matches["other_id"]} >= planted_errors[2]
+    assert (matches["distance"] < 1e-5).all()
 
 
-def test_reports_are_written_and_printed(planted, tmp_path: Path, capsys):
-    report = report_of(planted)
+def test_reports_are_written_and_printed(planted_errors, tmp_path: Path, capsys):
+    report = report_of(planted_errors)
     for suffix in (".parquet", ".csv", ".html"):
-        write_suspects(planted[0], report, tmp_path / f"s{suffix}")
+        write_suspects(planted_errors[0], report, tmp_path / f"s{suffix}")
     read = pd.read_parquet(tmp_path / "s.parquet")
     pd.testing.assert_frame_equal(read, report.suspects)
     assert len(pd.read_csv(tmp_path / "s.csv")) == len(read)

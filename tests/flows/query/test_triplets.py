@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def triplets(cycled):
-    store = Store(cycled)
+def triplets(cycle_store):
+    store = Store(cycle_store)
     return TripletTable(store, store.current())
 
 
@@ -84,11 +84,11 @@ def keys(table):
 def test_filters_and_pages(triplets, rows, query, fits):
     expected = [row for row in rows[1] if fits(row)]
     assert triplets.count(TripletQuery(**query)) == len(expected)
-    paged = []
+    pages = []
     for offset in range(0, min(len(expected), 300), 100):
-        paged += triplets.page(TripletQuery(**query, offset=offset, limit=100))
-    assert paged == [{**row} for row in expected[: len(paged)]]
-    assert len(paged) == min(len(expected), 300)
+        pages += triplets.page(TripletQuery(**query, offset=offset, limit=100))
+    assert pages == [{**row} for row in expected[: len(pages)]]
+    assert len(pages) == min(len(expected), 300)
 
 
 def test_filters_on_classes(triplets, rows):
@@ -107,12 +107,12 @@ def test_filters_on_classes(triplets, rows):
 @pytest.mark.parametrize("descending", [False, True])
 def test_sorted_pages_join_without_gap_or_overlap(triplets, rows, sort, descending):
     query = {"round": 0, "sort": sort, "descending": descending, "kinds": ("hard",)}
-    paged = []
+    pages = []
     for offset in range(0, 4000, 997):
-        paged += triplets.page(TripletQuery(**query, offset=offset, limit=997))
+        pages += triplets.page(TripletQuery(**query, offset=offset, limit=997))
     expected = [row for row in rows[0] if row["kind"] == "hard"]
-    assert sorted(keys(paged)) == sorted(keys(expected))
-    values = [margin(r) if sort == "margin" else r[sort] for r in paged]
+    assert sorted(keys(pages)) == sorted(keys(expected))
+    values = [margin(r) if sort == "margin" else r[sort] for r in pages]
     assert values == sorted(values, reverse=descending)
 
 
@@ -266,13 +266,13 @@ def test_indices_are_positions_of_items(triplets, rows, tmp_path):
     for name in ("i.npy", "i.npz"):
         assert export(triplets, query, "indices", tmp_path / name) == len(expected)
     ids = triplets.catalogue.ids
-    whole, parts = np.load(tmp_path / "i.npy"), np.load(tmp_path / "i.npz")
-    for row, role in zip(whole, ("anchor", "positive", "negative"), strict=True):
+    complete, parts = np.load(tmp_path / "i.npy"), np.load(tmp_path / "i.npz")
+    for row, role in zip(complete, ("anchor", "positive", "negative"), strict=True):
         assert ids[row].tolist() == [r[f"{role}_id"] for r in expected]
         np.testing.assert_array_equal(parts[f"{role}s"], row)
-    again = tmp_path / "again.npz"
-    export(triplets, query, "indices", again)
-    assert again.read_bytes() == (tmp_path / "i.npz").read_bytes()
+    repetition = tmp_path / "again.npz"
+    export(triplets, query, "indices", repetition)
+    assert repetition.read_bytes() == (tmp_path / "i.npz").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -298,11 +298,11 @@ def test_an_empty_export_writes_nothing(triplets, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_example_reads_a_store_without_remine(cycled, tmp_path):
+def test_the_example_reads_a_store_without_remine(cycle_store, tmp_path):
     script = ROOT / "examples" / "read_triplets.py"
     assert "from data" not in script.read_text()
     process = subprocess.run(
-        [sys.executable, "-P", script, cycled],
+        [sys.executable, "-P", script, cycle_store],
         cwd=tmp_path,
         capture_output=True,
         text=True,

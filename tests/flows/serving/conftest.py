@@ -11,8 +11,8 @@ from remine.flows.serving.app import make_app
 
 
 @pytest.fixture(scope="module")
-def store(cycled):
-    return Store(cycled)
+def store(cycle_store):
+    return Store(cycle_store)
 
 
 @pytest.fixture(scope="module")

@@ -49,9 +49,9 @@ def test_filters_itself_distinct_and_explain(client, snapshot, expected_pairs):
     item_filter = Filter(splits=("test",))
     content = good(client.post("/search", json={"id": 3, "k": 5, "splits": ["test"]}))
     assert pairs(content) == expected_pairs(snapshot, 3, k=5, item_filter=item_filter)
-    again = client.get("/search", params={"id": 3, "k": 5, "split": "test", "explain": True})
-    assert pairs(good(again)) == pairs(content)
-    assert good(again)["explain"]["kept"] == (snapshot.catalogue.splits == 2).sum()
+    repetition = client.get("/search", params={"id": 3, "k": 5, "split": "test", "explain": True})
+    assert pairs(good(repetition)) == pairs(content)
+    assert good(repetition)["explain"]["kept"] == (snapshot.catalogue.splits == 2).sum()
     itself = good(client.get("/search", params={"id": 3, "k": 2, "itself": True}))
     assert itself["neighbours"][0]["id"] == 3
     distinct = good(client.post("/search", json={"id": 3, "k": 30, "distinct": True}))
@@ -75,8 +75,8 @@ def test_vectors_pictures_and_batches_agree(client, snapshot, pictures):
         one = good(client.post("/search", json={"vector": vectors[place].tolist(), "k": 3}))
         assert [i for i, _ in pairs(one)] == batch["ids"][place]
         file = {"file": ("a.png", pictures[item], "image/png")}
-        shown = good(client.post("/search/image", params={"k": 1}, files=file))
-        assert shown["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-5)
+        page_text = good(client.post("/search/image", params={"k": 1}, files=file))
+        assert page_text["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-5)
 
 
 def test_fewer_neighbours_than_k(client, snapshot):
@@ -84,8 +84,8 @@ def test_fewer_neighbours_than_k(client, snapshot):
     body = {"ids": [3, int(snapshot.catalogue.ids[100])], "k": 500, "labels": [label]}
     content = good(client.post("/search/batch", json=body))
     count = int((snapshot.catalogue.label_codes == snapshot.catalogue.label_codes[100]).sum())
-    same = snapshot.catalogue.label_codes[3] == snapshot.catalogue.label_codes[100]
-    assert [len(row) for row in content["ids"]] == [count - int(same), count - 1]
+    matches = snapshot.catalogue.label_codes[3] == snapshot.catalogue.label_codes[100]
+    assert [len(row) for row in content["ids"]] == [count - int(matches), count - 1]
     assert [len(row) for row in content["distances"]] == [len(row) for row in content["ids"]]
 
 
@@ -95,12 +95,12 @@ def test_items_labels_and_thumbnails(client, snapshot):
     rows = np.flatnonzero(catalogue.splits == 2)
     assert page["total"] == len(rows)
     assert [one["id"] for one in page["items"]] == catalogue.ids[rows[3:7]].tolist()
-    mixed = [
+    mixture = [
         good(client.get("/items", params={"seed": 1, "offset": o, "limit": 500}))["items"]
         for o in (0, 500)
     ]
-    assert sorted(one["id"] for part in mixed for one in part) == catalogue.ids.tolist()
-    assert [one["id"] for one in mixed[0][:50]] != catalogue.ids[:50].tolist()
+    assert sorted(one["id"] for part in mixture for one in part) == catalogue.ids.tolist()
+    assert [one["id"] for one in mixture[0][:50]] != catalogue.ids[:50].tolist()
     labels = good(client.get("/labels", params={"contains": "greek small"}))
     fits = [label for label in catalogue.labels if "GREEK SMALL" in label]
     assert [one["label"] for one in labels["labels"]] == fits[:50]
@@ -140,8 +140,8 @@ def test_triplets_and_rounds(client, store):
     assert one["rows"] == last["total"]
     hard = one["histograms"]["d_an"]["counts"]["hard"]
     assert sum(hard) == one["kinds"]["hard"]["rows"]
-    both = good(client.get("/compare", params={"first": 0, "second": 1}))
-    assert both["kinds"]["hard"]["second"] == one["kinds"]["hard"]["rows"]
+    pair = good(client.get("/compare", params={"first": 0, "second": 1}))
+    assert pair["kinds"]["hard"]["second"] == one["kinds"]["hard"]["rows"]
 
 
 def test_the_map_shows_the_principal_axes(client, snapshot):
@@ -216,8 +216,8 @@ def test_items_by_id(client, snapshot):
     content = good(client.get("/items", params={"id": [500, 3, 10**9, 3]}))
     assert [one["id"] for one in content["items"]] == [3, 500]
     split = SPLITS[snapshot.catalogue.splits[np.searchsorted(snapshot.catalogue.ids, 3)]]
-    other = next(name for name in SPLITS if name != split)
-    assert good(client.get("/items", params={"id": 3, "split": other}))["total"] == 0
+    second = next(name for name in SPLITS if name != split)
+    assert good(client.get("/items", params={"id": 3, "split": second}))["total"] == 0
 
 
 def suspects(client, **params):

@@ -13,8 +13,8 @@ from remine.flows.serving.counters import Counters
 
 
 @pytest.fixture(scope="module")
-def snapshots(cycled):
-    store = Store(cycled)
+def snapshots(cycle_store):
+    store = Store(cycle_store)
     return [Snapshot(store, store.version(number)) for number in (2, 3)]
 
 
@@ -56,64 +56,64 @@ def assert_same(answers, alone):
 
 def test_waiting_queries_are_merged_and_answered_as_if_alone(snapshots):
     snapshot = snapshots[1]
-    watched = Watched(snapshot)
+    record = Watched(snapshot)
     queries = [snapshot.item_queries(np.array(ids)) for ids in ([1], [2], [3, 4], [500], [41])]
-    results = run(watched, *[(watched, one, SearchOptions(k=4)) for one in queries])
-    assert watched.sizes == [1, 5]
+    results = run(record, *[(record, one, SearchOptions(k=4)) for one in queries])
+    assert record.sizes == [1, 5]
     for one, answers in zip(queries, results, strict=True):
         assert_same(answers, snapshot.search(one, SearchOptions(k=4)))
 
 
 def test_other_versions_and_options_are_searched_separately(snapshots):
-    watched, other = Watched(snapshots[1]), Watched(snapshots[0])
-    other.go.set()
+    record, second = Watched(snapshots[1]), Watched(snapshots[0])
+    second.go.set()
     one = snapshots[1].item_queries(np.array([3]))
     test = SearchOptions(k=4, item_filter=Filter(splits=("test",)))
     requests = [
-        (watched, one, SearchOptions(k=4)),
-        (watched, one, SearchOptions(k=4)),
-        (other, one, SearchOptions(k=4)),
-        (watched, one, test),
-        (watched, one, SearchOptions(k=5)),
-        (watched, one, SearchOptions(k=4)),
-        (watched, one, test),
+        (record, one, SearchOptions(k=4)),
+        (record, one, SearchOptions(k=4)),
+        (second, one, SearchOptions(k=4)),
+        (record, one, test),
+        (record, one, SearchOptions(k=5)),
+        (record, one, SearchOptions(k=4)),
+        (record, one, test),
     ]
-    results = run(watched, *requests)
-    assert sorted(watched.sizes) == [1, 1, 2, 2]
-    assert other.sizes == [1]
+    results = run(record, *requests)
+    assert sorted(record.sizes) == [1, 1, 2, 2]
+    assert second.sizes == [1]
     for (snapshot, queries, options), answers in zip(requests, results, strict=True):
         assert_same(answers, snapshot.snapshot.search(queries, options))
 
 
 def test_distinct_queries_are_not_merged(snapshots):
-    watched = Watched(snapshots[1])
+    record = Watched(snapshots[1])
     queries = [snapshots[1].item_queries(np.array([i])) for i in (3, 5, 500)]
     options = SearchOptions(k=20, distinct=True)
     for one, answers in zip(
-        queries, run(watched, *[(watched, one, options) for one in queries]), strict=True
+        queries, run(record, *[(record, one, options) for one in queries]), strict=True
     ):
         assert_same(answers, snapshots[1].search(one, options))
-    assert watched.sizes == [1, 1, 1]
+    assert record.sizes == [1, 1, 1]
 
 
 def test_a_large_batch_is_split(snapshots):
-    watched = Watched(snapshots[1])
+    record = Watched(snapshots[1])
     ids = np.resize(snapshots[1].catalogue.ids, 3 * MAX_QUERIES + 5)
     large = snapshots[1].item_queries(ids)
     results = run(
-        watched,
-        (watched, large, SearchOptions(k=3)),
-        (watched, snapshots[1].item_queries(ids[:1]), SearchOptions(k=3)),
+        record,
+        (record, large, SearchOptions(k=3)),
+        (record, snapshots[1].item_queries(ids[:1]), SearchOptions(k=3)),
     )
-    assert max(watched.sizes) <= MAX_QUERIES
-    assert sum(watched.sizes) == len(ids) + 1
+    assert max(record.sizes) <= MAX_QUERIES
+    assert sum(record.sizes) == len(ids) + 1
     assert_same(results[0], snapshots[1].search(large, SearchOptions(k=3)))
 
 
 def test_an_error_reaches_its_request_alone(snapshots):
-    watched = Watched(snapshots[1])
+    record = Watched(snapshots[1])
     bad = Queries(vectors=np.ones((1, 3), np.float32), excluded_ids=np.array([-1]))
     good = snapshots[1].item_queries(np.array([3]))
-    results = run(watched, (watched, bad, SearchOptions(k=3)), (watched, good, SearchOptions(k=3)))
+    results = run(record, (record, bad, SearchOptions(k=3)), (record, good, SearchOptions(k=3)))
     assert "the index holds vectors of 16" in str(results[0])
     assert_same(results[1], snapshots[1].search(good, SearchOptions(k=3)))

@@ -64,9 +64,9 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def store(cycled, tmp_path_factory):
+def store(cycle_store, tmp_path_factory):
     root = tmp_path_factory.mktemp("page") / "store"
-    return Store(shutil.copytree(cycled, root, symlinks=True))
+    return Store(shutil.copytree(cycle_store, root, symlinks=True))
 
 
 @pytest.fixture(scope="module")
@@ -185,17 +185,17 @@ def test_triplets_are_filtered_sorted_paged_and_explained(browser, home):
         rows = page.locator("tr.triplet")
         assert rows.count() == 25
         for place in (0, 24):
-            said = rows.nth(place).inner_text()
+            messages = rows.nth(place).inner_text()
             for name in ("anchor_id", "positive_id", "negative_id"):
-                assert f"#{expected[place][name]}" in said
-            assert f"{expected[place]['d_an']:.3f}" in said
+                assert f"#{expected[place][name]}" in messages
+            assert f"{expected[place]['d_an']:.3f}" in messages
         assert "--kind hard" in page.inner_text("pre")
         page.click("tr.triplet button >> nth=0")
         page.wait_for_selector(".because .strip .tile.this")
         rank = expected[0]["negative_rank"]
-        said = page.inner_text(".because ul")
-        assert "That makes it hard" in said
-        assert ("No other negative" if rank == 0 else str(rank)) in said
+        messages = page.inner_text(".because ul")
+        assert "That makes it hard" in messages
+        assert ("No other negative" if rank == 0 else str(rank)) in messages
         with page.expect_download() as download:
             page.click("#download")
         lines = download.value.path().read_text().splitlines()
@@ -212,13 +212,13 @@ def test_every_view_opens_by_keyboard(browser, home):
         assert max(map(int, re.findall(r"\d+", page.evaluate(light)))) < 60
         page.keyboard.press("d")
         assert min(map(int, re.findall(r"\d+", page.evaluate(light)))) > 200
-        for letter, shown in (
+        for letter, page_text in (
             ("t", "tr.triplet"), ("r", ".chart rect"), ("c", ".chart rect"),
             ("m", "canvas.plane"), ("u", ".suspects h1"), ("i", "dl.facts"),
         ):  # fmt: skip
             page.keyboard.press("g")
             page.keyboard.press(letter)
-            page.wait_for_selector(shown, state="attached")
+            page.wait_for_selector(page_text, state="attached")
             assert page.locator("#nav a[aria-current]").count() == 1
         page.keyboard.press("?")
         page.wait_for_selector("dialog[open]")
@@ -246,9 +246,9 @@ def test_the_map_leads_to_a_search(browser, home):
 
 
 @needs_browser
-def test_a_new_version_is_announced_and_shown(browser, cycled, tmp_path):
+def test_a_new_version_is_announced_and_shown(browser, cycle_store, tmp_path):
     # A store of its own: the other tests want triplets, and version 1 has none.
-    store = Store(shutil.copytree(cycled, tmp_path / "store", symlinks=True))
+    store = Store(shutil.copytree(cycle_store, tmp_path / "store", symlinks=True))
     with serving(store) as home, opened(browser, home, "#/search?id=3") as page:
         before = tiles(page)
         page.wait_for_selector("#served:text('version 3')")
@@ -276,8 +276,8 @@ def hostile(small_config, tmp_path_factory):
     config = folder / "remine.toml"
     config.write_text(re.sub(r'source = ".*"', 'source = "items.parquet"', small_config))
     settings = load_config(config, ["run.rounds=1"])
-    with prepared(settings, run_plain, Console(quiet=True)) as given:
-        run_cycle(*given)
+    with prepared(settings, run_plain, Console(quiet=True)) as inputs:
+        run_cycle(*inputs)
     return Store(settings.store)
 
 
@@ -296,12 +296,12 @@ def test_texts_and_labels_stay_text(browser, hostile):
         tiles(page)
         assert HOSTILE in page.inner_text(".query")
         assert HOSTILE in page.inner_text("#neighbours")
-        for view, shown in (
+        for view, page_text in (
             ("triplets", "tr.triplet"), ("rounds", ".tile .words"), ("suspects", ".suspects h1"),
             ("map", "canvas"),
         ):  # fmt: skip
             page.goto(f"{address}/#/{view}")
-            page.wait_for_selector(shown)
+            page.wait_for_selector(page_text)
         page.goto(f"{address}/#/triplets")
         page.click("tr.triplet button >> nth=0")
         page.wait_for_selector(".because .tile")
@@ -311,8 +311,8 @@ def test_texts_and_labels_stay_text(browser, hostile):
         assert page.evaluate("document.cookie") == ""
 
 
-def test_the_page_needs_no_token_but_its_data_does(cycled):
-    with TestClient(make_app(Store(cycled), Limits(token="s3cret"))) as client:
+def test_the_page_needs_no_token_but_its_data_does(cycle_store):
+    with TestClient(make_app(Store(cycle_store), Limits(token="s3cret"))) as client:
         index_page = client.get("/")
         assert index_page.status_code == 200
         assert "'unsafe" not in index_page.headers["content-security-policy"]

@@ -35,8 +35,8 @@ def picture() -> bytes:
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
-    whole = name + body
-    return struct.pack(">I", len(body)) + whole + struct.pack(">I", zlib.crc32(whole))
+    complete = name + body
+    return struct.pack(">I", len(body)) + complete + struct.pack(">I", zlib.crc32(complete))
 
 
 def text_bomb() -> bytes:
@@ -88,19 +88,19 @@ def in_time() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-def refused(*arguments: object) -> str:
+def refusal(*arguments: object) -> str:
     """The line in which the command line refuses."""
-    done = CliRunner().invoke(app, list(map(str, arguments)))
-    assert isinstance(done.exception, InputError), (done.output, done.exception)
-    assert "\n" not in str(done.exception)
-    return str(done.exception)
+    process = CliRunner().invoke(app, list(map(str, arguments)))
+    assert isinstance(process.exception, InputError), (process.output, process.exception)
+    assert "\n" not in str(process.exception)
+    return str(process.exception)
 
 
 def run_on(source: Path) -> str:
     """How `remine run` refuses `source`; nothing is left of it."""
     store = source.parent / "store"
     settings = (f'run.store="{store}"', f'data.source="{source}"', "data.image_size=16")
-    line = refused("run", *(part for one in settings for part in ("--set", one)))
+    line = refusal("run", *(part for one in settings for part in ("--set", one)))
     assert not store.exists()
     assert not list(source.parent.glob(".remine-*"))
     return line
@@ -142,9 +142,9 @@ def test_a_run_on_a_table_of_pictures_names_the_row(tmp_path, name):
 
 
 @each_bad
-def test_a_search_refuses_it(cycled, tmp_path, name):
+def test_a_search_refuses_it(cycle_store, tmp_path, name):
     BAD[name](tmp_path / "asked.png")
-    line = refused("search", "--image", tmp_path / "asked.png", "--store", cycled)
+    line = refusal("search", "--image", tmp_path / "asked.png", "--store", cycle_store)
     assert line.startswith(f"--image {tmp_path / 'asked.png'}: ")
     assert WORDS[name] in line
 
@@ -156,12 +156,12 @@ def times(store: Path) -> dict[Path, int]:
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_the_server_refuses_it_and_goes_on(cycled, name):
-    before = times(cycled)
-    with TestClient(make_app(Store(cycled))) as client:
+def test_the_server_refuses_it_and_goes_on(cycle_store, name):
+    before = times(cycle_store)
+    with TestClient(make_app(Store(cycle_store))) as client:
         answer = client.post("/search/image", files={"file": ("a.png", CONTENTS[name])})
         assert answer.status_code == 422, answer.text
-        said = "at most 16000000" if name == "pixels" else WORDS[name]
-        assert said in answer.json()["detail"]
+        messages = "at most 16000000" if name == "pixels" else WORDS[name]
+        assert messages in answer.json()["detail"]
         assert client.get("/search", params={"id": 3, "k": 1}).status_code == 200
-    assert times(cycled) == before
+    assert times(cycle_store) == before

@@ -75,9 +75,9 @@ def nearest(store: Store, version: Version, question: Question, base: Path):
     """The id, the label and the distance of the nearest item."""
     snapshot = Snapshot(store, version, base)
     (queries,) = queries_of(snapshot, question)
-    found = snapshot.search(queries, SearchOptions(k=1))
-    row = found.rows[0, 0]
-    return snapshot.catalogue.ids[row], snapshot.label_of(row), found.distances[0, 0]
+    result = snapshot.search(queries, SearchOptions(k=1))
+    row = result.rows[0, 0]
+    return snapshot.catalogue.ids[row], snapshot.label_of(row), result.distances[0, 0]
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def test_a_frozen_backbone_sees_each_item_once(nets):
     store, version = cycle(nets, *FROZEN)
     items = version.artifacts["items"].rows
     assert rows_seen(nets) == items
-    kept = version.artifacts["features"]
-    assert (kept.kind, kept.rows, kept.card["shape"]) == ("features", items, [12])
+    remainder = version.artifacts["features"]
+    assert (remainder.kind, remainder.rows, remainder.card["shape"]) == ("features", items, [12])
     # Another round, another head: the same features.
     cycle(nets, *FROZEN)
     cycle(nets, *FROZEN, "encoder.head=mlp")
@@ -109,20 +109,20 @@ def test_a_frozen_backbone_sees_each_item_once(nets):
     assert card["name"] == "nets:build"
     assert set(card["backbone"]) == {"dimensions", "source", "weights"}
     # The embeddings are those of the whole encoder on the pictures.
-    whole = load_checkpoint(store, checkpoint, nets.parent)
+    complete = load_checkpoint(store, checkpoint, nets.parent)
     pictures = Inputs(store.paths(version.artifacts["inputs"]))[np.arange(40)]
     with torch.no_grad():
-        vectors = whole(torch.from_numpy(pictures)).numpy()
+        vectors = complete(torch.from_numpy(pictures)).numpy()
     table = pq.read_table(store.paths(version.artifacts["embeddings"])[0])
-    stored = np.stack(table["vector"].to_numpy()[:40])
-    np.testing.assert_allclose(vectors, stored, atol=1e-5)
+    store_rows = np.stack(table["vector"].to_numpy()[:40])
+    np.testing.assert_allclose(vectors, store_rows, atol=1e-5)
     # So are those that a comparison makes for itself.
     run = Run(config=load_config(nets, FROZEN), store=store, execute=run_plain)
-    found, inputs = read_catalogue(store, version.artifacts["items"]), version.artifacts["inputs"]
-    made = embeddings_of(run, checkpoint, found, inputs, "test")
+    result, inputs = read_catalogue(store, version.artifacts["items"]), version.artifacts["inputs"]
+    output = embeddings_of(run, checkpoint, result, inputs, "test")
     test = read_split(store, version.artifacts["embeddings"], version.artifacts["items"], TEST)
-    np.testing.assert_array_equal(made.ids, test.ids)
-    np.testing.assert_allclose(made.vectors, test.vectors, atol=1e-6)
+    np.testing.assert_array_equal(output.ids, test.ids)
+    np.testing.assert_allclose(output.vectors, test.vectors, atol=1e-6)
     assert rows_seen(nets) == items + 40
 
 
@@ -139,10 +139,10 @@ def test_a_frozen_backbone_sees_only_what_is_new(nets, glyphs):
     assert rows_seen(nets) == len(table) + 6
     old, new = (store.version(n).artifacts["features"] for n in (1, version.number))
     before, after = (Inputs(store.paths(one)) for one in (old, new))
-    same = np.setdiff1d(np.arange(1, len(table)), np.arange(10, 16))
-    np.testing.assert_array_equal(after[same - 1], before[same])
-    moved = np.arange(10, 16)
-    np.testing.assert_allclose(after[moved - 1], before[moved + 500], atol=1e-5)
+    matches = np.setdiff1d(np.arange(1, len(table)), np.arange(10, 16))
+    np.testing.assert_array_equal(after[matches - 1], before[matches])
+    changes = np.arange(10, 16)
+    np.testing.assert_allclose(after[changes - 1], before[changes + 500], atol=1e-5)
     assert [file.sha256 for file in new.files[1:]] == [file.sha256 for file in old.files[1:]]
 
 
@@ -190,8 +190,8 @@ def test_an_encoder_that_tells_nothing_apart_is_never_published(nets):
 
 def test_a_network_of_ones_own_is_trained_whole_in_bfloat16_and_augmented(nets):
     # Six steps from random weights on random features: how they spread says nothing yet.
-    more = ("encoder.dimensions=5", "augment.shift=0.1", "train.precision=bf16", "health.every=0")
-    store, version = cycle(nets, "encoder.name=nets:build", *more)
+    extra = ("encoder.dimensions=5", "augment.shift=0.1", "train.precision=bf16", "health.every=0")
+    store, version = cycle(nets, "encoder.name=nets:build", *extra)
     checkpoint = version.artifacts["checkpoint"]
     first = next(v for v in store.versions() if v.round == 0).artifacts["checkpoint"]
     before, after = (

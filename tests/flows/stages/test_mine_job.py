@@ -53,10 +53,10 @@ def test_the_stage_mines_what_one_call_does(plain, as_bytes):
     settings = {**artifact.card["settings"], "same_as": ""}
     config = load_config(None).mining
     assert settings.pop("unit_anchors") == 200
-    whole = mine_problem(posed(store), config, settings.pop("seed"))
-    assert as_bytes(mined(store, version)) == as_bytes(whole.triplets)
+    complete = mine_problem(posed(store), config, settings.pop("seed"))
+    assert as_bytes(mined(store, version)) == as_bytes(complete.triplets)
     for name in ("answered", "none_exists", "not_found", "kinds"):
-        assert artifact.card[name] == dict(vars(whole.stats)[name])
+        assert artifact.card[name] == dict(vars(complete.stats)[name])
 
 
 def test_a_gallery_in_parts_gives_the_same_bits(config_file, plain, as_bytes):
@@ -102,10 +102,10 @@ def test_pairs_of_the_same_thing_are_never_negatives(config_file, plain):
     lines = "\n".join(f"{a},{b}" for a, b in pairs.tolist())
     (config_file.parent / "same.csv").write_text(f"a,b\n{lines}\n")
     triplets = mined(*cycle(config_file, "mining.same_as=same.csv"))
-    found = set(zip(triplets.anchor_id.tolist(), triplets.negative_id.tolist(), strict=True))
-    barred = {(a, b) for a, b in pairs.tolist()} | {(b, a) for a, b in pairs.tolist()}
-    assert len(found) > 100
-    assert not found & barred
+    result = set(zip(triplets.anchor_id.tolist(), triplets.negative_id.tolist(), strict=True))
+    bars = {(a, b) for a, b in pairs.tolist()} | {(b, a) for a, b in pairs.tolist()}
+    assert len(result) > 100
+    assert not result & bars
 
 
 def test_an_index_with_lists_is_prepared_once_and_opened_by_the_workers(config_file, plain, as_set):

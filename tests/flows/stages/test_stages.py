@@ -42,10 +42,10 @@ def test_settings_that_do_not_fit_are_refused_before_a_store_is_made(
 
 
 def test_a_new_store_may_be_a_link_to_another_disk(config_file):
-    other = Path("/dev/shm")
-    if not other.is_dir() or other.stat().st_dev == config_file.stat().st_dev:
+    second = Path("/dev/shm")
+    if not second.is_dir() or second.stat().st_dev == config_file.stat().st_dev:
         pytest.skip("no other disk at hand")
-    folder = other / f"remine-test-{os.getpid()}"
+    folder = second / f"remine-test-{os.getpid()}"
     folder.mkdir()
     try:
         (config_file.parent / "store").symlink_to(folder)

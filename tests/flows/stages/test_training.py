@@ -79,11 +79,11 @@ def test_what_the_data_do_not_allow_is_refused_before_anything_runs(config_file)
 
 
 def test_every_loss_miner_and_synthesis_is_listed():
-    listed = [line.strip() for line in catalogue_text().splitlines()]
+    listing = [line.strip() for line in catalogue_text().splitlines()]
     for name in (*LOSSES, *MINERS, *SYNTHESES, "pml:Name"):
-        assert name in listed
+        assert name in listing
     # Each setting as it can be given back.
-    settings = [line for line in listed if " = " in line and "..." not in line]
+    settings = [line for line in listing if " = " in line and "..." not in line]
     assert len(settings) > 30
     for line in settings:
         key, value = line.split(" = ")

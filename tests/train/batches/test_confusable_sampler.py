@@ -42,8 +42,8 @@ def classes_of(sampler, count, start=0):
 
 
 def test_a_batch_is_a_class_and_its_neighbours_in_order():
-    for first, *rest in classes_of(sampler_of(), 40):
-        assert rest == ring()[first].tolist()
+    for first, *remainder in classes_of(sampler_of(), 40):
+        assert remainder == ring()[first].tolist()
 
 
 def test_an_epoch_starts_at_every_class_once():
@@ -54,12 +54,12 @@ def test_an_epoch_starts_at_every_class_once():
 
 
 def test_longer_batches_go_on_with_the_neighbours_neighbours():
-    for first, *rest in classes_of(sampler_of(8), 20):
+    for first, *remainder in classes_of(sampler_of(8), 20):
         around = ring()
         expected = []
         for label in (first, *around[first]):
             expected += [c for c in around[label].tolist() if c != first and c not in expected]
-        assert rest == expected[:7]
+        assert remainder == expected[:7]
 
 
 @pytest.mark.parametrize(("share", "neighbour_count"), [(0.0, 4), (0.25, 3), (0.5, 2), (1.0, 0)])
@@ -80,15 +80,15 @@ def test_where_the_lists_end_classes_are_drawn():
     pairs = np.arange(CLASSES)[:, None] ^ 1  # 0 with 1, 2 with 3, and nothing leads out
     batches = classes_of(sampler_of(5, neighbours=pairs), 30)
     assert all(second == first ^ 1 for first, second, *_ in batches)
-    assert len({tuple(rest) for _, _, *rest in batches}) > 20
+    assert len({tuple(remainder) for _, _, *remainder in batches}) > 20
 
 
 def test_classes_of_one_item_are_passed_over():
     sizes = [1 if i % 4 == 0 else 5 for i in range(CLASSES)]
     sampler = sampler_of(4, sizes=sizes)
-    for first, *rest in classes_of(sampler, 30):
-        assert all(c % 4 for c in (first, *rest))
-        assert rest[0] in ring()[first]
+    for first, *remainder in classes_of(sampler, 30):
+        assert all(c % 4 for c in (first, *remainder))
+        assert remainder[0] in ring()[first]
 
 
 @pytest.mark.parametrize("start", [0, 3, 19, 20, 47])

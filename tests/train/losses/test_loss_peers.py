@@ -121,8 +121,8 @@ def test_angular_where_the_points_are_on_the_sphere(peers):
     theirs = losses.AngularLoss(alpha=40)
     expected = theirs(units, labels, (pairs[0], pairs[1], pairs[0], negatives))
     assert ours.loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    scaled = theirs(5 * units, labels, (pairs[0], pairs[1], pairs[0], negatives))
-    assert scaled.item() != pytest.approx(expected.item(), rel=0.1)
+    scales = theirs(5 * units, labels, (pairs[0], pairs[1], pairs[0], negatives))
+    assert scales.item() != pytest.approx(expected.item(), rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["ContrastiveLoss", "MultiSimilarityLoss", "ProxyAnchorLoss"])

@@ -9,7 +9,9 @@ from remine.flows.cli.options import ConfigOption, SetOption
 
 
 def compare(config: ConfigOption = None, overrides: SetOption = None) -> None:
-    """Does offline mining beat in-batch online mining on this data? Arms at equal budget.
+    """Compare offline with in-batch mining.
+
+    Does offline mining pay on this data, at equal budget?
 
     The table [compare] of the config says which arms, how many seeds and which budget. A killed
     comparison goes on where it was. Everything goes into a store of its own, NAME-compare, beside

@@ -8,7 +8,7 @@ from remine.data.errors import InputError
 from remine.flows.cli.options import ConfigOption, StoreOption, opened_served, store_of
 
 app = typer.Typer(
-    help="The versions of the index: list, look into, choose, verify.",
+    help="Show, choose and check index versions.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -17,7 +17,7 @@ NumberArgument = Annotated[int, typer.Argument(help="A published version; 0: the
 
 @app.command(name="list")
 def list_(config: ConfigOption = None, store: StoreOption = None) -> None:
-    """Every published version and its index, newest first."""
+    """List every version and its index, newest first."""
     from remine.flows.query.index_check import print_versions
 
     print_versions(store_of(store, config))
@@ -27,7 +27,7 @@ def list_(config: ConfigOption = None, store: StoreOption = None) -> None:
 def show(
     number: NumberArgument = 0, config: ConfigOption = None, store: StoreOption = None
 ) -> None:
-    """An index's card: why it is what it is, its recall over its settings, what made it."""
+    """Show an index: kind and reason, recall by setting, origin."""
     from remine.flows.query.index_check import print_version
 
     print_version(*opened_served(store, config, number))
@@ -43,7 +43,10 @@ def use(
         bool, typer.Option("--newest", help="Serve the newest again, as it is published.")
     ] = False,
 ) -> None:
-    """Pin the version that searches and the server take; what is published never changes."""
+    """Choose the version that is served.
+
+    Searches and the server use it; published files never change.
+    """
     from remine.data.store.pins import pin, unpin
 
     if (number is None) != newest:
@@ -61,7 +64,7 @@ def use(
 def verify(
     number: NumberArgument = 0, config: ConfigOption = None, store: StoreOption = None
 ) -> None:
-    """Hash every file of a version, and measure its index again against exact search."""
+    """Check a version's files, and measure its recall again."""
     from remine.flows.query.index_check import verify as verified
 
     verified(*opened_served(store, config, number), typer.echo)

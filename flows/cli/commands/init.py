@@ -11,7 +11,7 @@ from remine.data.errors import InputError
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("remine.toml"),
 ) -> None:
-    """Write a commented config with every setting at its default."""
+    """Write a config with every setting explained."""
     from remine.flows.config.template import config_text
 
     if path.exists():

@@ -4,7 +4,7 @@ import typer
 
 
 def losses() -> None:
-    """Every loss, miner and synthesis to train with: a line each, and its settings."""
+    """List losses, miners and syntheses."""
     from remine.flows.config.loss_catalogue import catalogue_text
 
     typer.echo(catalogue_text())

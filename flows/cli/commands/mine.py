@@ -31,10 +31,10 @@ def mine(
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Mine triplets from vectors of your own: no model, no cycle.
+    """Mine triplets from your own vectors.
 
-    Strategies, guards and engine are the table [mining] of the config: `remine init` explains them.
-    A label may be a list: items that share one are positives.
+    No model and no cycle are needed. Strategies, guards and engine are the table [mining] of the
+    config, which `remine init` explains. A label may be a list: items that share one are positives.
     """
     from remine.flows.api.mine_file import Files, mine_files
     from remine.flows.jobs.console import Console
@@ -59,7 +59,7 @@ def plan(
     config: ConfigOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """What mining would do, how long it would take and how much memory, before doing it."""
+    """Forecast mining: engine, time and memory."""
     from remine.flows.api.mine_file import plan_lines, sizes_of
 
     settings = settings_of(config, overrides)

@@ -8,7 +8,7 @@ from remine.flows.cli.options import ConfigOption, StoreOption, VersionOption, o
 def report(
     config: ConfigOption = None, store: StoreOption = None, number: VersionOption = 0
 ) -> None:
-    """Write the cycle's page again and print where it is."""
+    """Write the page of a cycle again."""
     from remine.data.store.views import lay_out
     from remine.flows.report.cycle_page import write_report
 

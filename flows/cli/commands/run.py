@@ -25,10 +25,11 @@ def run(
         bool, typer.Option("--if-needed", help="Only if [refresh] finds it worth it.")
     ] = False,
 ) -> None:
-    """Run one cycle: embed, index, evaluate, mine, train, R rounds; or resume a killed one.
+    """Run one cycle, or resume a killed one.
 
-    Training starts from the last cycle's checkpoint. A second `remine run` on a finished store
-    is the next cycle. On several devices: `torchrun --nproc-per-node=N -m remine run ...`.
+    A cycle is R rounds of embed, index, evaluate, mine and train. Training starts from the last
+    cycle's checkpoint. A second `remine run` on a finished store is the next cycle. On several
+    devices: `torchrun --nproc-per-node=N -m remine run ...`.
     """
     from remine.flows.jobs.torchrun import processes
 

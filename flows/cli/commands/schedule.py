@@ -22,7 +22,10 @@ def schedule(
         str | None, typer.Option(help="Interval: 90s, 30m, 6h or 2d.", metavar="INTERVAL")
     ] = None,
 ) -> None:
-    """Serve cycles on a schedule until interrupted; one at a time, later ones are skipped."""
+    """Run cycles on a schedule until interrupted.
+
+    One at a time: a run that falls due during another one is skipped.
+    """
     from remine.flows.config.settings import find_config, load_config
 
     if (cron is None) == (every is None):

@@ -64,7 +64,10 @@ def search(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Nearest neighbours in the served index; works while a cycle runs."""
+    """Search the nearest neighbours.
+
+    In the served version, also while a cycle runs.
+    """
     from remine.flows.query.answers import check_output_path, print_answers, write_answers
     from remine.flows.query.questions import Question
     from remine.flows.query.snapshot import Filter, SearchOptions, Snapshot

@@ -37,7 +37,10 @@ def serve(
     config: ConfigOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Serve search, items, triplets and rounds over HTTP; moves to new versions by itself."""
+    """Serve search and triplets over HTTP.
+
+    With a page to explore them; moves to new versions by itself.
+    """
     import uvicorn
 
     from remine.flows.serving.app import make_app

@@ -14,7 +14,10 @@ def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """What is served, what is stale, what the next run would do and cost. Changes nothing."""
+    """Show what is served and what is stale.
+
+    And what the next run would do and cost. Changes nothing.
+    """
     from remine.flows.config.settings import find_config, load_config
     from remine.flows.cycle.status import lines
     from remine.flows.cycle.status import status as status_of

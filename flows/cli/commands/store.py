@@ -19,7 +19,10 @@ CompareOption = Annotated[
 
 
 def history(*, config: ConfigOption = None, store: StoreOption = None) -> None:
-    """Every version: cycle, round, when, recall@1, its size and what it added to the disk."""
+    """List the versions of the store.
+
+    Cycle, round, time, recall@1, size, and what each added to the disk.
+    """
     from rich.table import Table
 
     from remine.data.store.history import history as rows_of
@@ -42,7 +45,10 @@ def verify(
     config: ConfigOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Hash every file of every version; prints damaged ones, and exits with 1 if there are any."""
+    """Check every file against its hash.
+
+    Prints damaged files, and exits with 1 if there are any.
+    """
     from remine.data.store.integrity import verify as verified
     from remine.flows.jobs.console import Console
 
@@ -71,7 +77,10 @@ def gc(
     overrides: SetOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Remove old versions, except the last N, pinned ones, those being read or still needed."""
+    """Remove old versions.
+
+    Except the last N, pinned ones, those that are read and those that the next cycle needs.
+    """
     from remine.data.store.gc import RetentionConfig, collect, plan_collection
     from remine.flows.config.settings import find_config, load_config
 

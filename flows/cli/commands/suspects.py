@@ -22,7 +22,9 @@ def suspects(
     store: StoreOption = None,
     number: ServedOption = 0,
 ) -> None:
-    """Items that are probably mislabelled, or the same under two labels; the worst first.
+    """List labels that are probably wrong.
+
+    Items that are probably mislabelled, or the same under two labels; the worst first.
 
     An item is suspected when it lies clearly nearer to another class's centroid than to that of its
     own class without it. Best after a cycle; long training learns the errors too.

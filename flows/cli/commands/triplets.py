@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from remine.flows.query.triplets import TripletTable
 
 app = typer.Typer(
-    help="Look into the mined triplets, and take them elsewhere.",
+    help="Inspect and export mined triplets.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -59,7 +59,7 @@ def head(
 def counts(
     config: ConfigOption = None, store: StoreOption = None, number: VersionOption = 0
 ) -> None:
-    """Pairs asked, triplets by kind, and pairs for which none exists, by round."""
+    """Count pairs and triplets by round and kind."""
     from remine.flows.query.terminal import print_counts
 
     _, version = opened(store, config, number)

@@ -11,6 +11,7 @@ import typer
 
 from remine.data.errors import InputError, StoreError, machine_line
 from remine.flows.cli.commands import index, triplets
+from remine.flows.cli.commands.check import check
 from remine.flows.cli.commands.compare import compare
 from remine.flows.cli.commands.init import init
 from remine.flows.cli.commands.losses import losses
@@ -43,6 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(init)
+app.command()(check)
 app.command()(run)
 app.command()(schedule)
 app.command()(mine)

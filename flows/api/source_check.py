@@ -1,0 +1,196 @@
+"""What a source holds, without making a store: `remine check`."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from remine.data.errors import InputError
+from remine.data.items.catalogue import Catalogue
+from remine.data.items.changes import content_hashes
+from remine.data.items.inputs import PICTURES, open_image, vector_transform
+from remine.data.items.source_catalogue import build_catalogue
+from remine.data.sources.source import Source, open_source
+from remine.data.types import SPLITS
+from remine.flows.config.settings import Config
+
+BLOCK = 1024
+"""Items whose contents are held at a time."""
+
+MAX_FAULTS = 10
+"""Faulty items that are listed; all are counted."""
+
+TEXT_LIMITS = (8, 32, 128, 512)
+"""Bounds of the groups of texts by length, in words."""
+
+LARGE_CLASS = 0.5
+"""Share of the items from which on one class is remarked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceReport:
+    """What a source holds: lines for people, and how many items cannot be read."""
+
+    lines: list[str]
+    n_faults: int
+
+
+@dataclass(kw_only=True)
+class ContentCheck:
+    """The contents of all items, as they are decoded.
+
+    Attributes:
+        kinds: Counts of the kinds of content: modes of pictures, lengths of texts, dimensions.
+        sizes: Counts of the sizes of pictures, (width, height).
+        faults: One line for each item that cannot be read, the first MAX_FAULTS.
+        n_faults: How many there are.
+
+    """
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    n_faults: int = 0
+
+    def add_fault(self, line: str) -> None:
+        """Count a fault, and keep its line if there are few."""
+        self.n_faults += 1
+        if self.n_faults <= MAX_FAULTS:
+            self.faults.append(line)
+
+
+def check_source(
+    config: Config, progress: Callable[[int, int], None] = lambda _count, _total: None
+) -> SourceReport:
+    """Read and decode everything that the settings' source holds, and describe it.
+
+    Args:
+        config: Settings; nothing but `[data]` is used, and nothing is written.
+        progress: Called with the number of items that were decoded, and of all.
+
+    Returns:
+        Items, splits, classes, contents, copies, what is unusual, and what cannot be read.
+
+    Raises:
+        InputError: The source, its ids, labels or splits cannot be used.
+
+    """
+    source = open_source(config.data, config.base)
+    catalogue = build_catalogue(source, config.data)
+    hashes = content_hashes(source)
+    check = _check_contents(source, len(catalogue.ids), progress)
+    rows = (
+        ("source", f"{config.data.source}: {_items(source, catalogue)}"),
+        *_split_rows(source, catalogue),
+        ("classes", _class_sizes(catalogue)),
+        *_content_rows(check),
+        ("copies", _copies(catalogue, hashes)),
+        *(("unusual", remark) for remark in _remarks(catalogue)),
+        *_fault_rows(check),
+    )
+    lines = [f"{name:<10} {text}".rstrip() for name, text in rows]
+    return SourceReport(lines=lines, n_faults=check.n_faults)
+
+
+def _items(source: Source, catalogue: Catalogue) -> str:
+    numbered = ", numbered in their order" if source.lacks_ids else ""
+    classes = f"{len(catalogue.labels):,} classes"
+    return f"{len(catalogue.ids):,} items of {classes}, {source.content}{numbered}"
+
+
+def _split_rows(source: Source, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
+    has_splits = "split" in source.metadata().column_names
+    origin = "as the data names them" if has_splits else "by a hash of the label"
+    name = "splits"
+    for split, counts in catalogue.counts().items():
+        yield name, f"{split:<6}{counts['items']:>9,} items of {counts['classes']:,} classes"
+        name = ""
+    shared = catalogue.test_classes_seen()
+    seen = f"{shared:,} test classes are also trained on" if shared else "test classes are unseen"
+    yield "", f"{origin}; {seen}"
+
+
+def _class_sizes(catalogue: Catalogue) -> str:
+    sizes = np.bincount(catalogue.label_codes, minlength=len(catalogue.labels))
+    low, middle, high = (int(value) for value in np.quantile(sizes, (0, 0.5, 1)))
+    return f"{low:,} to {high:,} items each, median {middle:,}"
+
+
+def _remarks(catalogue: Catalogue) -> Iterator[str]:
+    sizes = np.bincount(catalogue.label_codes, minlength=len(catalogue.labels))
+    if singles := int((sizes == 1).sum()):
+        yield f"{singles:,} classes have one item: no pair can be made of it"
+    largest = int(sizes.argmax())
+    if sizes[largest] >= LARGE_CLASS * sizes.sum():
+        share = sizes[largest] / sizes.sum()
+        yield f"class {catalogue.labels[largest]!r} holds {share:.0%} of the items"
+    for split in SPLITS:
+        if not catalogue.counts()[split]["items"]:
+            yield f"no item is in the split {split}"
+
+
+def _copies(catalogue: Catalogue, hashes: np.ndarray) -> str:
+    """Items whose content another item has, too; under another label they contradict."""
+    _, first, codes, counts = np.unique(
+        hashes, return_index=True, return_inverse=True, return_counts=True
+    )
+    n_copies = int((counts - 1).sum())
+    labels = catalogue.label_codes
+    # The items are compared with the first one of the same content.
+    contradictions = int((labels != labels[first][codes]).sum())
+    text = f"{n_copies:,} items repeat the content of another"
+    return f"{text}, {contradictions:,} of them under another label" if n_copies else "none"
+
+
+def _check_contents(
+    source: Source, total: int, progress: Callable[[int, int], None]
+) -> ContentCheck:
+    check, start = ContentCheck(), 0
+    for block in source.blocks(BLOCK):
+        for offset, content in enumerate(block):
+            try:
+                _count(check, source.content, content)
+            except InputError as error:
+                check.add_fault(f"{source.row_name(start + offset)}: {error}")
+        start += len(block)
+        progress(start, total)
+    return check
+
+
+def _count(check: ContentCheck, kind: str, content: Any) -> None:
+    """Decode a content and count its kind."""
+    if kind in PICTURES:
+        picture = open_image(content)
+        check.sizes[picture.size] += 1
+        check.kinds[f"pictures of mode {picture.mode}"] += 1
+    elif kind == "text":
+        words = len(content.split())
+        if not words:
+            raise InputError("the text is empty")
+        limit = next((limit for limit in TEXT_LIMITS if words <= limit), None)
+        check.kinds[f"texts of up to {limit} words" if limit else "longer texts"] += 1
+    else:
+        vector_transform([content], lambda _row: "it")
+        check.kinds[f"vectors of {len(content)} dimensions"] += 1
+
+
+def _content_rows(check: ContentCheck) -> Iterator[tuple[str, str]]:
+    name = "contents"
+    for kind, count in check.kinds.most_common():
+        yield name, f"{count:,} {kind}"
+        name = ""
+    if check.sizes:
+        widths, heights = zip(*check.sizes, strict=True)
+        (size, count), *_ = check.sizes.most_common(1)
+        extent = f"{min(widths)} to {max(widths)} wide, {min(heights)} to {max(heights)} high"
+        most = f"most are {size[0]}x{size[1]} ({count:,})"
+        yield "", f"{len(check.sizes):,} sizes, {extent} pixels; {most}"
+
+
+def _fault_rows(check: ContentCheck) -> Sequence[tuple[str, Any]]:
+    rows = [("bad" if number == 0 else "", line) for number, line in enumerate(check.faults)]
+    if check.n_faults > len(rows):
+        rows.append(("", f"and {check.n_faults - len(rows):,} more"))
+    return rows or [("bad", "none")]

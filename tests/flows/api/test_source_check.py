@@ -1,0 +1,90 @@
+"""`remine check`: a source in one screen, and nothing written."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from remine.data.errors import InputError
+from remine.flows.api.source_check import MAX_FAULTS, check_source
+from remine.flows.cli.main import app
+from remine.flows.config.settings import load_config
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Ten classes: one of one picture, one of nine; two equal pictures under two labels."""
+    draw = np.random.default_rng(0)
+    for code in range(10):
+        folder = tmp_path / "photos" / f"class {code}"
+        folder.mkdir(parents=True)
+        for number in range({0: 1, 1: 9}.get(code, 4)):
+            pixels = draw.integers(0, 256, (10 + code % 2, 12), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    copy = (tmp_path / "photos" / "class 2" / "0.png").read_bytes()
+    (tmp_path / "photos" / "class 3" / "0.png").write_bytes(copy)
+    return tmp_path / "photos"
+
+
+def lines(source, **data) -> list[str]:
+    return check_source(load_config({"data": {"source": str(source), **data}})).lines
+
+
+def test_one_screen_says_what_there_is(photos):
+    text = "\n".join(lines(photos))
+    assert "42 items of 10 classes, path, numbered in their order" in text
+    assert "by a hash of the label; test classes are unseen" in text
+    assert "1 to 9 items each, median 4" in text
+    assert "42 pictures of mode L" in text
+    assert "2 sizes, 12 to 12 wide, 10 to 11 high pixels; most are 12x11 (24)" in text
+    assert "1 items repeat the content of another, 1 of them under another label" in text
+    assert "1 classes have one item" in text
+    assert text.endswith("bad        none")
+    assert not list(photos.parent.glob("runs*"))
+
+
+def test_all_bad_items_are_counted_and_the_first_are_named(photos):
+    for number in range(MAX_FAULTS + 2):
+        (photos / "class 9" / f"bad{number:02d}.png").write_bytes(b"none")
+    report = check_source(load_config({"data": {"source": str(photos)}}))
+    assert report.n_faults == MAX_FAULTS + 2
+    assert "bad00.png" in "\n".join(report.lines)
+    assert report.lines[-1].endswith("and 2 more")
+
+
+def test_texts_and_splits_of_the_data(tmp_path):
+    rows = [
+        f"{split},label {c},{'word ' * (c + 1)}x{n}"
+        for split in ("train", "test")
+        for c in range(12)
+        for n in range(3)
+    ]
+    path = tmp_path / "texts.csv"
+    path.write_text("split,label,text\n" + "\n".join(rows) + "\n")
+    text = "\n".join(lines(path))
+    assert "as the data names them; 12 test classes are also trained on" in text
+    assert "texts of up to 8 words" in text
+    assert "texts of up to 32 words" in text
+    assert "no item is in the split val" in text
+
+
+def test_a_large_class_is_told(tmp_path):
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(40, 4)).astype("f4"))
+    labels = ["big"] * 24 + [f"c{n // 4}" for n in range(16)]
+    (tmp_path / "labels.txt").write_text("\n".join(labels) + "\n")
+    text = "\n".join(lines(tmp_path / "v.npy", labels=str(tmp_path / "labels.txt")))
+    assert "class 'big' holds 60% of the items" in text
+    assert "40 vectors of 4 dimensions" in text
+
+
+def test_the_command_ends_with_two_if_something_is_bad(photos):
+    good = CliRunner().invoke(app, ["check", str(photos)])
+    assert (good.exit_code, "42 items" in good.stdout) == (0, True)
+    (photos / "class 9" / "bad.png").write_bytes(b"none")
+    bad = CliRunner().invoke(app, ["check", str(photos)])
+    assert (bad.exit_code, "not a readable picture" in bad.stdout) == (2, True)
+
+
+def test_a_source_that_cannot_be_opened_is_refused(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        lines(tmp_path / "nothing")

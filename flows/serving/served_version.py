@@ -124,7 +124,8 @@ class Holder:
                 self._faulty_digest = faulty_record.digest if faulty_record else ""
             return False
         # One assignment: a request sees either version, never a mix.
-        self.current, self.fault, self._faulty_digest = replacement, "", ""
+        # The fault goes first: who sees the new version must not see the fault of another one.
+        self.fault, self._faulty_digest, self.current = "", "", replacement
         self.counters.version = record.number
         self.counters.changes += 1
         return True

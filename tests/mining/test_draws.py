@@ -75,7 +75,7 @@ def test_all_of_a_window_are_drawn_where_that_many_are_wished(per_pair):
     assert set(np.flatnonzero(counts)) <= set(inside.tolist())
 
 
-@pytest.mark.parametrize("skipped", [1, 30, 80])
+@pytest.mark.parametrize("skips", [1, 30, 80])
 def test_skipped_ranks_are_not_drawn_from_a_large_window(skips):
     counts = drawn(
         on_a_line(200), 3000, negatives=("random_semi_hard",), skip_ranks=skips, margin=1.0

@@ -13,6 +13,8 @@ from pathlib import Path
 store = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/glyphs")
 latest = store / "latest"
 shards = sorted(latest.glob("triplets/round=*/*.parquet"))
+if not shards:
+    raise SystemExit(f"no triplets in {latest}: run `remine run` first")
 print(f"{len(shards)} shards in {len({shard.parent for shard in shards})} rounds")
 
 # %% A file's metadata: schema name, hash of the embeddings it was mined from, settings.

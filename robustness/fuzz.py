@@ -137,7 +137,7 @@ def _too_long(*_: object) -> None:
     raise TimeoutError(f"a case took more than {SECONDS} s")
 
 
-def _checks_only(path: Path | None, changes: list[str]) -> None:
+def _checks_only(path: Path | None, changes: list[str], **_: object) -> None:
     """The part of `remine run` that reads the user's files, without the stages after it."""
     from remine.flows.config.settings import load_config
     from remine.flows.cycle.cycle import prepared

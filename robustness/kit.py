@@ -141,7 +141,7 @@ class Marks:
         return self._shared[20 : 20 + length].decode()
 
 
-def marked(marks: Marks | None) -> Callable[[Path | None, list[str]], None]:
+def marked(marks: Marks | None) -> Callable[..., None]:
     """`remine run` without Prefect, which reports the stage that it is in."""
 
     def enter(name: str) -> None:
@@ -154,7 +154,7 @@ def marked(marks: Marks | None) -> Callable[[Path | None, list[str]], None]:
         enter("between")
         return artifact
 
-    def run(path: Path | None, changes: list[str]) -> None:
+    def run(path: Path | None, changes: list[str], **_: object) -> None:
         import remine.flows.cycle.cycle as cycle_module
         from remine.flows.config.settings import find_config, load_config
         from remine.flows.jobs.console import Console

@@ -22,6 +22,14 @@ def page_of(store: Store, version: Version) -> Path:
     return store.root / "views" / f"{version.number:08d}" / "report.html"
 
 
+def lacks_page(store: Store, version: Version) -> bool:
+    """Whether the page of `version` should be on this machine and is not.
+
+    Pages of a remote store are on the machine that ran the cycle, which may be another one.
+    """
+    return not store.remote and not page_of(store, version).exists()
+
+
 def lay_out(store: Store, version: Version) -> Path:
     """Make the view of `version` and link `latest` to it; returns its folder."""
     return _link_latest(store, view(store, version))

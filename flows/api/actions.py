@@ -17,6 +17,7 @@ def run(
     config: str | Path | Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     *,
+    if_needed: bool = False,
     quiet: bool = False,
 ) -> StoreVersion:
     """Run the next cycle, or the rest of one that was killed.
@@ -25,10 +26,11 @@ def run(
         config: A TOML file or its tables as a dictionary, whose relative paths start at the
             current folder; None for the embedded glyphs.
         overrides: Settings that win over the config's, each "table.key=value".
+        if_needed: Run only if the source or the settings changed enough, by the table [refresh].
         quiet: Print no progress.
 
     Returns:
-        The last version of the cycle; if refresh.when = "needed" and nothing was to do, the newest.
+        The last version of the cycle; if nothing was to do, the newest.
 
     Raises:
         InputError: The data or the settings cannot be used; nothing was written.
@@ -43,7 +45,7 @@ def run(
 
     """
     source = _source(config)
-    settings = load_config(source, overrides)
+    settings = load_config(source, overrides).with_refresh(if_needed=if_needed)
     console = Console(quiet=quiet)
     with engine_environment():
         from remine.flows.orchestration.single_run import run_now

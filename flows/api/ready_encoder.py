@@ -66,8 +66,8 @@ class ReadyEncoder(nn.Module):
             InputError: A content cannot be read, or its embedding is not finite.
 
         """
-        if not len(contents):
-            raise InputError("no contents to encode")
+        if isinstance(contents, str | bytes) or not len(contents):
+            raise InputError("no contents to encode: give a list of them")
         parameter = next(self.network.parameters(), None)
         device = "cpu" if parameter is None else parameter.device
         parts = []

@@ -123,9 +123,9 @@ class StoreVersion:
         ((kind, value),) = queries.items()
         snapshot = self._snapshot
         if kind == "id":
-            return snapshot.item_queries(np.atleast_1d(np.asarray(value, np.int64)))
+            return snapshot.item_queries(_numbers("id", value, "iu").astype(np.int64))
         if kind == "vector":
-            vectors: Any = np.atleast_2d(np.asarray(value))
+            vectors: Any = np.atleast_2d(_numbers("vector", value, "fiu"))
             vectors = vector_transform(vectors, lambda row: f"vector {row}")
             return snapshot.vector_queries(unit(vectors))
         several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
@@ -195,6 +195,15 @@ class StoreVersion:
         return Snapshot(self.store, self.version, self._encoder_folder)
 
 
+def _numbers(name: str, value: Any, kinds: str) -> np.ndarray:
+    """An array of at least one dimension and of one of these numpy kinds."""
+    array = np.atleast_1d(np.asarray(value))
+    if array.dtype.kind not in kinds:
+        what = "whole numbers" if kinds == "iu" else "numbers"
+        raise InputError(f"{name} is {value!r}; give {what}")
+    return array
+
+
 def open_store(
     store: str | Path, version: int = 0, encoder_folder: str | Path = "."
 ) -> StoreVersion:
@@ -223,6 +232,8 @@ def open_store(
         (2, 8)
 
     """
+    if not isinstance(store, str | Path) or isinstance(version, bool | str | float):
+        raise InputError("store is a path or an URL, and version a whole number")
     opened_store = Store(store if isinstance(store, str) and "://" in store else Path(store))
     record = opened_store.version(version) if version else served_version(opened_store)
     if record is None:

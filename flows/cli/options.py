@@ -29,7 +29,9 @@ StoreOption = Annotated[
     str | None,
     typer.Option("--store", help="A store's folder or s3:// URL; default: the config's."),
 ]
-VersionOption = Annotated[int, typer.Option("--version", help="A published version; 0: current.")]
+VersionOption = Annotated[
+    int, typer.Option("--version", help="A published version; 0: the newest.")
+]
 ServedOption = Annotated[
     int, typer.Option("--version", help="A published version; 0: the served one.")
 ]

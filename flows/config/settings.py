@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -93,6 +93,11 @@ class Config:
             return self.run.store
         return (self.base / self.run.store).absolute()
 
+    def with_refresh(self, *, if_needed: bool) -> Self:
+        """These settings for one run that is asked for by hand: always, or if it is needed."""
+        when: Literal["needed", "always"] = "needed" if if_needed else "always"
+        return replace(self, refresh=replace(self.refresh, when=when))
+
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the results; no paths, no machines."""
         tables = asdict(replace(self, base=Path()))
@@ -159,10 +164,23 @@ def build_config(values: Mapping[str, Any], path: Path | None) -> Config:
 
 def read_values(source: ConfigSource, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The tables of a source, with `table.key=value` overrides, unchecked."""
-    values = _read_file(source) if isinstance(source, Path) else copy.deepcopy(dict(source or {}))
+    if isinstance(overrides, str):
+        raise InputError(f"overrides is {overrides!r}; give a list of texts")
+    values = _read_file(source) if isinstance(source, Path) else _plain_tables(source or {})
     for override in overrides:
         _override(values, override)
     return values
+
+
+def _plain_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of tables from Python, with paths as texts."""
+    plain: dict[str, Any] = {}
+    for name, value in tables.items():
+        if isinstance(value, Mapping):
+            plain[name] = _plain_tables(value)
+        else:
+            plain[name] = str(value) if isinstance(value, Path) else copy.deepcopy(value)
+    return plain
 
 
 def _read_file(path: Path) -> dict[str, Any]:

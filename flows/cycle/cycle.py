@@ -14,10 +14,10 @@ from typing import Any
 from remine.data.errors import InputError, StoreBusyError
 from remine.data.store.records import Artifact, Version, digest
 from remine.data.store.store import Store, store_exists
-from remine.data.store.views import lay_out, page_of, view
+from remine.data.store.views import lacks_page, lay_out, view
 from remine.flows.config.settings import Config
 from remine.flows.cycle.failures import failures_logged
-from remine.flows.cycle.refresh import INDEX, NOTHING, Decision, decide
+from remine.flows.cycle.refresh import INDEX, NOTHING, Decision, decide, plain
 from remine.flows.cycle.stopped_rounds import note_stop, stop_of
 from remine.flows.jobs.console import Bar, Console
 from remine.flows.jobs.job import Execute
@@ -302,13 +302,18 @@ def _stopped(run: Run, version: Version, error: RoundStoppedError) -> RoundStopp
     )
 
 
-def finished_without_page(run: Run) -> Version | None:
-    """The last version of a finished cycle without a page, because a kill came just before it."""
+def finished_without_page(run: Run, items: Artifact) -> Version | None:
+    """The last version of a finished cycle without a page, because a kill came just before it.
+
+    None if there is no such version, or if the items or the settings are others since: then the
+    next cycle is to run.
+    """
     current = run.store.current()
-    if current is None or not current.finished or page_of(run.store, current).exists():
+    if current is None or not current.finished or not lacks_page(run.store, current):
         return None
-    if run.store.remote:
-        return None  # pages lie on the machine that ran the cycle, which may be another one
+    is_same_config = plain(current.config) == plain(run.config.to_json())
+    if not is_same_config or current.artifacts["items"] != items:
+        return None
     run.console.say(f"cycle {current.cycle} was finished, except for its page")
     lay_out(run.store, current)
     return current

@@ -13,7 +13,7 @@ from remine.data.items.growth import ItemsUpdate
 from remine.data.sources.source import Source, open_source
 from remine.data.store.records import Artifact, Version, digest
 from remine.data.store.store import Store, store_exists
-from remine.data.store.views import page_of
+from remine.data.store.views import lacks_page
 from remine.flows.config.settings import Config
 from remine.flows.cycle.stopped_rounds import stop_of
 from remine.flows.stages.embedding_recipe import embedding_recipe
@@ -78,7 +78,7 @@ def decision_of(
     if newest is None:
         return Decision(action=CYCLE, reason="nothing is published yet")
     change = change_since(config, store, newest, remember=remember)
-    if not newest.finished or not page_of(store, newest).exists():
+    if not newest.finished or lacks_page(store, newest):
         return _unfinished(config, store, newest, change)
     tables = _changed_tables(newest.config, config)
     if set(tables) - {"index"}:

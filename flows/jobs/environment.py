@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -22,22 +23,28 @@ DEFAULTS = {
 }
 
 
+_ENVIRONMENT_LOCK = threading.RLock()
+"""The environment belongs to the process, so only one thread may change it at a time."""
+
+
 @contextmanager
 def engine_environment() -> Iterator[None]:
     """The variables of `set_environment`, for as long as the context lasts.
 
-    For use inside a user's process, whose own child processes must not inherit them.
+    For use inside a user's process, whose own child processes must not inherit them. Other threads
+    that want the same wait.
     """
-    before = {name: os.environ.get(name) for name in DEFAULTS}
-    set_environment()
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    with _ENVIRONMENT_LOCK:
+        before = {name: os.environ.get(name) for name in DEFAULTS}
+        try:
+            set_environment()
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 def set_environment() -> None:

@@ -4,6 +4,8 @@ A stage is recalled from the store when its key, a hash of all that its result d
 same. Our own code is part of that. What counts is what can change a result: the module of the stage
 and every module of remine that it imports, directly or through others, as syntax trees. Comments,
 docstrings and formatting do not count, nor do imports under `if TYPE_CHECKING`, which never run.
+The `__init__` of a package counts if a name is taken from it. Another minor version of Python may
+write the same tree differently, and then stages are done again.
 Reports, commands and the server are imported by no stage, so that they never change a key.
 """
 
@@ -107,7 +109,8 @@ def _is_inert(node: ast.AST) -> bool:
     """Whether a statement cannot change what the code does."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return isinstance(node, ast.If) and ast.unparse(node.test) in _NEVER_RUN
+    # With an else branch, which runs, the statement stays as it is.
+    return isinstance(node, ast.If) and not node.orelse and ast.unparse(node.test) in _NEVER_RUN
 
 
 _NEVER_RUN = ("TYPE_CHECKING", "typing.TYPE_CHECKING")

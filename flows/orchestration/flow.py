@@ -154,7 +154,11 @@ def run_prepared(
         return run_now(config, overrides)
     finally:
         APILogHandler().flush()
-        EventsWorker.drain_all(timeout=5)
+        # In a thread of its own: where an event loop runs, as in a notebook, Prefect would return
+        # a coroutine and send nothing.
+        sender = threading.Thread(target=EventsWorker.drain_all, kwargs={"timeout": 5})
+        sender.start()
+        sender.join()
 
 
 def open_engine(settings: Config) -> Execute:
@@ -218,7 +222,7 @@ def _run_stages(
         return artifact
 
     try:
-        return finished_without_page(run) or run_cycle(
+        return finished_without_page(run, items) or run_cycle(
             run, items, inputs, call, artifacts.show_rounds, decision
         )
     except RoundStoppedError:

@@ -29,6 +29,9 @@ from remine.train.encoders.encoder import Encoder
 
 BATCH = 256
 
+ITEM_NAMES = {"image": "pictures", "path": "pictures", "text": "texts", "vector": "vectors"}
+"""What items are called in messages, by their content."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
@@ -197,7 +200,7 @@ class Snapshot:
             InputError: If the items are not pictures, or a picture cannot be read.
         """
         if self.content not in PICTURES:
-            raise InputError(f"{locate(0)}: the items are {self.content}, not pictures")
+            raise InputError(f"{locate(0)}: the items are {ITEM_NAMES[self.content]}, not pictures")
         return self._embed(self.transform(pictures, locate), pictures)
 
     def text_queries(self, texts: Sequence[str], locate: Callable[[int], str]) -> Queries:
@@ -211,7 +214,7 @@ class Snapshot:
             InputError: If the items are not texts.
         """
         if self.content != "text":
-            raise InputError(f"{locate(0)}: the items are {self.content}, not texts")
+            raise InputError(f"{locate(0)}: the items are {ITEM_NAMES[self.content]}, not texts")
         return self._embed(self.transform(texts, locate), texts)
 
     # Answers -------------------------------------------------------------------------------

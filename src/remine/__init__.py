@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from remine.flows.api.actions import compare, run
     from remine.flows.api.ready_encoder import ReadyEncoder
     from remine.flows.api.store_version import StoreVersion
-    from remine.flows.api.store_version import open_store as open  # noqa: A004
+    from remine.flows.api.store_version import open_store as open  # noqa: A004, F401
     from remine.mining.config import MiningConfig
     from remine.mining.miner import Mined, mine
 
@@ -30,7 +30,6 @@ __all__ = [
     "StoreVersion",
     "compare",
     "mine",
-    "open",
     "run",
 ]
 __version__ = "0.2.0"
@@ -45,7 +44,10 @@ _NAMES = {
     "ReadyEncoder": ("remine.flows.api.ready_encoder", "ReadyEncoder"),
     "StoreVersion": ("remine.flows.api.store_version", "StoreVersion"),
 }
-"""Where each public name is; loaded at its first use, so that `import remine` takes no time."""
+"""Where each public name is; loaded at its first use, so that `import remine` takes no time.
+
+`open` is not in `__all__`: `from remine import *` must not replace the built-in function.
+"""
 
 
 def __getattr__(name: str) -> Any:

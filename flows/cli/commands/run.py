@@ -22,7 +22,7 @@ def run(
     ] = None,
     *,
     if_needed: Annotated[
-        bool, typer.Option("--if-needed", help="Only if [refresh] finds it worth it.")
+        bool, typer.Option("--if-needed", help="Run only if the source or the settings changed.")
     ] = False,
 ) -> None:
     """Run one cycle, or resume a killed one.
@@ -33,16 +33,14 @@ def run(
     """
     from remine.flows.jobs.torchrun import processes
 
-    condition = "needed" if if_needed else "always"
     changes = [*(overrides or []), *_beam_overrides(runner, beam_options)]
-    changes.append(f"refresh.when={condition}")
     with processes() as is_first:
         if is_first:
-            run_one_cycle(config, changes)
+            run_one_cycle(config, changes, if_needed=if_needed)
 
 
-def run_one_cycle(config: Path | None, overrides: list[str]) -> None:
-    """Run the cycle and print the table of its rounds."""
+def run_one_cycle(config: Path | None, overrides: list[str], *, if_needed: bool = False) -> None:
+    """Run the cycle, always or if it is needed, and print the table of its rounds."""
     from remine.data.store.store import Store
     from remine.flows.config.settings import find_config, load_config
     from remine.flows.jobs.console import Console
@@ -50,7 +48,7 @@ def run_one_cycle(config: Path | None, overrides: list[str]) -> None:
     from remine.flows.report.rounds_table import round_table
 
     path = find_config(config)
-    settings = load_config(path, overrides)
+    settings = load_config(path, overrides).with_refresh(if_needed=if_needed)
     number = run_now(
         settings, Console(), path, overrides, lambda decision: typer.echo(decision.line())
     )

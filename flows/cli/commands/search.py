@@ -35,13 +35,13 @@ def search(
     queries: Annotated[
         Path | None,
         typer.Option(
-            help="Many: Parquet or CSV with a column id, text, path, image or vector; or .npy."
+            help="Queries: Parquet or CSV with a column id, text, path, image or vector; or .npy."
         ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    k: Annotated[int, typer.Option("-k", help="Number of neighbours.")] = 10,
     recall: Annotated[
         float | None,
-        typer.Option(help="Wished share of the exact nearest; default: what the index is set to."),
+        typer.Option(help="Desired share of the exact nearest; default: what the index is set to."),
     ] = None,
     label: Labels = None,
     split: Splits = None,

@@ -23,7 +23,7 @@ GRACE = 5
 def serve(
     *,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; other machines need --host 0.0.0.0.")
+        str, typer.Option(help="Address to listen on; for other machines --host 0.0.0.0.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
     token_file: Annotated[
@@ -33,7 +33,7 @@ def serve(
     max_k: Annotated[int, typer.Option(help="Neighbours in one answer.")] = 1_000,
     max_batch: Annotated[int, typer.Option(help="Queries in one request.")] = 4_096,
     max_body: Annotated[int, typer.Option(help="Megabytes of one request.")] = 16,
-    timeout: Annotated[float, typer.Option(help="Seconds until a request is given up.")] = 30.0,
+    timeout: Annotated[float, typer.Option(help="Request timeout in seconds.")] = 30.0,
     config: ConfigOption = None,
     store: StoreOption = None,
 ) -> None:

@@ -22,7 +22,7 @@ KindOption = Annotated[
     list[str] | None,
     typer.Option("--kind", help="Only hard, semi_hard or easy ones; may be repeated."),
 ]
-LabelOption = Annotated[str | None, typer.Option("--label", help="Of the anchor.")]
+LabelOption = Annotated[str | None, typer.Option("--label", help="Only anchors with this label.")]
 
 
 @app.command()
@@ -145,7 +145,7 @@ def export(
             " sentence-transformers trains on. indices: for pytorch-metric-learning."
         ),
     ] = "plain",
-    negatives: Annotated[int, typer.Option(help="Of an n-tuple.")] = 5,
+    negatives: Annotated[int, typer.Option(help="Negatives per n-tuple.")] = 5,
     round_: RoundOption = -1,
     kind: KindOption = None,
     label: LabelOption = None,

@@ -1,5 +1,6 @@
 """`import remine`: what notebooks use, on a small store of pictures that are not square."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -120,13 +121,17 @@ def test_triplets_are_those_of_the_parquet_files(version, folder):
         (lambda v: v.search(), "exactly one of id, image, text, vector"),
         (lambda v: v.search(id=1, text="a"), r"exactly one of .* \(got 2\)"),
         (lambda v: v.search(id=10**6), "no item 1000000"),
-        (lambda v: v.search(text="a"), "the items are path, not texts"),
+        (lambda v: v.search(text="a"), "the items are pictures, not texts"),
         (lambda v: v.search(vector=[1.0, 2.0]), "the index holds vectors of 8"),
         (lambda v: v.search(vector=[0.0] * 8), "vector 0: .* all zeros"),
         (lambda v: v.search(image=b"none"), "image 0: not a readable picture"),
         (lambda v: v.search(id=1, labels=["nobody"]), "no label 'nobody'"),
         (lambda v: v.triplets(round=7), "round"),
         (lambda v: v.triplets(kind="harder"), "no kind 'harder'"),
+        (lambda v: v.search(id=3.7), "id is 3.7; give whole numbers"),
+        (lambda v: v.search(id="a"), "id is 'a'; give whole numbers"),
+        (lambda v: v.search(vector="a"), "vector is 'a'; give numbers"),
+        (lambda v: v.encoder().encode("a.png"), "give a list"),
         (lambda v: v.encoder().encode([]), "no contents"),
         (lambda v: v.encoder().encode([b"x"]), "content 0: not a readable picture"),
     ],
@@ -143,10 +148,37 @@ def test_bad_stores_and_settings_are_refused(folder, tmp_path):
         remine.open(tmp_path / "nothing")
     with pytest.raises(InputError, match="version 9"):
         remine.open(folder / "store", version=9)
+    with pytest.raises(InputError, match="version a whole number"):
+        remine.open(folder / "store", version="1")
+    with pytest.raises(InputError, match="give a list of texts"):
+        remine.run(TABLES, "train.steps=3")
     with pytest.raises(InputError, match="unknown key"):
         remine.run({"run": {"stores": "x"}})
     with pytest.raises(InputError, match="does not exist"):
         remine.run(tmp_path / "nothing.toml")
+
+
+def test_a_run_inside_an_event_loop_and_only_if_needed(version, folder, recwarn):
+    """As a notebook does it: a loop is running, and nothing is left unawaited."""
+    tables = TABLES | {"run": {"store": folder / "loop", "rounds": 1}}
+
+    async def run_twice() -> list[int]:
+        first = remine.run(tables, quiet=True)
+        return [first.number, remine.run(tables, if_needed=True, quiet=True).number]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PREFECT_HOME", str(folder / "prefect"))
+        assert asyncio.run(run_twice()) == [2, 2]
+    assert version.number == 2
+    assert not [w for w in recwarn if "never awaited" in str(w.message)]
+
+
+def test_a_star_import_leaves_the_built_in_open():
+    names = {}
+    exec("from remine import *", names)
+    assert "open" not in names
+    assert names["mine"] is remine.mine
 
 
 def test_importing_remine_loads_nothing_heavy():

@@ -99,7 +99,7 @@ def test_a_page_of_pictures_is_offline_and_escaped(call, tmp_path, glyphs):
         ("id,text\n1,x\n", "has id and text of the columns"),
         ("id\n1.5\n", "id is double; ids are whole numbers"),
         ("id\n999999\n", "no item 999999 in the index"),
-        ("text\nhello\n", "row 0: the items are image, not texts"),
+        ("text\nhello\n", "row 0: the items are pictures, not texts"),
         ("path\nnone.png\n", "row 0: .*none.png does not exist"),
     ],
 )

@@ -13,6 +13,7 @@ from remine.data.store.store import Store
 from remine.flows.cli.main import app
 from remine.flows.config.settings import load_config
 from remine.flows.cycle.cycle import finished_without_page, prepared, run_cycle
+from remine.flows.cycle.refresh import NOTHING, decide
 from remine.flows.jobs.beam import beam_execute
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
@@ -21,7 +22,7 @@ from remine.flows.report.cycle_page import write_report
 
 def run(config, execute=run_plain):
     with prepared(config, execute, Console(quiet=True)) as (run_, items, inputs):
-        assert finished_without_page(run_) is None
+        assert finished_without_page(run_, items) is None
         version = run_cycle(run_, items, inputs)
         write_report(run_.store, version)
         return version
@@ -67,6 +68,8 @@ def test_a_cycle_its_search_its_server_and_its_keeping(on_s3, call, tmp_path, mo
     monkeypatch.setenv("REMINE_CACHE", str(tmp_path / "other"))
     result = json.loads(call("search", "--id", 3, "-k", 2, "--json"))
     assert len(result[0]) == 2
+    # The page is on the machine that ran the cycle, which is no reason for another one.
+    assert decide(config).action == NOTHING
     with TestClient(make_app(Store(config.store))) as client:
         assert client.get("/search", params={"id": 3, "k": 2}).status_code == 200
         assert store.place.versions_in_use() == {2}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,15 @@ def test_a_kill_before_the_page_leaves_the_page_to_the_next_run(config_file):
     version = cycle(config_file, call_plain, "run.rounds=1")
     store = Store(config_file.parent / "store")
     shutil.rmtree(store.root / "views" / "00000002")  # a kill before the view was laid out
-    with prepared(load_config(config_file), run_plain, Console(quiet=True)) as (run, _, _):
-        assert finished_without_page(run).digest == version.digest
+    with prepared(load_config(config_file), run_plain, Console(quiet=True)) as (run, items, _):
+        assert finished_without_page(run, items) is None  # two rounds: the next cycle is wanted
+    config = load_config(config_file, ["run.rounds=1"])
+    with prepared(config, run_plain, Console(quiet=True)) as (run, items, _):
+        other_items = replace(items, card={**items.card, "content": "text"})
+        assert finished_without_page(run, other_items) is None
+        assert finished_without_page(run, items).digest == version.digest
         write_report(store, version)
-        assert finished_without_page(run) is None
+        assert finished_without_page(run, items) is None
     assert (store.root / "latest" / "report.html").exists()
 
 

@@ -145,7 +145,7 @@ def test_a_picture_query_equals_its_item(snapshot, pictures, embeddings, tmp_pat
 
 
 def test_queries_of_another_content_are_refused(snapshot):
-    with pytest.raises(InputError, match="the items are image, not texts"):
+    with pytest.raises(InputError, match="the items are pictures, not texts"):
         snapshot.text_queries(["a"], lambda _row: "--text")
 
 

@@ -173,7 +173,7 @@ def marked(marks: Marks | None) -> Callable[..., None]:
         enter("prepare")
         config = load_config(find_config(path), changes)
         with cycle_module.prepared(config, run_plain, Console()) as (cycle, items, inputs):
-            version = cycle_module.finished_without_page(cycle)
+            version = cycle_module.finished_without_page(cycle, items)
             version = version or cycle_module.run_cycle(cycle, items, inputs, call)
             enter("report")
             write_report(cycle.store, version)

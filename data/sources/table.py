@@ -64,9 +64,9 @@ class TableSource:
         self.content: str = contents[0]
         column = self.columns[self.content]
         column_type = self.dataset.schema.field(column).type
-        if self.content == "image" and _can_hold(column_type, "path"):
+        if self.content == "image" and can_hold(column_type, "path"):
             self.content, self.columns["path"] = "path", column
-        if not _can_hold(column_type, self.content):
+        if not can_hold(column_type, self.content):
             raise InputError(
                 f"{path}: column {column!r} is {column_type}, not {CONTENT_NOUNS[self.content]}"
             )
@@ -219,12 +219,12 @@ def _open_dataset(files: list[Path], id_column: str, label_column: str) -> ds.Da
     return ds.dataset(files, format="parquet", partitioning=None)
 
 
-def _can_hold(column_type: pa.DataType, content: str) -> bool:
+def can_hold(column_type: pa.DataType, content: str) -> bool:
     """Whether a column of this type can hold `content` (see CONTENT_NOUNS)."""
     t = pa.types
     checks: tuple[Callable[[pa.DataType], bool], ...]
     if t.is_dictionary(column_type):
-        return _can_hold(column_type.value_type, content)
+        return can_hold(column_type.value_type, content)
     if content in ("path", "text"):
         checks = (t.is_string, t.is_large_string, t.is_string_view)
     elif content == "vector":

@@ -1,13 +1,13 @@
 """Readers of vectors that were computed elsewhere, for mining without items, splits or a store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from remine.data.errors import InputError, first_line
@@ -18,6 +18,7 @@ from remine.data.sources.array import (
     read_labels,
     vector_rows,
 )
+from remine.data.sources.csv_table import CsvTable
 from remine.data.types import Float32, Int64, unit
 
 
@@ -97,12 +98,28 @@ def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
     """Read pairs of ids (p, 2) from two columns of a Parquet or CSV file."""
     _check_exists(path)
     with arrow_errors_as_input_errors(path):
-        table = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
-        _ = table.column_names  # raises if a name is not UTF-8
-    for name in columns:
-        if name not in table.column_names:
-            raise InputError(f"{path} has no column {name!r}; it needs {columns[0]}, {columns[1]}")
+        dataset = (
+            CsvTable(path, integers=columns)
+            if path.suffix == ".csv"
+            else ds.dataset(path, format="parquet", partitioning=None)
+        )
+        names = dataset.schema.names  # raises if a name is not UTF-8
+        for name in columns:
+            if name not in names:
+                raise InputError(
+                    f"{path} has no column {name!r}; it needs {columns[0]}, {columns[1]}"
+                )
+        table = dataset.to_table(columns=list(columns))
+    if isinstance(dataset, CsvTable):
+        _check_no_missing(table, dataset.row_name)
     return np.stack([_integer_column(path, table, name) for name in columns], axis=1)
+
+
+def _check_no_missing(table: pa.Table, row_name: Callable[[int], str]) -> None:
+    for name in table.column_names:
+        if table[name].null_count:
+            row = pc.index(pc.is_null(table[name]), True).as_py()
+            raise InputError(f"{row_name(row)}: {name} is missing")
 
 
 def _check_exists(path: Path) -> None:

@@ -219,7 +219,9 @@ def test_bad_columns_are_one_line(tmp_path, columns, message):
     [
         ([(7, IDS[0]), (1000, IDS[0])], "positives name query 1000, which does not exist"),
         ([(7, IDS[0]), (8, 10**6)], "query 8: its positive 1000000 is not in the corpus"),
-        ([(7, 0.5)], "positive is double; it must be whole numbers"),
+        ([(7, 0.5)], "line 2: positive is '0.5', not a whole number"),
+        ([(7, IDS[0]), (8, "")], "line 3: positive is missing"),
+        ([(7, IDS[0]), (8, 2**63)], f"line 3: positive {2**63} is not between 0 and 2^63 - 1"),
     ],
 )
 def test_bad_positives_name_their_file(tmp_path, rows, message):

@@ -60,8 +60,8 @@ class Quotes:
                 )
             if content[end : end + 1] not in (b"", b",", b"\r", b"\n"):
                 raise InputError(
-                    f"{self.line_name(start)}: a quote opens and closes in line {self.line(end)},"
-                    f" before more text; {ADVICE}"
+                    f"{self.line_name(start)}: the quote that opens here closes in line"
+                    f" {self.line(end)}, before more text; {ADVICE}"
                 )
             if NEWLINE.search(content, start, end):
                 self.starts.append(start)
@@ -79,6 +79,10 @@ class Quotes:
         """The end of the field of several lines that a byte is in; 0 if it is in none."""
         place = bisect_right(self.starts, offset) - 1
         return self.ends[place] if place >= 0 and offset < self.ends[place] else 0
+
+    def spans_lines(self, start: int, end: int) -> bool:
+        """Whether a row has a field of several lines."""
+        return NEWLINE.search(self.content, start, end) is not None
 
     def next_row(self, offset: int) -> int:
         """The offset after the first line break from `offset` on that is outside of quotes."""
@@ -120,7 +124,7 @@ class Quotes:
     def refuse_rows(self, field: SwallowedRows) -> InputError:
         """The error about a field that swallowed rows."""
         return InputError(
-            f"{self.line_name(field.start)}: a quote opens and closes in line"
+            f"{self.line_name(field.start)}: the quote that opens here closes in line"
             f" {self.line(field.end)}, and the lines between look like rows; {ADVICE} (if they are"
             " one text, give the table as Parquet)"
         )

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from remine.data.errors import InputError, first_line
-from remine.data.sources.csv_quotes import Quotes
+from remine.data.sources.csv_quotes import ADVICE, Quotes
 
 BLOCK = 16 << 20
 """Bytes parsed at a time; a block is longer where a row is."""
@@ -105,6 +105,9 @@ class CsvTable:
                 header = pa.py_buffer(self.content[start:end] + b"\n")
                 options = pyarrow.csv.ParseOptions(newlines_in_values=True)
                 names = pyarrow.csv.read_csv(header, parse_options=options).column_names
+                if self.quotes.spans_lines(start, end):
+                    name = self.quotes.line_name(start)
+                    raise InputError(f"{name}: the header spans lines; {ADVICE}")
                 return names, self.quotes.next_row(end)
         raise InputError(f"{self.path}: the file is empty; the first line names the columns")
 
@@ -156,7 +159,7 @@ class CsvTable:
         for row in invalid_rows:
             offset = start + max(block.find(row.text.encode()), 0)
             return InputError(
-                f"{self.quotes.line_name(offset)}: {row.actual_columns} fields, but the header has"
+                f"{self.quotes.line_name(offset)}: {row.actual_columns} field(s), but the header has"
                 f" {row.expected_columns}; put a field that holds a comma between quotes"
             )
         try:

@@ -19,6 +19,7 @@ from remine.data.sources.array import (
     vector_rows,
 )
 from remine.data.sources.csv_table import CsvTable
+from remine.data.sources.labels import clean_values, count_merged
 from remine.data.types import Float32, Int64, unit
 
 
@@ -30,11 +31,14 @@ class VectorFile:
         ids: (n,) int64, unique.
         vectors: (n, d) float32 of length 1.
         labels: n labels, or n lists of labels, or None.
+        merged_labels: The number of spellings of labels beyond their number, different in white
+            space or Unicode form only.
     """
 
     ids: Int64
     vectors: Float32
     labels: Sequence[object] | None
+    merged_labels: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,23 +60,29 @@ def read_vectors(
             or an id occurs more than once.
     """
     _check_exists(path)
-    label_values: Sequence[object] | None
+    raw_labels: Sequence[object] | None
     if path.suffix == ".npy":
         matrix = load_matrix(path, memory_map=False)
         if needs_labels and labels is None:
             raise InputError(f"{path} has no labels: name an .npy or text file with --labels")
         ids = np.arange(len(matrix))
         vectors = matrix.astype(np.float32)
-        label_values = _label_values(labels, len(vectors)) if labels else None
+        raw_labels = _label_values(labels, len(vectors)) if labels else None
     else:
-        ids, vectors, label_values = _read_parquet(path, needs_labels=needs_labels)
+        ids, vectors, raw_labels = _read_parquet(path, needs_labels=needs_labels)
         if labels:
             raise InputError(f"{path} has a label column; --labels is for .npy files")
     if not len(vectors):
         raise InputError(f"{path} holds no vectors")
     _check_unique(path, ids)
+    label_values, merged_count = None, 0
+    if raw_labels is not None:
+        label_values = clean_values(raw_labels, lambda row: f"{labels or path}: row {row}")
+        merged_count = count_merged(raw_labels, label_values)
     try:
-        return VectorFile(ids=ids, vectors=unit(vectors), labels=label_values)
+        return VectorFile(
+            ids=ids, vectors=unit(vectors), labels=label_values, merged_labels=merged_count
+        )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -110,8 +120,10 @@ def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
                     f"{path} has no column {name!r}; it needs {columns[0]}, {columns[1]}"
                 )
         table = dataset.to_table(columns=list(columns))
-    if isinstance(dataset, CsvTable):
-        _check_no_missing(table, dataset.row_name)
+    _check_no_missing(
+        table,
+        dataset.row_name if isinstance(dataset, CsvTable) else lambda row: f"{path}: row {row}",
+    )
     return np.stack([_integer_column(path, table, name) for name in columns], axis=1)
 
 

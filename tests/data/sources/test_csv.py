@@ -45,23 +45,32 @@ def swap(lines: dict[int, str]) -> str:
     [
         (
             {10: 'c2,"12 inch pipe', 300: 'c75,"14 inch pipe'},
-            "line 12: a quote opens and closes in",
+            "line 12: the quote that opens here closes in",
         ),
         ({10: 'c2,"12 inch pipe'}, "line 12: a quote opens and never closes"),
-        ({10: 'c2,"12 inch pipe', 300: 'c75,14"'}, "line 12: a quote opens and closes in line 302"),
-        ({10: 'c2,"12 inch pipe', 11: 'c2,14"'}, "line 12: a quote opens and closes in line 13"),
+        (
+            {10: 'c2,"12 inch pipe', 300: 'c75,14"'},
+            "line 12: the quote that opens here closes in line 302",
+        ),
+        (
+            {10: 'c2,"12 inch pipe', 11: 'c2,14"'},
+            "line 12: the quote that opens here closes in line 13",
+        ),
         (
             {10: 'c2,"12 inch pipe', 20: 'c5,14" pipe'},
-            "line 12: a quote opens and closes in line 22",
+            "line 12: the quote that opens here closes in line 22",
         ),
-        ({10: 'c2,"12 inch pipe', 20: 'c5,"a, b"'}, "line 12: a quote opens and closes in line 22"),
+        (
+            {10: 'c2,"12 inch pipe', 20: 'c5,"a, b"'},
+            "line 12: the quote that opens here closes in line 22",
+        ),
         (
             {10: 'c2,"5 inch" pipe'},
-            "line 12: a quote opens and closes in line 12, before more text",
+            "line 12: the quote that opens here closes in line 12, before more text",
         ),
         (
             {10: '"c2,12 inch pipe', 12: 'c3",14 inch'},
-            "line 12: a quote opens and closes in line 14",
+            "line 12: the quote that opens here closes in line 14",
         ),
     ],
 )
@@ -75,7 +84,9 @@ def test_stray_quote_is_refused_with_the_line_where_it_opens(tmp_path, lines, me
 
 def test_rows_swallowed_in_a_table_without_labels(read):
     content = 'a,b\n1,x\n2,"y\n3,z\n4,w\n5,14"\n6,v\n'
-    assert message_of(read, content).startswith("line 3: a quote opens and closes in line 6")
+    assert message_of(read, content).startswith(
+        "line 3: the quote that opens here closes in line 6"
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,13 +157,14 @@ def test_byte_order_mark_and_line_ends(read, end):
     ("content", "message"),
     [
         ("", "the file is empty"),
-        ("id,text\n1,a\n\n2,b,c\n", "line 4: 3 fields, but the header has 2"),
-        ('id,text\n1,"a\nb"\n2\n', "line 4: 1 fields, but the header has 2"),
+        ("id,text\n1,a\n\n2,b,c\n", "line 4: 3 field(s), but the header has 2"),
+        ('id,text\n1,"a\nb"\n2\n', "line 4: 1 field(s), but the header has 2"),
         (b"id,text\n1,a\n2,\xff\n", "line 3: not UTF-8"),
         ('id,text\n1,"a\nb"\nx,b\n', "line 4: id is 'x', not a whole number"),
         ("id,text\n1.0,a\n", "line 2: id is '1.0', not a whole number"),
         ("id,text\n1e5,a\n", "line 2: id is '1e5', not a whole number"),
         (f"id,text\n1,a\n{2**63 + 5},b\n", f"line 3: id {2**63 + 5} is not between 0 and 2^63 - 1"),
+        ('id,"text\n1,a"\n2,b\n', "line 1: the header spans lines"),
         ("id,text,id\n1,a,2\n", "the header names 'id' more than once"),
     ],
 )

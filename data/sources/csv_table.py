@@ -6,7 +6,9 @@ quoted field, where it stops or loses characters.
 """
 
 import mmap
+from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -79,10 +81,12 @@ class CsvTable:
 
     def row_name(self, row: int) -> str:
         """The file and the line at which a row starts."""
-        for number, (_, _, line) in enumerate(self._rows()):
-            if number == row:
-                return f"{self.path}: line {line}"
-        raise IndexError(row)
+        return f"{self.path}: line {self._lines[row]}"
+
+    @cached_property
+    def _lines(self) -> "array[int]":
+        """The line of each row."""
+        return array("q", (line for _, _, line in self._rows()))
 
     def _namer(self, start: int) -> Callable[[int], str]:
         return lambda row: self.row_name(start + row)
@@ -158,8 +162,9 @@ class CsvTable:
         """The error about a block, with the line."""
         for row in invalid_rows:
             offset = start + max(block.find(row.text.encode()), 0)
+            place = self.quotes.line_name(offset)
             return InputError(
-                f"{self.quotes.line_name(offset)}: {row.actual_columns} field(s), but the header has"
+                f"{place}: {row.actual_columns} field(s), but the header has"
                 f" {row.expected_columns}; put a field that holds a comma between quotes"
             )
         try:

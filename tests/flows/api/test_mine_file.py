@@ -287,3 +287,15 @@ def test_a_plan_says_parts_where_memory_is_short():
     lines = dict(line.split(maxsplit=1) for line in plan_lines(10**6, 128, config))
     assert lines["engine"].startswith("exact: ")
     assert "in 5 part(s)" in lines["gallery"]
+
+
+def test_merged_spellings_of_labels_are_one_class_and_counted(tmp_path, as_bytes):
+    console = Console(quiet=True, on_line=(said := []).append)
+    config = load_config(None, ["mining.max_positives=3"])
+    labels = [f" {label}" if row % 2 else label for row, label in enumerate(LABELS)]
+    path = parquet(tmp_path / "x.parquet", label=labels)
+    triplets, _ = mined(mine_files(Files(embeddings=path), tmp_path / "t", config, console))
+    complete = mine(VECTORS, LABELS, ids=IDS, config=config.mining)
+    assert as_bytes(triplets) == as_bytes(complete.triplets)
+    merged = len(set(labels)) - len(set(LABELS))
+    assert f"labels: {merged} spelling(s) differ from others in white space" in "\n".join(said)

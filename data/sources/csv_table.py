@@ -165,7 +165,8 @@ class CsvTable:
             place = self.quotes.line_name(offset)
             return InputError(
                 f"{place}: {row.actual_columns} field(s), but the header has"
-                f" {row.expected_columns}; put a field that holds a comma between quotes"
+                f" {row.expected_columns}; put a field that holds a comma or a line break between"
+                " quotes"
             )
         try:
             block.decode()

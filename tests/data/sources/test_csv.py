@@ -2,6 +2,7 @@
 
 import csv
 import io
+import random
 
 import pyarrow as pa
 import pytest
@@ -138,6 +139,20 @@ def test_rows_of_many_blocks(read, monkeypatch):
     buffer = io.StringIO()
     csv.writer(buffer).writerows([["text", "id"], *[[text, i] for i, text in enumerate(texts)]])
     assert read(buffer.getvalue(), integers=["id"]) == {"text": texts, "id": list(range(300))}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_a_csv_writer_wrote_is_read_as_it_was(read, monkeypatch, seed):
+    chance = random.Random(seed)
+    monkeypatch.setattr("remine.data.sources.csv_table.BLOCK", chance.choice([1, 7, 20, 1000]))
+    pieces = ["a", ",", '"', "\n", "\r\n", "\r", " ", "\u00e9", '""']
+    texts = ["".join(chance.choices(pieces, k=chance.randrange(1, 9))) for _ in range(9)]
+    buffer = io.StringIO(newline="")
+    end = chance.choice(["\n", "\r\n", "\r"])
+    writer = csv.writer(buffer, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerows([["label", "text"], *[["c1", text] for text in texts]])
+    mark = chance.choice(["", "\ufeff"])
+    assert read(mark + buffer.getvalue(), label="label")["text"] == texts
 
 
 def test_text_stays_text(read):

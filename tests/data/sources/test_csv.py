@@ -168,6 +168,8 @@ def test_byte_order_mark_and_line_ends(read, end):
     assert read(content, integers=["id"]) == {"id": [1, 2], "text": ["a", "b"]}
 
 
+# Arrow prints what its callbacks raise.
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -179,6 +181,8 @@ def test_byte_order_mark_and_line_ends(read, end):
         ("id,text\n1.0,a\n", "line 2: id is '1.0', not a whole number"),
         ("id,text\n1e5,a\n", "line 2: id is '1e5', not a whole number"),
         (f"id,text\n1,a\n{2**63 + 5},b\n", f"line 3: id {2**63 + 5} is not between 0 and 2^63 - 1"),
+        (b"id,text\n1,a\n2,\xff,c\n", "line 3: not UTF-8"),
+        (b"id,t\xe9xt\n1,a\n", "line 1: a column's name is not UTF-8"),
         ('id,"text\n1,a"\n2,b\n', "line 1: the header spans lines"),
         ("id,text,id\n1,a,2\n", "the header names 'id' more than once"),
     ],

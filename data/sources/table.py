@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.dataset as ds
 
 from remine.data.errors import InputError
 from remine.data.schemas import CONTENTS
 from remine.data.sources.array import arrow_errors_as_input_errors, is_vector_type, vector_rows
+from remine.data.sources.csv_table import CsvTable
 from remine.data.sources.image_folder import stamp
 from remine.data.store.records import file_sha256
 from remine.data.types import Float32, Int64
@@ -49,7 +49,9 @@ class TableSource:
         self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         with arrow_errors_as_input_errors(path):
             try:
-                self.dataset = _open_dataset(self.files, columns.get("id", "id"))
+                self.dataset = _open_dataset(
+                    self.files, *(columns.get(c, c) for c in ("id", "label"))
+                )
                 self.columns = self._find_columns(path, columns)
             except UnicodeDecodeError:
                 raise InputError(f"{path}: a column's name is not UTF-8") from None
@@ -62,9 +64,9 @@ class TableSource:
         self.content: str = contents[0]
         column = self.columns[self.content]
         column_type = self.dataset.schema.field(column).type
-        if self.content == "image" and _can_hold(column_type, "path"):
+        if self.content == "image" and can_hold(column_type, "path"):
             self.content, self.columns["path"] = "path", column
-        if not _can_hold(column_type, self.content):
+        if not can_hold(column_type, self.content):
             raise InputError(
                 f"{path}: column {column!r} is {column_type}, not {CONTENT_NOUNS[self.content]}"
             )
@@ -105,6 +107,8 @@ class TableSource:
 
     def _file_row_name(self, row: int) -> str:
         """The file and the row in it, for a row counted in the order of the files."""
+        if isinstance(self.dataset, CsvTable):
+            return self.dataset.row_name(row)
         for file, rows in zip(self.files, self._lengths, strict=True):
             if row < rows:
                 return f"{file}: row {row}"
@@ -114,6 +118,7 @@ class TableSource:
     @cached_property
     def _lengths(self) -> list[int]:
         """The number of rows of each file."""
+        assert not isinstance(self.dataset, CsvTable)
         return [fragment.count_rows() for fragment in self.dataset.get_fragments()]
 
     def metadata(self) -> pa.Table:
@@ -208,25 +213,18 @@ class TableSource:
             )
 
 
-def _open_dataset(files: list[Path], id_column: str) -> ds.Dataset:
-    if files[0].suffix != ".csv":
-        return ds.dataset(files, format="parquet", partitioning=None)
-    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    names = pyarrow.csv.open_csv(files[0], parse_options=parse).schema.names
-    # Labels stay text ("007"); an empty field is a missing one, the text NA is not.
-    types = {name: pa.string() for name in names if name != id_column}
-    options = pyarrow.csv.ConvertOptions(
-        column_types=types, strings_can_be_null=True, null_values=[""]
-    )
-    return ds.dataset(files, format=ds.CsvFileFormat(parse, convert_options=options))
+def _open_dataset(files: list[Path], id_column: str, label_column: str) -> ds.Dataset | CsvTable:
+    if files[0].suffix == ".csv":
+        return CsvTable(files[0], integers=[id_column], label=label_column)
+    return ds.dataset(files, format="parquet", partitioning=None)
 
 
-def _can_hold(column_type: pa.DataType, content: str) -> bool:
+def can_hold(column_type: pa.DataType, content: str) -> bool:
     """Whether a column of this type can hold `content` (see CONTENT_NOUNS)."""
     t = pa.types
     checks: tuple[Callable[[pa.DataType], bool], ...]
     if t.is_dictionary(column_type):
-        return _can_hold(column_type.value_type, content)
+        return can_hold(column_type.value_type, content)
     if content in ("path", "text"):
         checks = (t.is_string, t.is_large_string, t.is_string_view)
     elif content == "vector":

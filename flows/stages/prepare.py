@@ -19,6 +19,7 @@ from remine.data.items.inputs import PICTURES, ImageTransform, Transform
 from remine.data.items.shards import StagedItems, stage_items
 from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import clear_beside, staging_folder
+from remine.data.sources.labels import merge_note
 from remine.data.sources.source import Source, open_source
 from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store, place_of
@@ -123,6 +124,8 @@ class _Preparation:
                 console.say(update.comparison.change.line())
             source = update.source if update else self.source
             catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
+            if note := merge_note(catalogue.merged_labels):
+                console.say(note)
             staged_items = self._stage(store, update, catalogue, folder, bar)
             inputs_card = {**staged_items.inputs_card, "recipe": self.recipe}
             _check_settings(self.config, self.source, inputs_card, len(catalogue.ids))

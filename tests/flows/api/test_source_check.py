@@ -88,3 +88,11 @@ def test_the_command_ends_with_two_if_something_is_bad(photos):
 def test_a_source_that_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         lines(tmp_path / "nothing")
+
+
+def test_merged_spellings_of_labels_are_counted(tmp_path):
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(40, 4)).astype("f4"))
+    labels = [f"c{n // 4}" + " " * (n % 2 and n < 8) for n in range(40)]
+    (tmp_path / "labels.txt").write_text("\n".join(labels) + "\n")
+    text = "\n".join(lines(tmp_path / "v.npy", labels=str(tmp_path / "labels.txt")))
+    assert "labels: 2 spelling(s) differ from others in white space or Unicode form only" in text

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from remine.data.errors import InputError
@@ -57,3 +58,15 @@ def test_a_new_store_may_be_a_link_to_another_disk(config_file):
         assert not list((folder / "tmp").iterdir())
     finally:
         shutil.rmtree(folder)
+
+
+def test_prepare_counts_merged_spellings_of_labels(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(48, 4)))
+    labels = [f"c{row // 4}" + "\t" * (row == 9) for row in range(48)]
+    (tmp_path / "l.txt").write_text("\n".join(labels))
+    tables = {"source": str(tmp_path / "x.npy"), "labels": str(tmp_path / "l.txt")}
+    config = load_config({"data": tables, "run": {"store": str(tmp_path / "store")}})
+    console = Console(quiet=True, on_line=(said := []).append)
+    with prepared(config, run_plain, console):
+        pass
+    assert any(line.startswith("labels: 1 spelling(s) differ") for line in said)

@@ -21,6 +21,7 @@ class FolderSource:
     """
 
     content = "path"
+    notes: Sequence[str] = ()
     lacks_ids = True
 
     def __init__(self, root: Path) -> None:

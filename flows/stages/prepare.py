@@ -53,6 +53,8 @@ def prepare(config: "Config", console: "Console") -> tuple[Store, Artifact, Arti
 
     """
     source = open_source(config.data, config.base)
+    for note in source.notes:
+        console.say(note)
     preparation = _Preparation(config=config, source=source, recipe=_recipe(config))
     fingerprint = source.fingerprint()
     place = place_of(config.store)
@@ -116,6 +118,7 @@ class _Preparation:
         """
         earlier = _earlier_items(store, base, self.source) if store and base else None
         place = place_of(self.config.store).local
+        note_count = len(self.source.notes)
         with console.stage("prepare", "items") as bar, _staging(place) as folder:
             update = None
             if earlier:
@@ -123,6 +126,8 @@ class _Preparation:
                 console.say(update.comparison.change.line())
             source = update.source if update else self.source
             catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
+            for note in self.source.notes[note_count:]:
+                console.say(note)
             staged_items = self._stage(store, update, catalogue, folder, bar)
             inputs_card = {**staged_items.inputs_card, "recipe": self.recipe}
             _check_settings(self.config, self.source, inputs_card, len(catalogue.ids))

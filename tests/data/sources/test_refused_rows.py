@@ -106,7 +106,7 @@ def test_id_that_is_no_integer(refusal, table, labels, name, ids, kind):
     assert message.startswith(f"id is {kind}; ids are integers")
 
 
-@pytest.mark.parametrize("split", ["dev", "Train", None])
+@pytest.mark.parametrize("split", ["develop", "Train", None])
 def test_unknown_split(refusal, table, labels, split):
     path = table(split=swap(["train"] * N, split), text=labels)
     assert refusal(path) == f"{path}: row {ROW}: split is {split!r}; known: train, val, test"

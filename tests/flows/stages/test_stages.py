@@ -4,6 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from remine.data.errors import InputError
@@ -57,3 +60,22 @@ def test_a_new_store_may_be_a_link_to_another_disk(config_file):
         assert not list((folder / "tmp").iterdir())
     finally:
         shutil.rmtree(folder)
+
+
+def test_what_is_passed_over_is_said_once(tmp_path):
+    folder = tmp_path / "items"
+    folder.mkdir()
+    rows = np.random.default_rng(0).normal(size=(2, 60, 4))
+    for number, name in enumerate(("a.parquet", "b.PARQUET")):
+        labels = [f"c{row // 10}" for row in range(60)]
+        splits = ["train"] * 30 + ["dev"] * 10 + ["test"] * 20
+        columns = {"vector": rows[number].tolist(), "label": labels, "split": splits}
+        pq.write_table(pa.table(columns), folder / name)
+    (folder / "c.csv").touch()
+    config = tmp_path / "remine.toml"
+    config.write_text('[run]\nstore = "store"\n[data]\nsource = "items"\n')
+    lines: list[str] = []
+    with prepared(load_config(config), run_plain, Console(quiet=True, on_line=lines.append)):
+        pass
+    notes = [f"{folder}: passed over 1 .csv", "split: 'dev' is read as val (20 items)"]
+    assert [line for line in lines if line in notes] == notes

@@ -1,4 +1,8 @@
-"""Other names of the validation split."""
+"""Other names of the validation split, and names of files that look like splits."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,3 +32,18 @@ def canonical_splits(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str]:
     count = pc.sum(is_val).as_py()
     column = pc.if_else(is_val, pa.scalar("val", column.type), column)
     return column, f"split: {name!r} is read as val ({count:,} items)"
+
+
+def split_names(files: Iterable[Path], folder: Path) -> list[str]:
+    """Names of splits in the paths of files, as in `train-00000.parquet` or `test/0.parquet`.
+
+    Returns:
+        The names in order if there are two or more, else none.
+    """
+    words = {
+        re.split(r"[-_.]", part.lower())[0]
+        for file in files
+        for part in file.relative_to(folder).parts
+    }
+    names = words & {"train", "test", *VAL_NAMES}
+    return sorted(names) if len(names) > 1 else []

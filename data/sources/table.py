@@ -17,7 +17,7 @@ from remine.data.sources.array import arrow_errors_as_input_errors, is_vector_ty
 from remine.data.sources.hugging_face import picture_bytes
 from remine.data.sources.image_folder import stamp
 from remine.data.sources.parquet_table import ParquetTable
-from remine.data.sources.splits import canonical_splits
+from remine.data.sources.splits import canonical_splits, split_names
 from remine.data.sources.table_folder import count_endings, is_picture, parquet_files
 from remine.data.store.records import file_sha256
 from remine.data.types import Float32, Int64
@@ -78,6 +78,11 @@ class TableSource:
         if isinstance(self.dataset, ParquetTable):
             self.files = self.dataset.files
             self.notes += self.dataset.notes + self._passed_over(other_files)
+            if "split" not in self.columns and (names := split_names(self.files, self.root)):
+                self.notes.append(
+                    f"split: names of files ({', '.join(names)}) are not read; add a column split,"
+                    " or name folders split=train/"
+                )
 
     @property
     def lacks_ids(self) -> bool:

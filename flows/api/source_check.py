@@ -87,6 +87,7 @@ def check_source(
         ("classes", _class_sizes(catalogue)),
         *_content_rows(check),
         ("copies", _copies(catalogue, hashes)),
+        *(("reading", note) for note in source.notes),
         *(("unusual", remark) for remark in _remarks(catalogue)),
         *_fault_rows(check),
     )

@@ -241,6 +241,17 @@ def test_folder_of_other_tables(refusal, tmp_path, ending, folder):
     )
 
 
+@pytest.mark.parametrize("names", [("train-0-of-1", "test-0-of-1"), ("test/0", "train/0")])
+def test_splits_in_names_of_files_are_not_ignored_silently(tmp_path, names):
+    for name in names:
+        write(tmp_path / f"set/{name}.parquet", label=["a"], text=["t"])
+    (note,) = open_set(tmp_path).notes
+    assert note.startswith("split: names of files (test, train) are not read; add a column split")
+    for name in names:
+        write(tmp_path / f"set/{name}.parquet", label=["a"], text=["t"], split=["train"])
+    assert not open_set(tmp_path).notes
+
+
 def test_delta_table(refusal, tmp_path):
     write(tmp_path / "set/a.parquet", label=["a"], text=["t"])
     (tmp_path / "set/_delta_log").mkdir()

@@ -1,6 +1,8 @@
 """`remine check`: a source in one screen, and nothing written."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -88,3 +90,12 @@ def test_the_command_ends_with_two_if_something_is_bad(photos):
 def test_a_source_that_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         lines(tmp_path / "nothing")
+
+
+def test_it_says_what_was_passed_over(tmp_path):
+    rows = [(f"label {c}", f"text {c} {n}") for c in range(12) for n in range(3)]
+    labels, texts = zip(*rows, strict=True)
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.table({"label": labels, "text": texts}), tmp_path / "set/a.parquet")
+    (tmp_path / "set/b.csv").touch()
+    assert f"reading    {tmp_path}/set: passed over 1 .csv" in lines(tmp_path / "set")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from remine.data.errors import InputError
+from remine.data.sources.splits import VAL_NAMES, val_note
 from remine.data.types import SPLITS, Int64
 
 IMAGE_SUFFIXES = frozenset(
@@ -31,7 +32,8 @@ class FolderSource:
         if not top_folders:
             raise InputError(f"{root} holds no folders: one folder of images per class is needed")
         names = {folder.name for folder in top_folders}
-        class_names = sorted(names - set(SPLITS))
+        val_name = _val_name(names)
+        class_names = sorted(names - {*SPLITS, val_name})
         # A lone class called "val" is plausible; "train" or "test" among classes is a mistake.
         if class_names and (split_names := sorted(names & {"train", "test"})):
             raise InputError(
@@ -47,7 +49,9 @@ class FolderSource:
         if not (self.has_splits and folders):
             folders = [(top, "") for top in top_folders]
         for folder, split in folders:
-            self._add_class(folder, split)
+            self._add_class(folder, "val" if split == val_name else split)
+        if self.has_splits and val_name != "val":
+            self.notes = [val_note(val_name, self.splits.count("val"))]
 
     def _add_class(self, folder: Path, split: str) -> None:
         pictures = _list_pictures(folder)
@@ -81,6 +85,17 @@ class FolderSource:
         """The paths in the given order, `rows` at a time."""
         for start in range(0, len(order), rows):
             yield [self.paths[row] for row in order[start : start + rows]]
+
+
+def _val_name(names: set[str]) -> str:
+    """The folder that is the split val: one of another name if it has only train and test beside.
+
+    Args:
+        names: The top folders.
+    """
+    val_names = names & set(VAL_NAMES)
+    is_plain = len(val_names) == 1 and {"train"} < names <= {"train", "test", *val_names}
+    return val_names.pop() if is_plain else "val"
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ a Hugging Face data set becomes the name that the file has for it.
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from remine.data.errors import InputError
+from remine.data.errors import InputError, first_line
 from remine.data.sources.array import arrow_errors_as_input_errors
 from remine.data.sources.column_types import common_type, value_type
 from remine.data.sources.hugging_face import class_names, decode_classes, has_bytes
@@ -49,7 +50,9 @@ class Shard:
             folder: The folder that is read, None if it is one file.
             columns: The columns whose integers may have names.
         """
-        with arrow_errors_as_input_errors(file):
+        if not file.is_file():  # opening a pipe would block
+            raise InputError(f"{file} is not a file, or a link to nothing: remove it")
+        with arrow_errors_as_input_errors(file), _named_duplicates(file):
             dataset = ds.dataset([file], format="parquet", partitioning=None)
             (fragment,) = dataset.get_fragments()
             fragment.ensure_complete_metadata()
@@ -85,7 +88,7 @@ class Shard:
         with arrow_errors_as_input_errors(self.file):
             table = self.fragment.to_table(columns=self._expressions(columns))
             rows = len(table) if table.num_columns else self.count_rows()
-            arrays = [self._convert(table, name, rows).cast(types[name]) for name in columns]
+            arrays = [self._convert(table, name, types[name], rows) for name in columns]
         return pa.table(arrays, names=list(columns))
 
     def batches(
@@ -97,7 +100,7 @@ class Shard:
                 columns=self._expressions([column]), batch_size=rows, batch_readahead=readahead
             ):
                 table = pa.Table.from_batches([batch])
-                yield from self._convert(table, column, len(batch)).cast(column_type).chunks
+                yield from self._convert(table, column, column_type, len(batch)).chunks
 
     def _expressions(self, columns: Sequence[str]) -> dict[str, pc.Expression]:
         """What Arrow reads for the columns that are in the file."""
@@ -108,7 +111,20 @@ class Shard:
             if name in present
         }
 
-    def _convert(self, table: pa.Table, name: str, rows: int) -> pa.ChunkedArray:
+    def _convert(
+        self, table: pa.Table, name: str, column_type: pa.DataType, rows: int
+    ) -> pa.ChunkedArray:
+        """A column of `table`, which has `rows` rows, cast to a type that holds its values."""
+        column = self._values(table, name, rows)
+        try:
+            return column.cast(column_type)
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"{self.file}: column {name!r} has another type in other files, and a value that"
+                f" would change: {first_line(error)}"
+            ) from None
+
+    def _values(self, table: pa.Table, name: str, rows: int) -> pa.ChunkedArray:
         """A column of `table` with names for class numbers, or the value of a folder's name."""
         if name not in table.column_names:
             value = self.folder_values.get(name)
@@ -243,6 +259,17 @@ class ParquetTable:
                 continue
             for values in shard.batches(column, column_type, 1024):
                 yield from _paths_of_missing_bytes(values)
+
+
+@contextmanager
+def _named_duplicates(file: Path) -> Iterator[None]:
+    """Say what Arrow means if two columns of a file have one name."""
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        if "duplicate field names" not in str(error):
+            raise
+        raise InputError(f"{file}: two columns have one name: rename one") from None
 
 
 def _paths_of_missing_bytes(values: pa.Array) -> Iterator[str]:

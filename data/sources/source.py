@@ -17,7 +17,7 @@ from remine.data.errors import InputError
 from remine.data.sources.array import ArraySource
 from remine.data.sources.image_folder import FolderSource
 from remine.data.sources.table import TableSource
-from remine.data.sources.table_folder import PARQUET_SUFFIXES, is_table_folder
+from remine.data.sources.table_folder import is_parquet, is_table_folder, list_files
 from remine.data.types import Float32
 
 
@@ -78,9 +78,21 @@ def open_source(config: DataConfig, base: Path) -> Source:
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return ArraySource(path, base / config.labels if config.labels else None)
-    is_file = path.is_file() and (suffix == ".csv" or suffix in PARQUET_SUFFIXES)
+    is_file = path.is_file() and (suffix == ".csv" or is_parquet(path))
     if is_file or (path.is_dir() and is_table_folder(path)):
         return TableSource(path, {str(ours): theirs for ours, theirs in config.columns.items()})
     if path.is_dir():
-        return FolderSource(path)
+        return _open_pictures(path)
     raise InputError(f"data.source: {path} is not a Parquet, CSV or .npy file, nor a folder")
+
+
+def _open_pictures(folder: Path) -> FolderSource:
+    try:
+        return FolderSource(folder)
+    except InputError as error:
+        if not (tables := [path for path in list_files(folder) if is_parquet(path)]):
+            raise
+        raise InputError(
+            f"{error}; to read its {len(tables):,} Parquet files, name their folder:"
+            f" {tables[0].parent}"
+        ) from None

@@ -31,7 +31,12 @@ def canonical_splits(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str]:
     is_val = pc.equal(column, name)
     count = pc.sum(is_val).as_py()
     column = pc.if_else(is_val, pa.scalar("val", column.type), column)
-    return column, f"split: {name!r} is read as val ({count:,} items)"
+    return column, val_note(name, count)
+
+
+def val_note(name: str, count: int) -> str:
+    """A line that says which split was taken as val."""
+    return f"split: {name!r} is read as val ({count:,} items)"
 
 
 def split_names(files: Iterable[Path], folder: Path) -> list[str]:

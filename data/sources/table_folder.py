@@ -35,11 +35,11 @@ def is_table_folder(folder: Path) -> bool:
     if any(_is_table_file(path) and path.is_file() for path in folder.iterdir()):
         return True
     paths = []
-    for path in list_files(folder):
-        if is_picture(path):
+    for path in list_files(folder, include_hidden=True):
+        if is_picture(path) and not _is_hidden(path):
             return False
         paths.append(path)
-    if paths and not any(map(is_parquet, paths)):
+    if paths and not any(map(_is_table_file, paths)):
         raise InputError(
             f"data.source: {folder} holds neither Parquet files nor pictures, but"
             f" {count_endings(paths)}: name one Parquet, CSV or .npy file, a folder of Parquet"

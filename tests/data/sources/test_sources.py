@@ -166,6 +166,16 @@ def test_folder_with_splits_above_the_classes(lay_down, tmp_path, picture):
     assert layout.table["split"].to_pylist() == ["test"] * 2 + ["train"] * 3 + ["val"]
 
 
+@pytest.mark.parametrize("name", ["validation", "valid", "dev"])
+def test_folder_of_another_name_of_val(tmp_path, picture, name):
+    grow_folder(tmp_path / "set", picture, ["test/x/1.png", "train/a/1.png", f"{name}/y/1.png"])
+    source = open_source(DataConfig(source="set"), tmp_path)
+    table = source.metadata().to_pydict()
+    splits = dict(zip(table["label"], table["split"], strict=True))
+    assert splits == {"x": "test", "a": "train", "y": "val"}
+    assert source.notes == [f"split: {name!r} is read as val (1 items)"]
+
+
 def test_splits_need_one_to_train_on(tmp_path, picture):
     grow_folder(tmp_path / "set", picture, ["test/1.png", "val/2.png"])
     table = open_source(DataConfig(source="set"), tmp_path).metadata()

@@ -1,5 +1,7 @@
 """Folders of Parquet files: every file is read or counted, and no file's types change a value."""
 
+import os
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -250,6 +252,45 @@ def test_splits_in_names_of_files_are_not_ignored_silently(tmp_path, names):
     for name in names:
         write(tmp_path / f"set/{name}.parquet", label=["a"], text=["t"], split=["train"])
     assert not open_set(tmp_path).notes
+
+
+def test_parquet_below_pictures(refusal, tmp_path, picture):
+    write(tmp_path / "set/data/a.parquet", label=["a"], text=["t"])
+    (tmp_path / "set/logo.png").write_bytes(picture())
+    assert refusal("set") == (
+        f"class 'data' is empty: no image in {tmp_path}/set/data; to read its 1 Parquet files, name"
+        f" their folder: {tmp_path}/set/data"
+    )
+
+
+def test_only_hidden_files(refusal, tmp_path):
+    write(tmp_path / "set/_a.parquet", label=["a"], text=["t"])
+    assert "holds neither Parquet files nor pictures, but 1 hidden: name" in refusal("set")
+
+
+@pytest.mark.parametrize("name", ["broken link", "pipe"])
+def test_a_name_of_no_file(refusal, tmp_path, name):
+    write(tmp_path / "set/a.parquet", label=["a"], text=["t"])
+    path = tmp_path / "set/b.parquet"
+    path.symlink_to("gone.parquet") if name == "broken link" else os.mkfifo(path)
+    assert refusal("set") == f"{path} is not a file, or a link to nothing: remove it"
+
+
+def test_two_columns_of_one_name(refusal, tmp_path):
+    columns = pa.table([["a"], ["b"], ["t"]], names=["label", "label", "text"])
+    pq.write_table(columns, tmp_path / "items.parquet")
+    assert refusal("items.parquet") == (
+        f"{tmp_path}/items.parquet: two columns have one name: rename one"
+    )
+
+
+def test_a_number_that_would_change(refusal, tmp_path):
+    write(tmp_path / "set/a.parquet", label=pa.array([2**63], pa.uint64()), text=["t"])
+    write(tmp_path / "set/b.parquet", label=[1], text=["t"])
+    assert refusal("set").startswith(
+        f"{tmp_path}/set/a.parquet: column 'label' has another type in other files, and a value"
+        " that would change: Integer value 9223372036854775808"
+    )
 
 
 def test_delta_table(refusal, tmp_path):

@@ -34,6 +34,8 @@ class Catalogue:
         labels: The c label names.
         splits: (n,) int8 into SPLITS.
         groups: The optional column `group`, n strings or nulls.
+        merged_labels: The number of spellings of labels that a source has beyond its classes,
+            different in white space or Unicode form only.
     """
 
     ids: Int64
@@ -41,6 +43,7 @@ class Catalogue:
     labels: Sequence[str]
     splits: Int8
     groups: pa.ChunkedArray | None
+    merged_labels: int = 0
 
     def counts(self) -> dict[str, dict[str, int]]:
         """The number of items and classes of each split."""

@@ -27,6 +27,7 @@ from remine.data.items.changes import (
 from remine.data.items.inputs import Inputs, Transform
 from remine.data.items.shards import Progress, StagedItems, items_card, items_table
 from remine.data.items.source_catalogue import build_catalogue, texts
+from remine.data.sources.labels import clean_labels
 from remine.data.sources.source import Source
 from remine.data.store.records import FileRef
 from remine.data.store.store import Store
@@ -79,7 +80,7 @@ def match_by_content(
     Returns:
         The source with ids, and the content hashes in order of id.
     """
-    labels = texts(source.metadata(), "label", "data.source").to_pylist()
+    labels = clean_labels(texts(source.metadata(), "label", "data.source")).to_pylist()
     numbered_source = NumberedSource(source, assign_ids(labels, hashes, earlier))
     return numbered_source, hashes[numbered_source.order]
 

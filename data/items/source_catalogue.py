@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from remine.data.config import DataConfig
 from remine.data.errors import InputError
 from remine.data.items.catalogue import TEST, TRAIN, VAL, Catalogue
+from remine.data.sources.labels import clean_labels
 from remine.data.sources.source import Source
 from remine.data.sources.splits import VAL_NAMES
 from remine.data.types import SPLITS, Int8, Int32, Int64
@@ -26,7 +27,8 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
     if not len(table):
         raise InputError(f"data.source: {config.source} holds no items")
     ids = _item_ids(table, source.row_name)
-    labels, codes = _encode_labels(texts(table, "label", config.source), table, source.row_name)
+    label_texts = texts(table, "label", config.source)
+    labels, codes = _encode_labels(label_texts, table, source.row_name)
     if "split" in table.column_names:
         splits = _read_splits(texts(table, "split", config.source), source.row_name)
         splits = _move_classes_to_val(splits, labels, codes, config)
@@ -42,6 +44,7 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
         labels=labels,
         splits=splits,
         groups=texts(table, "group", config.source) if "group" in table.column_names else None,
+        merged_labels=pc.count_distinct(label_texts).as_py() - len(labels),
     )
     _check_task(catalogue, config.source)
     return catalogue
@@ -95,10 +98,10 @@ def _encode_labels(
     names: pa.ChunkedArray, table: pa.Table, row_name: Callable[[int], str]
 ) -> tuple[list[str], Int32]:
     """The sorted label names, and the code of each item's label (n,)."""
-    column = pc.utf8_trim_whitespace(names)
-    missing = pc.fill_null(pc.equal(column, ""), True)
+    column = clean_labels(names)
+    missing = pc.is_null(column)
     if pa.types.is_floating(table["label"].type):  # pandas writes a missing number as NaN
-        missing = pc.or_(missing, pc.equal(column, "nan"))
+        missing = pc.or_kleene(missing, pc.equal(column, "nan"))
     if pc.any(missing).as_py():
         raise InputError(f"{row_name(pc.index(missing, True).as_py())}: label is missing")
     labels = sorted(pc.unique(column).to_pylist())

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from remine.data.errors import InputError, first_line
+from remine.data.sources.labels import read_label_lines
 from remine.data.store.records import file_sha256
 from remine.data.types import Float32, Int64
 
@@ -95,17 +96,10 @@ def read_labels(path: Path, n: int) -> Sequence[str] | np.ndarray:
     if path.suffix == ".npy":
         labels = load_npy(path, memory_map=False).reshape(-1)
     else:
-        labels = _read_lines(path)
+        labels = read_label_lines(path)
     if len(labels) != n:
         raise InputError(f"{path} has {len(labels)} labels for {n} vectors")
     return labels
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8").splitlines()
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: {first_line(error)}") from None
 
 
 @contextmanager

@@ -49,7 +49,10 @@ class Source(Protocol):
         """JSON that changes whenever the data changes."""
 
     def row_name(self, row: int) -> str:
-        """The name of `row` in messages: the file and the row in it, counted from 0."""
+        """The name of `row` in messages: the file and the row in it.
+
+        Rows are counted from 0; text files are counted in lines, from 1.
+        """
 
     def metadata(self) -> pa.Table:
         """The column `label` and, if the source has them, `id`, `split` and `group`."""

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.dataset as ds
 
 from remine.data.errors import InputError
 from remine.data.schemas import CONTENTS
 from remine.data.sources.array import arrow_errors_as_input_errors, is_vector_type, vector_rows
+from remine.data.sources.csv_table import CsvTable
 from remine.data.sources.hugging_face import picture_bytes
 from remine.data.sources.image_folder import stamp
 from remine.data.sources.parquet_table import ParquetTable
@@ -66,9 +65,9 @@ class TableSource:
         self.content: str = contents[0]
         column = self.columns[self.content]
         column_type = self.dataset.schema.field(column).type
-        if self.content == "image" and _can_hold(column_type, "path"):
+        if self.content == "image" and can_hold(column_type, "path"):
             self.content, self.columns["path"] = "path", column
-        if not _can_hold(column_type, self.content):
+        if not can_hold(column_type, self.content):
             raise InputError(
                 f"{path}: column {column!r} is {column_type}, not {CONTENT_NOUNS[self.content]}"
             )
@@ -130,6 +129,8 @@ class TableSource:
 
     def _file_row_name(self, row: int) -> str:
         """The file and the row in it, for a row counted in the order of the files."""
+        if isinstance(self.dataset, CsvTable):
+            return self.dataset.row_name(row)
         for file, rows in zip(self.files, self._lengths, strict=True):
             if row < rows:
                 return f"{file}: row {row}"
@@ -139,6 +140,7 @@ class TableSource:
     @cached_property
     def _lengths(self) -> list[int]:
         """The number of rows of each file."""
+        assert not isinstance(self.dataset, CsvTable)
         return [fragment.count_rows() for fragment in self.dataset.get_fragments()]
 
     def metadata(self) -> pa.Table:
@@ -243,28 +245,19 @@ class TableSource:
 
 def _open_dataset(
     files: list[Path], path: Path, columns: dict[str, str]
-) -> ds.Dataset | ParquetTable:
-    if files[0].suffix.lower() != ".csv":
-        our_names = (*METADATA, *CONTENTS, "vector")
-        used_columns = {name: columns.get(name, name) for name in our_names}
-        return ParquetTable(files, path if path.is_dir() else None, used_columns)
-    id_column = columns.get("id", "id")
-    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    names = pyarrow.csv.open_csv(files[0], parse_options=parse).schema.names
-    # Labels stay text ("007"); an empty field is a missing one, the text NA is not.
-    types = {name: pa.string() for name in names if name != id_column}
-    options = pyarrow.csv.ConvertOptions(
-        column_types=types, strings_can_be_null=True, null_values=[""]
-    )
-    return ds.dataset(files, format=ds.CsvFileFormat(parse, convert_options=options))
+) -> CsvTable | ParquetTable:
+    names = {name: columns.get(name, name) for name in (*METADATA, *CONTENTS, "vector")}
+    if files[0].suffix.lower() == ".csv":
+        return CsvTable(files[0], integers=[names["id"]], label=names["label"])
+    return ParquetTable(files, path if path.is_dir() else None, names)
 
 
-def _can_hold(column_type: pa.DataType, content: str) -> bool:
+def can_hold(column_type: pa.DataType, content: str) -> bool:
     """Whether a column of this type can hold `content` (see CONTENT_NOUNS)."""
     t = pa.types
     checks: tuple[Callable[[pa.DataType], bool], ...]
     if t.is_dictionary(column_type):
-        return _can_hold(column_type.value_type, content)
+        return can_hold(column_type.value_type, content)
     if content in ("path", "text"):
         checks = (t.is_string, t.is_large_string, t.is_string_view)
     elif content == "vector":

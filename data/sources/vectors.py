@@ -1,13 +1,13 @@
 """Readers of vectors that were computed elsewhere, for mining without items, splits or a store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from remine.data.errors import InputError, first_line
@@ -18,6 +18,8 @@ from remine.data.sources.array import (
     read_labels,
     vector_rows,
 )
+from remine.data.sources.csv_table import CsvTable
+from remine.data.sources.labels import clean_values, count_merged
 from remine.data.types import Float32, Int64, unit
 
 
@@ -29,11 +31,14 @@ class VectorFile:
         ids: (n,) int64, unique.
         vectors: (n, d) float32 of length 1.
         labels: n labels, or n lists of labels, or None.
+        merged_labels: The number of spellings of labels beyond their number, different in white
+            space or Unicode form only.
     """
 
     ids: Int64
     vectors: Float32
     labels: Sequence[object] | None
+    merged_labels: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -55,23 +60,29 @@ def read_vectors(
             or an id occurs more than once.
     """
     _check_exists(path)
-    label_values: Sequence[object] | None
+    raw_labels: Sequence[object] | None
     if path.suffix == ".npy":
         matrix = load_matrix(path, memory_map=False)
         if needs_labels and labels is None:
             raise InputError(f"{path} has no labels: name an .npy or text file with --labels")
         ids = np.arange(len(matrix))
         vectors = matrix.astype(np.float32)
-        label_values = _label_values(labels, len(vectors)) if labels else None
+        raw_labels = _label_values(labels, len(vectors)) if labels else None
     else:
-        ids, vectors, label_values = _read_parquet(path, needs_labels=needs_labels)
+        ids, vectors, raw_labels = _read_parquet(path, needs_labels=needs_labels)
         if labels:
             raise InputError(f"{path} has a label column; --labels is for .npy files")
     if not len(vectors):
         raise InputError(f"{path} holds no vectors")
     _check_unique(path, ids)
+    label_values, merged_count = None, 0
+    if raw_labels is not None:
+        label_values = clean_values(raw_labels, lambda row: f"{labels or path}: row {row}")
+        merged_count = count_merged(raw_labels, label_values)
     try:
-        return VectorFile(ids=ids, vectors=unit(vectors), labels=label_values)
+        return VectorFile(
+            ids=ids, vectors=unit(vectors), labels=label_values, merged_labels=merged_count
+        )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -97,12 +108,30 @@ def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
     """Read pairs of ids (p, 2) from two columns of a Parquet or CSV file."""
     _check_exists(path)
     with arrow_errors_as_input_errors(path):
-        table = pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
-        _ = table.column_names  # raises if a name is not UTF-8
-    for name in columns:
-        if name not in table.column_names:
-            raise InputError(f"{path} has no column {name!r}; it needs {columns[0]}, {columns[1]}")
+        dataset = (
+            CsvTable(path, integers=columns)
+            if path.suffix == ".csv"
+            else ds.dataset(path, format="parquet", partitioning=None)
+        )
+        names = dataset.schema.names  # raises if a name is not UTF-8
+        for name in columns:
+            if name not in names:
+                raise InputError(
+                    f"{path} has no column {name!r}; it needs {columns[0]}, {columns[1]}"
+                )
+        table = dataset.to_table(columns=list(columns))
+    _check_no_missing(
+        table,
+        dataset.row_name if isinstance(dataset, CsvTable) else lambda row: f"{path}: row {row}",
+    )
     return np.stack([_integer_column(path, table, name) for name in columns], axis=1)
+
+
+def _check_no_missing(table: pa.Table, row_name: Callable[[int], str]) -> None:
+    for name in table.column_names:
+        if table[name].null_count:
+            row = pc.index(pc.is_null(table[name]), True).as_py()
+            raise InputError(f"{row_name(row)}: {name} is missing")
 
 
 def _check_exists(path: Path) -> None:

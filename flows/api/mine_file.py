@@ -1,7 +1,7 @@
 """`remine mine`, `remine plan`: mining on anyone's vectors, with no model and no cycle around."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 
 from remine.data import schemas
 from remine.data.errors import InputError
+from remine.data.sources.labels import merge_note
 from remine.data.sources.vectors import read_id_pairs, read_vectors, vector_shape
 from remine.data.store.disk import sync
 from remine.data.store.records import file_sha256
@@ -59,7 +60,7 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out}: {error.strerror}; name a folder that can be made") from None
-    problem = read_problem(files, config)
+    problem = read_problem(files, config, console.say)
     index = load_index(files.index, problem.gallery.shape[1]) if files.index else None
     timer, seed = PhaseTimer(), config.run.seed
     with console.stage("prepare", "vectors") as bar, timer("prepare"):
@@ -85,9 +86,14 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
     return out
 
 
-def read_problem(files: Files, config: Config) -> Problem:
-    """The problem that the files pose, checked."""
+def read_problem(files: Files, config: Config, say: Callable[[str], None]) -> Problem:
+    """The problem that the files pose, checked.
+
+    say: Prints a line for the user.
+    """
     gallery = read_vectors(files.embeddings, files.labels, needs_labels=files.queries is None)
+    if note := merge_note(gallery.merged_labels):
+        say(note)
     if files.queries and files.positives:
         queries = read_vectors(files.queries, needs_labels=False)
         positives = read_id_pairs(files.positives, ("query", "positive"))

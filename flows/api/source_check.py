@@ -12,6 +12,7 @@ from remine.data.items.catalogue import Catalogue
 from remine.data.items.changes import content_hashes
 from remine.data.items.inputs import PICTURES, open_image, vector_transform
 from remine.data.items.source_catalogue import build_catalogue
+from remine.data.sources.labels import merge_note
 from remine.data.sources.source import Source, open_source
 from remine.data.types import SPLITS
 from remine.flows.config.settings import Config
@@ -120,6 +121,8 @@ def _class_sizes(catalogue: Catalogue) -> str:
 
 
 def _remarks(catalogue: Catalogue) -> Iterator[str]:
+    if note := merge_note(catalogue.merged_labels):
+        yield note
     sizes = np.bincount(catalogue.label_codes, minlength=len(catalogue.labels))
     if singles := int((sizes == 1).sum()):
         yield f"{singles:,} classes have one item: no pair can be made of it"

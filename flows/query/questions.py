@@ -1,6 +1,7 @@
 """The queries of a command line: one item, vector, picture or text, or a file of many."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,15 +9,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
-from remine.data.errors import InputError, first_line
+from remine.data.errors import InputError
 from remine.data.items.inputs import vector_transform
-from remine.data.sources.array import load_npy, vector_rows
-from remine.data.types import unit
+from remine.data.sources.array import arrow_errors_as_input_errors, load_npy, vector_rows
+from remine.data.sources.csv_table import CsvTable
+from remine.data.sources.table import CONTENT_NOUNS, can_hold
+from remine.data.types import Int64, unit
 from remine.flows.query.snapshot import Queries, Snapshot
 
+RowName = Callable[[int], str]
+"""Names a row in messages."""
 BLOCK = 2048
 """Queries in one search."""
 COLUMNS = ("id", "text", "path", "image", "vector")
@@ -75,38 +80,81 @@ def _file_blocks(snapshot: Snapshot, path: Path, *, itself: bool) -> Iterator[Qu
     if path.suffix == ".npy":
         array = _load_array("--queries", path)
         if array.ndim == 1 and array.dtype.kind in "iu":
-            yield from _id_blocks(snapshot, array.astype(np.int64), itself=itself)
+            ids = _item_ids(array, partial(_row_of_file, path))
+            yield from _id_blocks(snapshot, ids, itself=itself)
         else:
             yield from _vector_blocks(snapshot, array, path)
         return
-    table = _read_table(path)
-    names = [name for name in COLUMNS if name in table.column_names]
+    name, column, locate = _read_column(path)
+    for start in range(0, len(column), BLOCK):
+        block, locate_in_block = column.slice(start, BLOCK), partial(_shifted, locate, start)
+        if name == "id":
+            ids = _item_ids(np.asarray(block), locate_in_block)
+            yield from _id_blocks(snapshot, ids, itself=itself)
+        elif name == "vector":
+            vectors: Any = vector_rows(block, locate_in_block)
+            yield snapshot.vector_queries(unit(vector_transform(vectors, locate_in_block)))
+        elif name == "text":
+            yield snapshot.text_queries(_cast(block, pa.string(), path), locate_in_block)
+        else:
+            yield snapshot.picture_queries(_pictures(block, name, path), locate_in_block)
+
+
+def _read_column(path: Path) -> tuple[str, pa.ChunkedArray, RowName]:
+    """The kind of the queries, the queries, and a function that names a row in messages."""
+    table = _open_table(path)
+    names = [name for name in COLUMNS if name in table.schema.names]
     if len(names) != 1:
         raise InputError(
             f"--queries {path} has {' and '.join(names) or 'none'} of the columns"
             f" {', '.join(COLUMNS)}; exactly one is needed"
         )
     (name,) = names
-    column = table[name]
+    with _named_option(), arrow_errors_as_input_errors(path):
+        column = table.to_table(columns=[name])[name]
+    kind = _check_type(path, name, column.type)
+    if pa.types.is_struct(column.type):  # the layout of Hugging Face datasets
+        column = pc.struct_field(column, "bytes")
+    locate = table.row_name if isinstance(table, CsvTable) else partial(_row_of_file, path)
     if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        raise InputError(f"--queries {path}: row {row}: {name} is missing")
-    for start in range(0, len(column), BLOCK):
-        block = column.slice(start, BLOCK)
-        locate = partial(_row_of_file, path, start)
-        if name == "id":
-            yield from _id_blocks(snapshot, _integers(block, path), itself=itself)
-        elif name == "vector":
-            vectors: Any = vector_rows(block, locate)
-            yield snapshot.vector_queries(unit(vector_transform(vectors, locate)))
-        elif name == "text":
-            yield snapshot.text_queries(_cast(block, pa.string(), path), locate)
-        else:
-            yield snapshot.picture_queries(_pictures(block, name, path), locate)
+        row = pc.index(pc.is_null(column), True).as_py()
+        raise InputError(f"--queries {locate(row)}: {name} is missing")
+    return kind, column, locate
 
 
-def _row_of_file(path: Path, start: int, row: int) -> str:
-    return f"{path}: row {start + row}"
+def _check_type(path: Path, name: str, column_type: pa.DataType) -> str:
+    """The kind of the queries in a column, which is "path" for an image column of texts."""
+    if name == "id":
+        if not pa.types.is_integer(column_type):
+            raise InputError(f"--queries {path}: id is {column_type}; ids are whole numbers")
+        return name
+    kind = "path" if name == "image" and can_hold(column_type, "path") else name
+    if not can_hold(column_type, kind):
+        raise InputError(
+            f"--queries {path}: column {name!r} is {column_type}, not {CONTENT_NOUNS[kind]}"
+        )
+    return kind
+
+
+def _item_ids(values: np.ndarray, locate: RowName) -> Int64:
+    """The ids of items as int64.
+
+    Raises:
+        InputError: An id is larger than an item's id can be.
+    """
+    too_large = values > np.iinfo(np.int64).max
+    if too_large.any():
+        row = int(too_large.argmax())
+        raise InputError(f"--queries {locate(row)}: id {values[row]} is not between 0 and 2^63 - 1")
+    return values.astype(np.int64)
+
+
+def _shifted(locate: RowName, start: int, row: int) -> str:
+    return locate(start + row)
+
+
+def _row_of_file(path: Path, row: int) -> str:
+    return f"{path}: row {row}"
 
 
 def _id_blocks(snapshot: Snapshot, ids: np.ndarray, *, itself: bool) -> Iterator[Queries]:
@@ -119,7 +167,7 @@ def _vector_blocks(snapshot: Snapshot, array: np.ndarray, path: Path) -> Iterato
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         raise InputError(f"{path} holds {array.dtype} {array.shape}, not (q, d) numbers")
     for start in range(0, len(vectors), BLOCK):
-        locate = partial(_row_of_file, path, start)
+        locate = partial(_shifted, partial(_row_of_file, path), start)
         block = vector_transform(vectors[start : start + BLOCK], locate)
         yield snapshot.vector_queries(unit(block))
 
@@ -141,22 +189,24 @@ def _cast(block: pa.ChunkedArray, kind: pa.DataType, path: Path) -> list[Any]:
     return values
 
 
-def _integers(block: pa.ChunkedArray, path: Path) -> np.ndarray:
-    if not pa.types.is_integer(block.type):
-        raise InputError(f"--queries {path}: id is {block.type}; ids are whole numbers")
-    numbers: np.ndarray = block.to_numpy().astype(np.int64)
-    return numbers
-
-
-def _read_table(path: Path) -> pa.Table:
+def _open_table(path: Path) -> ds.Dataset | CsvTable:
     if path.suffix not in (".parquet", ".csv"):
         raise InputError(f"--queries {path}: give a .parquet, .csv or .npy file")
+    with _named_option(), arrow_errors_as_input_errors(path):
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
+        if path.suffix == ".csv":
+            return CsvTable(path, integers=["id"])
+        return ds.dataset(path, format="parquet", partitioning=None)
+
+
+@contextmanager
+def _named_option() -> Iterator[None]:
+    """Errors about the file of queries name the option."""
     try:
-        return pyarrow.csv.read_csv(path) if path.suffix == ".csv" else pq.read_table(path)
-    except FileNotFoundError:
-        raise InputError(f"--queries {path} does not exist") from None
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"--queries {path}: {first_line(error)}") from None
+        yield
+    except InputError as error:
+        raise InputError(f"--queries {error}") from None
 
 
 def _load_array(option: str, path: Path) -> np.ndarray:

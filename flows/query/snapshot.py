@@ -18,6 +18,7 @@ from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue, read_catalogue
 from remine.data.items.inputs import PICTURES, ImageTransform, Inputs, Transform
 from remine.data.items.lookup import ContentCodes, Texts
+from remine.data.sources.labels import clean_label
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int32, Int64
@@ -285,9 +286,11 @@ class Snapshot:
         return set() if groups is None else set(pc.unique(groups).to_pylist())
 
     def _label_code(self, label: str) -> int:
-        if label not in self._codes_by_label:
-            raise InputError(f"no label {label!r} among the items")
-        return self._codes_by_label[label]
+        # Stores of earlier versions may hold labels that are not in the form compared today.
+        for name in (label, clean_label(label)):
+            if name in self._codes_by_label:
+                return self._codes_by_label[name]
+        raise InputError(f"no label {label!r} among the items")
 
     def _embed(self, inputs: np.ndarray, contents: Sequence[bytes | str | Path]) -> Queries:
         parts = []

@@ -13,6 +13,7 @@ import duckdb
 from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.items.catalogue import Catalogue, read_catalogue
+from remine.data.sources.labels import clean_label
 from remine.data.store.records import Artifact, Version
 from remine.data.store.store import Store
 from remine.data.types import KINDS
@@ -199,9 +200,9 @@ class TripletTable:
             if label is not None:
                 tests.append(
                     f"{column} IN (SELECT id FROM items JOIN labels USING (label_code)"
-                    " WHERE label = ?)"
+                    " WHERE label IN (?, ?))"
                 )
-                values.append(label)
+                values += [label, clean_label(label)]
         if query.anchor is not None:
             tests.append("anchor_id = ?")
             values.append(query.anchor)

@@ -19,6 +19,7 @@ from remine.data.items.inputs import PICTURES, ImageTransform, Transform
 from remine.data.items.shards import StagedItems, stage_items
 from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import clear_beside, staging_folder
+from remine.data.sources.labels import merge_note
 from remine.data.sources.source import Source, open_source
 from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store, place_of
@@ -53,8 +54,8 @@ def prepare(config: "Config", console: "Console") -> tuple[Store, Artifact, Arti
 
     """
     source = open_source(config.data, config.base)
-    for note in source.notes:
-        console.say(note)
+    for line in source.notes:
+        console.say(line)
     preparation = _Preparation(config=config, source=source, recipe=_recipe(config))
     fingerprint = source.fingerprint()
     place = place_of(config.store)
@@ -126,7 +127,9 @@ class _Preparation:
                 console.say(update.comparison.change.line())
             source = update.source if update else self.source
             catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
-            for note in self.source.notes[note_count:]:
+            for line in self.source.notes[note_count:]:
+                console.say(line)
+            if note := merge_note(catalogue.merged_labels):
                 console.say(note)
             staged_items = self._stage(store, update, catalogue, folder, bar)
             inputs_card = {**staged_items.inputs_card, "recipe": self.recipe}

@@ -16,6 +16,11 @@ N, ROW = 24, 20  # items, and the one that is wrong: in the second shard
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 
 
+def place(path, row=ROW):
+    """How messages name a row: text files are counted in lines from 1, below the header."""
+    return f"{path}: line {row + 2}" if path.suffix == ".csv" else f"{path}: row {row}"
+
+
 def swap(values, value, row=ROW):
     """`values` with another `value` at `row`."""
     return [*values[:row], value, *values[row + 1 :]]
@@ -47,14 +52,14 @@ def test_truncated_picture(refusal, table, picture):
 def test_missing_picture_file(refusal, table, tmp_path, picture, name):
     (tmp_path / "here.png").write_bytes(picture())
     path = table(name, path=swap(["here.png"] * N, "gone.png"))
-    assert refusal(path) == f"{path}: row {ROW}: {tmp_path}/gone.png does not exist"
+    assert refusal(path) == f"{place(path)}: {tmp_path}/gone.png does not exist"
 
 
 @pytest.mark.parametrize("label", [None, "", "  \t"])
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
 def test_missing_label(refusal, table, labels, name, label):
     path = table(name, label=swap(labels, label), text=labels)
-    assert refusal(path) == f"{path}: row {ROW}: label is missing"
+    assert refusal(path) == f"{place(path)}: label is missing"
 
 
 def test_missing_number_label(refusal, table, labels):
@@ -64,7 +69,7 @@ def test_missing_number_label(refusal, table, labels):
 
 def test_missing_text(refusal, table, labels):
     path = table("items.csv", text=swap(labels, None))
-    assert refusal(path) == f"{path}: row {ROW}: text is missing"
+    assert refusal(path) == f"{place(path)}: text is missing"
 
 
 def test_the_row_is_that_of_the_file_also_when_ids_are_unsorted(refusal, table, labels):
@@ -102,8 +107,11 @@ def test_id_out_of_range(refusal, table, labels, ids, message):
 )
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
 def test_id_that_is_no_integer(refusal, table, labels, name, ids, kind):
-    message = refusal(table(name, id=ids, text=labels))
-    assert message.startswith(f"id is {kind}; ids are integers")
+    path = table(name, id=ids, text=labels)
+    row = 0 if kind == "string" else 1  # 0.0 is written as 0
+    in_csv = f"{place(path, row)}: id is '{ids[row]}', not a whole number"
+    in_parquet = f"id is {kind}; ids are integers"
+    assert refusal(path).startswith(in_csv if path.suffix == ".csv" else in_parquet)
 
 
 @pytest.mark.parametrize("split", ["develop", "Train", None])

@@ -219,7 +219,9 @@ def test_bad_columns_are_one_line(tmp_path, columns, message):
     [
         ([(7, IDS[0]), (1000, IDS[0])], "positives name query 1000, which does not exist"),
         ([(7, IDS[0]), (8, 10**6)], "query 8: its positive 1000000 is not in the corpus"),
-        ([(7, 0.5)], "positive is double; it must be whole numbers"),
+        ([(7, 0.5)], "line 2: positive is '0.5', not a whole number"),
+        ([(7, IDS[0]), (8, "")], "line 3: positive is missing"),
+        ([(7, IDS[0]), (8, 2**63)], f"line 3: positive {2**63} is not between 0 and 2^63 - 1"),
     ],
 )
 def test_bad_positives_name_their_file(tmp_path, rows, message):
@@ -285,3 +287,15 @@ def test_a_plan_says_parts_where_memory_is_short():
     lines = dict(line.split(maxsplit=1) for line in plan_lines(10**6, 128, config))
     assert lines["engine"].startswith("exact: ")
     assert "in 5 part(s)" in lines["gallery"]
+
+
+def test_merged_spellings_of_labels_are_one_class_and_counted(tmp_path, as_bytes):
+    console = Console(quiet=True, on_line=(said := []).append)
+    config = load_config(None, ["mining.max_positives=3"])
+    labels = [f" {label}" if row % 2 else label for row, label in enumerate(LABELS)]
+    path = parquet(tmp_path / "x.parquet", label=labels)
+    triplets, _ = mined(mine_files(Files(embeddings=path), tmp_path / "t", config, console))
+    complete = mine(VECTORS, LABELS, ids=IDS, config=config.mining)
+    assert as_bytes(triplets) == as_bytes(complete.triplets)
+    merged = len(set(labels)) - len(set(LABELS))
+    assert f"labels: {merged} spelling(s) differ from others in white space" in "\n".join(said)

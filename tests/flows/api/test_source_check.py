@@ -99,3 +99,11 @@ def test_it_says_what_was_passed_over(tmp_path):
     pq.write_table(pa.table({"label": labels, "text": texts}), tmp_path / "set/a.parquet")
     (tmp_path / "set/b.csv").touch()
     assert f"reading    {tmp_path}/set: passed over 1 .csv" in lines(tmp_path / "set")
+
+
+def test_merged_spellings_of_labels_are_counted(tmp_path):
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(40, 4)).astype("f4"))
+    labels = [f"c{n // 4}" + " " * (n % 2 and n < 8) for n in range(40)]
+    (tmp_path / "labels.txt").write_text("\n".join(labels) + "\n")
+    text = "\n".join(lines(tmp_path / "v.npy", labels=str(tmp_path / "labels.txt")))
+    assert "labels: 2 spelling(s) differ from others in white space or Unicode form only" in text

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from remine.data.errors import InputError, StoreError
 from remine.flows.cli.main import app
+from remine.flows.query.questions import Question, queries_of
 
 
 @pytest.fixture
@@ -97,10 +98,14 @@ def test_a_page_of_pictures_is_offline_and_escaped(call, tmp_path, glyphs):
     [
         ("a,b\n1,2\n", "has none of the columns id, text, path, image, vector"),
         ("id,text\n1,x\n", "has id and text of the columns"),
-        ("id\n1.5\n", "id is double; ids are whole numbers"),
+        ("id\n1.5\n", "line 2: id is '1.5', not a whole number"),
+        ("id\n1\n\n3\n", "line 3: id is missing"),
+        (f"id\n{2**63 + 5}\n", f"line 2: id {2**63 + 5} is not between 0 and 2"),
+        ("vector\n[1.0]\n", "column 'vector' is string, not lists of numbers"),
         ("id\n999999\n", "no item 999999 in the index"),
-        ("text\nhello\n", "row 0: the items are image, not texts"),
-        ("path\nnone.png\n", "row 0: .*none.png does not exist"),
+        ("text\nhello\n", "line 2: the items are image, not texts"),
+        ("image\nnone.png\n", "line 2: .*none.png does not exist"),
+        ("path\nnone.png\n", "line 2: .*none.png does not exist"),
     ],
 )
 def test_bad_query_files_are_refused_with_the_row(call, tmp_path, content, message):
@@ -110,6 +115,52 @@ def test_bad_query_files_are_refused_with_the_row(call, tmp_path, content, messa
     messages = call("search", "--queries", tmp_path / "q.csv", fails=InputError)
     assert re.search(message, messages)
     assert "\n" not in messages
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("vector", ["[1.0]"], "column 'vector' is string, not lists of numbers"),
+        ("vector", [["1.0"]], "column 'vector' is list<element: string>, not lists of numbers"),
+        ("vector", [[True]], "column 'vector' is list<element: bool>, not lists of numbers"),
+        ("text", [3], "column 'text' is int64, not text"),
+        ("image", [3], "column 'image' is int64, not the bytes or the paths of pictures"),
+        ("id", ["3"], "id is string; ids are whole numbers"),
+        (
+            "id",
+            np.array([1, 2**63 + 5], np.uint64),
+            f"row 1: id {2**63 + 5} is not between 0 and 2",
+        ),
+    ],
+)
+def test_columns_of_another_type_are_one_line(call, tmp_path, name, values, message):
+    pq.write_table(pa.table({name: values}), tmp_path / "q.parquet")
+    line = call("search", "--queries", tmp_path / "q.parquet", fails=InputError)
+    assert message in line
+    assert "\n" not in line
+
+
+def test_ids_in_npy_that_no_item_can_have(call, tmp_path):
+    np.save(tmp_path / "q.npy", np.array([2**63 + 5], np.uint64))
+    line = call("search", "--queries", tmp_path / "q.npy", fails=InputError)
+    assert line.endswith(f"q.npy: row 0: id {2**63 + 5} is not between 0 and 2^63 - 1")
+
+
+class Texts:
+    """Stands in for a snapshot of texts: a query is its text."""
+
+    def text_queries(self, texts, _locate):
+        return texts
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize(
+    "texts", [["00003"], ["1.50", "2"], ["1e5"], ["1.50", "word"], ["true"], ["NA", "2020-01-01"]]
+)
+def test_texts_in_a_csv_are_asked_as_written(tmp_path, quote, texts):
+    (tmp_path / "q.csv").write_text("text\n" + "".join(f"{quote}{t}{quote}\n" for t in texts))
+    (block,) = queries_of(Texts(), Question(file=tmp_path / "q.csv"))
+    assert block == texts
 
 
 def test_bad_places_are_refused_before_searching(call, tmp_path):

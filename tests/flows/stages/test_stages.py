@@ -79,3 +79,15 @@ def test_what_is_passed_over_is_said_once(tmp_path):
         pass
     notes = [f"{folder}: passed over 1 .csv", "split: 'dev' is read as val (20 items)"]
     assert [line for line in lines if line in notes] == notes
+
+
+def test_prepare_counts_merged_spellings_of_labels(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(48, 4)))
+    labels = [f"c{row // 4}" + "\t" * (row == 9) for row in range(48)]
+    (tmp_path / "l.txt").write_text("\n".join(labels))
+    tables = {"source": str(tmp_path / "x.npy"), "labels": str(tmp_path / "l.txt")}
+    config = load_config({"data": tables, "run": {"store": str(tmp_path / "store")}})
+    console = Console(quiet=True, on_line=(said := []).append)
+    with prepared(config, run_plain, console):
+        pass
+    assert any(line.startswith("labels: 1 spelling(s) differ") for line in said)

@@ -40,7 +40,8 @@ import torch
 from torch import Tensor, nn
 
 from remine.data.errors import InputError
-from remine.data.items.inputs import Transform, open_image, vector_transform
+from remine.data.items.inputs import Transform, vector_transform
+from remine.data.items.pictures import open_image
 
 DTYPES = ("uint8", "int32", "int64", "float32")
 

@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = frozenset(
 ENDINGS_LISTED = 8
 """Endings of passed-over files that are named, the most frequent first."""
 LOOP = "linked folder already read"
-HIDDEN = "hidden"
+HIDDEN_FILE = "hidden"
 
 
 class FolderSource:
@@ -79,7 +79,7 @@ class FolderSource:
         folders = [path for path in entries if _is_visible_folder(path)]
         for path in entries:
             if not _is_visible_folder(path):
-                place = "" if _ending(path) == HIDDEN else " outside the class folders"
+                place = "" if _ending(path) == HIDDEN_FILE else " outside the class folders"
                 self.passed_over[f"{_ending(path)}{place}"] += 1
         return folders
 
@@ -125,7 +125,7 @@ def _is_visible_folder(path: Path) -> bool:
 
 def _ending(path: Path) -> str:
     if path.name.startswith("."):
-        return HIDDEN
+        return HIDDEN_FILE
     return path.suffix.lower() or "without ending"
 
 
@@ -133,17 +133,19 @@ def _list_files(folder: Path) -> tuple[list[Path], Counter[str]]:
     """The pictures below `folder` in order of path, and the number of other files by ending."""
     pictures: list[Path] = []
     passed_over: Counter[str] = Counter()
-    visited: set[Path] = set()
+    resolved_folders: set[Path] = set()
     pending = [folder]
     links: list[Path] = []
     # Links last, so that a folder reached in two ways keeps its own path.
     while pending or links:
         current = pending.pop() if pending else links.pop(0)
         target = current.resolve()
-        if target in visited or (current.is_symlink() and _holds(target, current.parent, folder)):
+        if target in resolved_folders or (
+            current.is_symlink() and _holds(target, current.parent, folder)
+        ):
             passed_over[LOOP] += 1
             continue
-        visited.add(target)
+        resolved_folders.add(target)
         for path in _entries(current):
             if _is_visible_folder(path):
                 (links if path.is_symlink() else pending).append(path)
@@ -163,9 +165,9 @@ def _holds(target: Path, parent: Path, class_folder: Path) -> bool:
 
 def _counts(passed_over: Counter[str]) -> str:
     """Numbers of files by ending, the most frequent first."""
-    ranked = sorted(passed_over.items(), key=lambda pair: (-pair[1], pair[0]))
-    parts = [f"{count:,} {ending}" for ending, count in ranked[:ENDINGS_LISTED]]
-    if remaining := sum(count for _, count in ranked[ENDINGS_LISTED:]):
+    ordered_counts = sorted(passed_over.items(), key=lambda pair: (-pair[1], pair[0]))
+    parts = [f"{count:,} {ending}" for ending, count in ordered_counts[:ENDINGS_LISTED]]
+    if remaining := sum(count for _, count in ordered_counts[ENDINGS_LISTED:]):
         parts.append(f"{remaining:,} with other endings")
     return ", ".join(parts)
 

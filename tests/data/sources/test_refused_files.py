@@ -181,7 +181,8 @@ def test_empty_class_folder(refusal, tmp_path, picture, above):
         (tmp_path / "set" / above / name / "1.png").write_bytes(picture())
     (tmp_path / "set" / above / "void").mkdir()
     (tmp_path / "set" / above / "void/.1.png").write_bytes(picture())
-    assert refusal("set") == f"class 'void' is empty: no image in {tmp_path}/set/{above}void"
+    expected = f"class 'void' is empty: no image in {tmp_path}/set/{above}void, only 1 hidden"
+    assert refusal("set") == expected
 
 
 def test_folder_without_classes(refusal, tmp_path, picture):

@@ -54,6 +54,18 @@ def test_all_bad_items_are_counted_and_the_first_are_named(photos):
     assert report.lines[-1].endswith("and 2 more")
 
 
+def test_what_is_left_out_is_counted(photos):
+    assert "left out" not in "\n".join(lines(photos))
+    (photos / "class 8" / "1.HEIC").write_bytes(b"none")
+    frames = [Image.new("L", (12, 10), shade) for shade in (0, 255)]
+    frames[0].save(photos / "class 9" / "film.gif", save_all=True, append_images=frames[1:])
+    rows = [line for line in lines(photos) if line.startswith(("reading", "left out"))]
+    assert rows == [
+        f"reading    {photos}: 1 passed over: 1 .heic",
+        "left out   1 of 43 pictures: several frames or pages, of which only the first is read",
+    ]
+
+
 def test_texts_and_splits_of_the_data(tmp_path):
     rows = [
         f"{split},label {c},{'word ' * (c + 1)}x{n}"

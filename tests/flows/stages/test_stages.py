@@ -44,6 +44,25 @@ def test_settings_that_do_not_fit_are_refused_before_a_store_is_made(
             prepare(config_file, override)
 
 
+def test_what_is_left_out_of_the_data_is_said_once(config_file):
+    texts = {
+        f"{label}{row}": "word " * (300 if row else 3) for label in "abcdefghijkl" for row in (0, 1)
+    }
+    rows = "".join(f"{name[0]},{text}{name}\n" for name, text in texts.items())
+    (config_file.parent / "items.csv").write_text(f"label,text\n{rows}")
+    config = load_config(
+        config_file, ["data.source=items.csv", "encoder.name=ngram", "data.unit_rows=16"]
+    )
+    lines: list[str] = []
+    for _ in range(2):
+        with prepared(config, run_plain, Console(quiet=True, on_line=lines.append)):
+            pass
+    cuts = [line for line in lines if "cut to" in line]
+    assert cuts == [
+        "12 of 24 texts: cut to their first 256 grams (all words, then the trigrams of each)"
+    ]
+
+
 def test_a_new_store_may_be_a_link_to_another_disk(config_file):
     second = Path("/dev/shm")
     if not second.is_dir() or second.stat().st_dev == config_file.stat().st_dev:

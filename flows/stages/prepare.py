@@ -53,8 +53,8 @@ def prepare(config: "Config", console: "Console") -> tuple[Store, Artifact, Arti
 
     """
     source = open_source(config.data, config.base)
-    for note in source.notes:
-        console.say(note)
+    for line in source.notes:
+        console.say(line)
     preparation = _Preparation(config=config, source=source, recipe=_recipe(config))
     fingerprint = source.fingerprint()
     place = place_of(config.store)
@@ -126,8 +126,8 @@ class _Preparation:
                 console.say(update.comparison.change.line())
             source = update.source if update else self.source
             catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
-            for note in self.source.notes[note_count:]:
-                console.say(note)
+            for line in self.source.notes[note_count:]:
+                console.say(line)
             staged_items = self._stage(store, update, catalogue, folder, bar)
             inputs_card = {**staged_items.inputs_card, "recipe": self.recipe}
             _check_settings(self.config, self.source, inputs_card, len(catalogue.ids))

@@ -8,6 +8,7 @@ quoted field, where it stops or loses characters.
 import mmap
 from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -106,14 +107,24 @@ class CsvTable:
         """The names of the columns, and the offset after the header."""
         for start, end, _ in self.quotes.rows():
             if start < end:
-                header = pa.py_buffer(self.content[start:end] + b"\n")
-                options = pyarrow.csv.ParseOptions(newlines_in_values=True)
-                names = pyarrow.csv.read_csv(header, parse_options=options).column_names
+                names = self._parse_names(start, end)
                 if self.quotes.spans_lines(start, end):
                     name = self.quotes.line_name(start)
                     raise InputError(f"{name}: the header spans lines; {ADVICE}")
                 return names, self.quotes.next_row(end)
         raise InputError(f"{self.path}: the file is empty; the first line names the columns")
+
+    def _parse_names(self, start: int, end: int) -> list[str]:
+        options = pyarrow.csv.ParseOptions(newlines_in_values=True)
+        header = pa.py_buffer(self.content[start:end] + b"\n")
+        try:
+            names: list[str] = pyarrow.csv.read_csv(header, parse_options=options).column_names
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{self.quotes.line_name(start)}: a column's name is not UTF-8; save the file as"
+                " UTF-8"
+            ) from None
+        return names
 
     def _check_names(self, columns: Sequence[str]) -> Sequence[str]:
         for name in columns:
@@ -123,55 +134,62 @@ class CsvTable:
 
     def _parse(self, start: int, end: int, columns: Sequence[str]) -> pa.Table:
         """The rows between two offsets, as text."""
-        invalid_rows: list[pyarrow.csv.InvalidRow] = []
-
-        def note(row: pyarrow.csv.InvalidRow) -> str:
-            invalid_rows.append(row)
-            return "error"
-
         block = self.content[start:end]
         try:
-            return pyarrow.csv.read_csv(
-                pa.py_buffer(block),
-                read_options=pyarrow.csv.ReadOptions(
-                    column_names=self.names, block_size=len(block) + 1
-                ),
-                parse_options=pyarrow.csv.ParseOptions(
-                    newlines_in_values=True,
-                    ignore_empty_lines=self._skips_empty_lines,
-                    invalid_row_handler=note,
-                ),
-                # An empty field is a missing one; the text NA is not.
-                convert_options=pyarrow.csv.ConvertOptions(
-                    include_columns=columns,
-                    column_types=dict.fromkeys(columns, pa.string()),
-                    strings_can_be_null=True,
-                    null_values=[""],
-                ),
-            )
+            return self._parse_block(block, columns)
         except pa.ArrowException as error:
-            raise self._parse_error(error, start, block, invalid_rows) from None
+            raise self._parse_error(error, start, block, columns) from None
+
+    def _parse_block(
+        self,
+        block: bytes,
+        columns: Sequence[str],
+        on_invalid_row: Callable[[pyarrow.csv.InvalidRow], str] | None = None,
+    ) -> pa.Table:
+        return pyarrow.csv.read_csv(
+            pa.py_buffer(block),
+            read_options=pyarrow.csv.ReadOptions(
+                column_names=self.names, block_size=len(block) + 1
+            ),
+            parse_options=pyarrow.csv.ParseOptions(
+                newlines_in_values=True,
+                ignore_empty_lines=self._skips_empty_lines,
+                invalid_row_handler=on_invalid_row,
+            ),
+            # An empty field is a missing one; the text NA is not.
+            convert_options=pyarrow.csv.ConvertOptions(
+                include_columns=columns,
+                column_types=dict.fromkeys(columns, pa.string()),
+                strings_can_be_null=True,
+                null_values=[""],
+            ),
+        )
 
     def _parse_error(
-        self,
-        error: pa.ArrowException,
-        start: int,
-        block: bytes,
-        invalid_rows: list[pyarrow.csv.InvalidRow],
+        self, error: pa.ArrowException, start: int, block: bytes, columns: Sequence[str]
     ) -> InputError:
         """The error about a block, with the line."""
-        for row in invalid_rows:
-            offset = start + max(block.find(row.text.encode()), 0)
-            place = self.quotes.line_name(offset)
-            return InputError(
-                f"{place}: {row.actual_columns} field(s), but the header has"
-                f" {row.expected_columns}; put a field that holds a comma between quotes"
-            )
         try:
             block.decode()
         except UnicodeDecodeError as fault:
-            name = self.quotes.line_name(start + fault.start)
-            return InputError(f"{name}: not UTF-8; save the file as UTF-8")
+            place = self.quotes.line_name(start + fault.start)
+            return InputError(f"{place}: not UTF-8; save the file as UTF-8")
+        invalid_rows: list[pyarrow.csv.InvalidRow] = []
+
+        def skip(row: pyarrow.csv.InvalidRow) -> str:
+            invalid_rows.append(row)
+            return "skip"
+
+        # Arrow prints a traceback if it hands over a row that is not UTF-8, hence the second pass.
+        with suppress(pa.ArrowException):
+            self._parse_block(block, columns, skip)
+        for row in invalid_rows:
+            place = self.quotes.line_name(start + max(block.find(row.text.encode()), 0))
+            return InputError(
+                f"{place}: {row.actual_columns} field(s), but the header has"
+                f" {row.expected_columns}; put a field that holds a comma or a line break between"
+                " quotes"
+            )
         return InputError(f"{self.path}: {first_line(error)}")
 
     def _check_labels(self, labels: pa.ChunkedArray) -> None:

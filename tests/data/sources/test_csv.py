@@ -2,6 +2,7 @@
 
 import csv
 import io
+import random
 
 import pyarrow as pa
 import pytest
@@ -140,6 +141,20 @@ def test_rows_of_many_blocks(read, monkeypatch):
     assert read(buffer.getvalue(), integers=["id"]) == {"text": texts, "id": list(range(300))}
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_what_a_csv_writer_wrote_is_read_as_it_was(read, monkeypatch, seed):
+    chance = random.Random(seed)
+    monkeypatch.setattr("remine.data.sources.csv_table.BLOCK", chance.choice([1, 7, 20, 1000]))
+    pieces = ["a", ",", '"', "\n", "\r\n", "\r", " ", "\u00e9", '""']
+    texts = ["".join(chance.choices(pieces, k=chance.randrange(1, 9))) for _ in range(9)]
+    buffer = io.StringIO(newline="")
+    end = chance.choice(["\n", "\r\n", "\r"])
+    writer = csv.writer(buffer, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerows([["label", "text"], *[["c1", text] for text in texts]])
+    mark = chance.choice(["", "\ufeff"])
+    assert read(mark + buffer.getvalue(), label="label")["text"] == texts
+
+
 def test_text_stays_text(read):
     texts = ["00003", "1.50", "1e5", "NA", "true", "2020-01-01", " x "]
     assert read("text\n" + "\n".join(texts) + "\n") == {"text": texts}
@@ -153,6 +168,8 @@ def test_byte_order_mark_and_line_ends(read, end):
     assert read(content, integers=["id"]) == {"id": [1, 2], "text": ["a", "b"]}
 
 
+# Arrow prints what its callbacks raise.
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -164,6 +181,8 @@ def test_byte_order_mark_and_line_ends(read, end):
         ("id,text\n1.0,a\n", "line 2: id is '1.0', not a whole number"),
         ("id,text\n1e5,a\n", "line 2: id is '1e5', not a whole number"),
         (f"id,text\n1,a\n{2**63 + 5},b\n", f"line 3: id {2**63 + 5} is not between 0 and 2^63 - 1"),
+        (b"id,text\n1,a\n2,\xff,c\n", "line 3: not UTF-8"),
+        (b"id,t\xe9xt\n1,a\n", "line 1: a column's name is not UTF-8"),
         ('id,"text\n1,a"\n2,b\n', "line 1: the header spans lines"),
         ("id,text,id\n1,a,2\n", "the header names 'id' more than once"),
     ],

@@ -45,7 +45,7 @@ class NumberedSource:
     def __init__(self, source: Source, ids: Int64) -> None:
         """ids: (n,) by row of `source`."""
         self.source: Any = source  # without ids, so it has the method `ordered_blocks`
-        self.content, self.root = source.content, source.root
+        self.content, self.root, self.notes = source.content, source.root, source.notes
         self.order = np.argsort(ids, kind="stable")
         self.ids: Int64 = ids[self.order]
         self.is_reordered = bool((self.order[1:] < self.order[:-1]).any())

@@ -5,27 +5,21 @@ encoder's own transform. Each shard is one .npy file that every later stage maps
 that embedding and training are not limited by the speed of a PNG decoder.
 """
 
-import io
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from remine.data.errors import InputError, first_line
-
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-"""Formats that are decoded. Pillow knows more, but starts other programs for some (EPS)."""
-
-MAX_PIXELS = 64_000_000
-"""Pixels above which a picture is refused before it is decoded."""
-# Pillow's own limit only warns up to twice its value, so it is switched off in favour of ours.
-Image.MAX_IMAGE_PIXELS = None
+from remine.data.errors import InputError
+from remine.data.items.pictures import decode_image, open_image
 
 SMALL_PIXELS = 256 * 256
 """Pixels up to which pictures are decoded in one thread."""
@@ -34,7 +28,38 @@ PICTURES = ("image", "path")
 """The kinds of content that are pictures."""
 
 Transform = Callable[[Any, Callable[[int], str]], np.ndarray]
-"""Turns contents, and a function that names a row in messages, into a (rows, ...) array."""
+"""Turns contents, and a function that names a row in messages, into a (rows, ...) array.
+
+One that may leave out part of a content has an attribute `omissions`, an `Omissions`.
+"""
+
+
+@dataclass
+class Omissions:
+    """Counts contents of which a transform left something out.
+
+    Attributes:
+        rows: Contents transformed.
+        counts: Number of contents by what was left out.
+    """
+
+    rows: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, rows: int, notes: Iterable[str]) -> None:
+        """Count `rows` more contents, and what was left out of some of them."""
+        self.rows += rows
+        self.counts.update(notes)
+
+    def lines(self) -> list[str]:
+        """One line for each kind of omission."""
+        return [f"{count:,} of {self.rows:,} {note}" for note, count in self.counts.items()]
+
+
+def omission_lines(transform: Transform) -> list[str]:
+    """What `transform` has left out so far, in lines for the console."""
+    omissions = getattr(transform, "omissions", None)
+    return omissions.lines() if isinstance(omissions, Omissions) else []
 
 
 @dataclass
@@ -45,10 +70,12 @@ class ImageTransform:
         side: Pixels to which pictures of any size are fitted (scaled, then cropped in the middle);
             0 to take the size of the first picture and refuse pictures of another size.
         channels: 1 or 3; 0 to take the number that the first picture needs.
+        omissions: What was not read of the pictures.
     """
 
     side: int = 0
     channels: int = 0
+    omissions: Omissions = field(default_factory=Omissions)
 
     def __post_init__(self) -> None:
         self.resize = self.side > 0
@@ -81,23 +108,25 @@ class ImageTransform:
             first = open_image(contents[0])
         except InputError as error:
             raise InputError(f"{row_name(0)}: {error}") from None
-        self.channels = self.channels or (1 if first.mode in ("1", "L") else 3)
+        self.channels = self.channels or (1 if first.mode == "L" else 3)
         if not self.resize and self.size == (0, 0):
             self.size = first.size
         pixels = np.empty((len(contents), self.channels, self.size[1], self.size[0]), np.uint8)
 
-        def decode(row: int) -> None:
+        def decode(row: int) -> list[str]:
             try:
-                pixels[row] = self._pixels(open_image(contents[row]))
+                image, notes = decode_image(contents[row])
+                pixels[row] = self._pixels(image)
             except InputError as error:
                 raise InputError(f"{row_name(row)}: {error}") from None
+            return notes
 
         # Decoding a small picture takes so little time that threads only wait for the GIL.
         is_large = first.width * first.height > SMALL_PIXELS
         with ThreadPoolExecutor(os.cpu_count() if is_large else 1) as threads:
             map_rows = threads.map if is_large else map
-            for _ in map_rows(decode, range(len(contents))):
-                pass
+            notes = list(map_rows(decode, range(len(contents))))
+        self.omissions.add(len(contents), chain.from_iterable(notes))
         return pixels
 
     def _pixels(self, image: Image.Image) -> NDArray[np.uint8]:
@@ -111,30 +140,6 @@ class ImageTransform:
             )
         pixels = np.asarray(image.convert("L" if self.channels == 1 else "RGB"))
         return pixels.reshape(self.size[1], self.size[0], self.channels).transpose(2, 0, 1)
-
-
-def open_image(content: bytes | Path) -> Image.Image:
-    """Decode a picture, turn it upright by its EXIF orientation, put it on white if transparent.
-
-    Raises:
-        InputError: The picture is missing, damaged, too large or of an unknown format.
-    """
-    source = content if isinstance(content, Path) else io.BytesIO(content)
-    try:
-        if isinstance(content, Path) and content.exists() and not content.is_file():
-            raise InputError(f"{content} is not a file")  # opening a pipe would block
-        with Image.open(source, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{image.width}x{image.height} pixels are too many")
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        raise InputError(f"{content!s} does not exist") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"not a readable picture ({_reason(error)})") from None
-    return _on_white(_eight_bits(upright))
 
 
 def vector_transform(contents: Sequence[Any], row_name: Callable[[int], str]) -> np.ndarray:
@@ -175,26 +180,3 @@ class Inputs:
             mask = shard_of == shard
             inputs[mask] = self.shards[shard][rows[mask] - self.starts[shard]]
         return inputs
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale a picture of 16 bits per pixel to 8 (Pillow would clip values above 255 instead)."""
-    if image.mode not in ("I", "I;16", "I;16B"):
-        return image
-    return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """Put a picture with transparency on white; others are returned as they are."""
-    if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        flat = Image.alpha_composite(white, rgba)
-        return flat.convert("L" if image.mode == "LA" else "RGB")
-    return image
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"none of {', '.join(FORMATS)}"
-    return first_line(error)

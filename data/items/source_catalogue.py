@@ -12,6 +12,7 @@ from remine.data.errors import InputError
 from remine.data.items.catalogue import TEST, TRAIN, VAL, Catalogue
 from remine.data.sources.labels import clean_labels
 from remine.data.sources.source import Source
+from remine.data.sources.splits import VAL_NAMES
 from remine.data.types import SPLITS, Int8, Int32, Int64
 
 
@@ -114,7 +115,10 @@ def _read_splits(column: pa.ChunkedArray, row_name: Callable[[int], str]) -> Int
     if (codes < 0).any():
         row = int((codes < 0).argmax())
         value = column[row].as_py()
-        raise InputError(f"{row_name(row)}: split is {value!r}; known: train, val, test")
+        advice = ""
+        if value in VAL_NAMES:
+            advice = f" (of {', '.join(VAL_NAMES)} the data may have one, which is val)"
+        raise InputError(f"{row_name(row)}: split is {value!r}; known: train, val, test{advice}")
     splits: Int8 = codes.astype(np.int8)
     return splits
 

@@ -21,6 +21,7 @@ class ArraySource:
     """
 
     content = "vector"
+    notes: Sequence[str] = ()
     lacks_ids = True
 
     def __init__(self, path: Path, labels: Path | None) -> None:

@@ -10,7 +10,7 @@ import io
 import itertools
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,7 @@ class GlyphSource:
     """The glyphs as a source of items; implements `remine.data.sources.source.Source`."""
 
     content = "image"
+    notes: Sequence[str] = ()
     root = Path()
     lacks_ids = False
 

@@ -1,22 +1,33 @@
 """A folder of pictures as a source of items."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from remine.data.errors import InputError
+from remine.data.sources.splits import VAL_NAMES, val_note
 from remine.data.types import SPLITS, Int64
 
 IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+    f".{ending}"
+    for ending in (
+        *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "bmp", "gif", "tif", "tiff", "webp"),
+        *("pbm", "pgm", "ppm", "pnm"),
+    )
 )
+ENDINGS_LISTED = 8
+"""Endings of passed-over files that are named, the most frequent first."""
+LOOP = "linked folder already read"
+HIDDEN_FILE = "hidden"
 
 
 class FolderSource:
     """One folder of images per class, optionally below folders train, val and test.
 
+    Links to folders are followed, but to no folder twice within a class.
     Implements `remine.data.sources.source.Source`.
     """
 
@@ -24,13 +35,16 @@ class FolderSource:
     lacks_ids = True
 
     def __init__(self, root: Path) -> None:
-        """List the pictures; hidden files and files of other kinds are ignored."""
+        """List the pictures; hidden files and files of other kinds are only counted."""
         self.root = root
-        top_folders = _subfolders(root)
+        self.passed_over: Counter[str] = Counter()
+        self.notes: list[str] = []
+        top_folders = self._subfolders(root)
         if not top_folders:
             raise InputError(f"{root} holds no folders: one folder of images per class is needed")
         names = {folder.name for folder in top_folders}
-        class_names = sorted(names - set(SPLITS))
+        val_name = _val_name(names)
+        class_names = sorted(names - {*SPLITS, val_name})
         # A lone class called "val" is plausible; "train" or "test" among classes is a mistake.
         if class_names and (split_names := sorted(names & {"train", "test"})):
             raise InputError(
@@ -42,21 +56,43 @@ class FolderSource:
         self.paths: list[Path] = []
         self.splits: list[str] = []
         self.labels: list[str] = []
-        folders = [(f, top.name) for top in top_folders for f in _subfolders(top)]
-        if not (self.has_splits and folders):
+        entries = (path for top in top_folders for path in _entries(top))
+        if self.has_splits and any(map(_is_visible_folder, entries)):
+            folders = [(f, top.name) for top in top_folders for f in self._subfolders(top)]
+        else:
             folders = [(top, "") for top in top_folders]
         for folder, split in folders:
-            self._add_class(folder, split)
+            self._add_class(folder, "val" if split == val_name else split)
+        if self.has_splits and val_name != "val":
+            self.notes.append(val_note(val_name, self.splits.count("val")))
+        self.notes += self.omission_lines()
 
     def _add_class(self, folder: Path, split: str) -> None:
-        pictures = _list_pictures(folder)
+        pictures, passed_over = _list_files(folder)
+        self.passed_over += passed_over
         if not pictures:
-            raise InputError(f"class {folder.name!r} is empty: no image in {folder}")
+            contents = f", only {_counts(passed_over)}" if passed_over else ""
+            raise InputError(f"class {folder.name!r} is empty: no image in {folder}{contents}")
         for path in pictures:
             _check_utf8(path, self.root)
         self.paths += pictures
         self.labels += [folder.name] * len(pictures)
         self.splits += [split] * len(pictures)
+
+    def _subfolders(self, folder: Path) -> list[Path]:
+        """The folders in `folder`; its files belong to no class and are counted."""
+        entries = _entries(folder)
+        folders = [path for path in entries if _is_visible_folder(path)]
+        for path in entries:
+            if not _is_visible_folder(path):
+                place = "" if _ending(path) == HIDDEN_FILE else " outside the class folders"
+                self.passed_over[f"{_ending(path)}{place}"] += 1
+        return folders
+
+    def omission_lines(self) -> list[str]:
+        """The files that were passed over, in one line for the console; none if there are none."""
+        count = self.passed_over.total()
+        return [f"{self.root}: {count:,} passed over: {_counts(self.passed_over)}"] if count else []
 
     def fingerprint(self) -> object:
         """The relative path, size and times of each picture."""
@@ -82,13 +118,75 @@ class FolderSource:
             yield [self.paths[row] for row in order[start : start + rows]]
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+def _val_name(names: set[str]) -> str:
+    """The folder that is the split val: one of another name if it has only train and test beside.
+
+    Args:
+        names: The top folders.
+    """
+    val_names = names & set(VAL_NAMES)
+    is_plain = len(val_names) == 1 and {"train"} < names <= {"train", "test", *val_names}
+    return val_names.pop() if is_plain else "val"
 
 
-def _list_pictures(folder: Path) -> list[Path]:
-    paths = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(p for p in paths if not any(n[0] == "." for n in p.relative_to(folder).parts))
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; its pictures cannot be listed") from None
+
+
+def _is_visible_folder(path: Path) -> bool:
+    return not path.name.startswith(".") and path.is_dir()
+
+
+def _ending(path: Path) -> str:
+    if path.name.startswith("."):
+        return HIDDEN_FILE
+    return path.suffix.lower() or "without ending"
+
+
+def _list_files(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The pictures below `folder` in order of path, and the number of other files by ending."""
+    pictures: list[Path] = []
+    passed_over: Counter[str] = Counter()
+    resolved_folders: set[Path] = set()
+    pending = [folder]
+    links: list[Path] = []
+    # Links last, so that a folder reached in two ways keeps its own path.
+    while pending or links:
+        current = pending.pop() if pending else links.pop(0)
+        target = current.resolve()
+        if target in resolved_folders or (
+            current.is_symlink() and _holds(target, current.parent, folder)
+        ):
+            passed_over[LOOP] += 1
+            continue
+        resolved_folders.add(target)
+        for path in _entries(current):
+            if _is_visible_folder(path):
+                (links if path.is_symlink() else pending).append(path)
+            elif _ending(path) in IMAGE_SUFFIXES:
+                pictures.append(path)
+            else:
+                passed_over[_ending(path)] += 1
+    return sorted(pictures), passed_over
+
+
+def _holds(target: Path, parent: Path, class_folder: Path) -> bool:
+    """Whether the target of a link holds the link, or the class, and so perhaps other classes."""
+    if parent.resolve().is_relative_to(target):
+        return True
+    return target != class_folder.resolve() and class_folder.resolve().is_relative_to(target)
+
+
+def _counts(passed_over: Counter[str]) -> str:
+    """Numbers of files by ending, the most frequent first."""
+    ordered_counts = sorted(passed_over.items(), key=lambda pair: (-pair[1], pair[0]))
+    parts = [f"{count:,} {ending}" for ending, count in ordered_counts[:ENDINGS_LISTED]]
+    if remaining := sum(count for _, count in ordered_counts[ENDINGS_LISTED:]):
+        parts.append(f"{remaining:,} with other endings")
+    return ", ".join(parts)
 
 
 def _check_utf8(path: Path, root: Path) -> None:

@@ -17,6 +17,7 @@ from remine.data.errors import InputError
 from remine.data.sources.array import ArraySource
 from remine.data.sources.image_folder import FolderSource
 from remine.data.sources.table import TableSource
+from remine.data.sources.table_folder import is_parquet, is_table_folder, list_files
 from remine.data.types import Float32
 
 
@@ -32,6 +33,13 @@ class Source(Protocol):
 
     content: str
     root: Path
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Lines for the user: what was passed over or taken for something else.
+
+        Reading the metadata may add to them.
+        """
 
     @property
     def lacks_ids(self) -> bool:
@@ -70,10 +78,24 @@ def open_source(config: DataConfig, base: Path) -> Source:
     path = (base / config.source).resolve()
     if not path.exists():
         raise InputError(f"data.source: {path} does not exist")
-    if path.suffix == ".npy":
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
         return ArraySource(path, base / config.labels if config.labels else None)
-    if path.suffix in (".parquet", ".csv") or (path.is_dir() and any(path.glob("*.parquet"))):
+    is_file = path.is_file() and (suffix == ".csv" or is_parquet(path))
+    if is_file or (path.is_dir() and is_table_folder(path)):
         return TableSource(path, {str(ours): theirs for ours, theirs in config.columns.items()})
     if path.is_dir():
-        return FolderSource(path)
+        return _open_pictures(path)
     raise InputError(f"data.source: {path} is not a Parquet, CSV or .npy file, nor a folder")
+
+
+def _open_pictures(folder: Path) -> FolderSource:
+    try:
+        return FolderSource(folder)
+    except InputError as error:
+        if not (tables := [path for path in list_files(folder) if is_parquet(path)]):
+            raise
+        raise InputError(
+            f"{error}; to read its {len(tables):,} Parquet files, name their folder:"
+            f" {tables[0].parent}"
+        ) from None

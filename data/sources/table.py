@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from remine.data.errors import InputError
 from remine.data.schemas import CONTENTS
 from remine.data.sources.array import arrow_errors_as_input_errors, is_vector_type, vector_rows
 from remine.data.sources.csv_table import CsvTable
+from remine.data.sources.hugging_face import picture_bytes
 from remine.data.sources.image_folder import stamp
+from remine.data.sources.parquet_table import ParquetTable
+from remine.data.sources.splits import canonical_splits, split_names
+from remine.data.sources.table_folder import count_endings, is_picture, parquet_files
 from remine.data.store.records import file_sha256
 from remine.data.types import Float32, Int64
 
@@ -42,16 +45,14 @@ class TableSource:
         """Open the file or folder and read its schema.
 
         Args:
-            path: A .parquet or .csv file, or a folder of .parquet files.
+            path: A Parquet or .csv file, or a folder with Parquet files in it or below it.
             columns: The user's column names by ours, where they differ.
         """
         self.path, self.root = path, path if path.is_dir() else path.parent
-        self.files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        self.files, other_files = parquet_files(path) if path.is_dir() else ([path], [])
         with arrow_errors_as_input_errors(path):
             try:
-                self.dataset = _open_dataset(
-                    self.files, *(columns.get(c, c) for c in ("id", "label"))
-                )
+                self.dataset = _open_dataset(self.files, path, columns)
                 self.columns = self._find_columns(path, columns)
             except UnicodeDecodeError:
                 raise InputError(f"{path}: a column's name is not UTF-8") from None
@@ -72,11 +73,27 @@ class TableSource:
             )
         # Set by `metadata` when the rows are not sorted by id.
         self.order: np.ndarray | None = None
+        self.notes: list[str] = []
+        if isinstance(self.dataset, ParquetTable):
+            self.files = self.dataset.files
+            self.notes += self.dataset.notes + self._passed_over(other_files)
+            if "split" not in self.columns and (names := split_names(self.files, self.root)):
+                self.notes.append(
+                    f"split: names of files ({', '.join(names)}) are not read; add a column split,"
+                    " or name folders split=train/"
+                )
 
     @property
     def lacks_ids(self) -> bool:
         """Whether there is no column of ids."""
         return "id" not in self.columns
+
+    def _passed_over(self, files: list[Path]) -> list[str]:
+        """A line that counts files of the folder that are not read."""
+        is_struct = pa.types.is_struct(self.dataset.schema.field(self.columns[self.content]).type)
+        if self.content == "path" or is_struct:  # the rows name the pictures beside the tables
+            files = [file for file in files if not is_picture(file)]
+        return [f"{self.path}: passed over {count_endings(files)}"] if files else []
 
     def _find_columns(self, path: Path, columns: dict[str, str]) -> dict[str, str]:
         """The user's column names by ours, of the columns that exist."""
@@ -99,7 +116,12 @@ class TableSource:
         if self.content == "path":
             for block in self.blocks(65_536):
                 files += [stamp(path) for path in block]
-        return ["table", files, self.columns]
+        if not isinstance(self.dataset, ParquetTable):
+            return ["table", files, self.columns]
+        if self.content == "image":
+            paths = self.dataset.picture_paths(self.columns["image"])
+            files += [stamp(self.root / path) for path in paths]
+        return ["table", files, self.columns, *self.dataset.folder_columns()]
 
     def row_name(self, row: int) -> str:
         """The file and the row in it."""
@@ -125,12 +147,20 @@ class TableSource:
         """The columns `label` and, if present, `id`, `split` and `group`, in order of id."""
         names = [name for name in METADATA if name in self.columns]
         table = self._read([self.columns[name] for name in names]).rename_columns(names)
+        if "split" in names:
+            table = self._with_canonical_splits(table)
         if "id" in names and pa.types.is_integer(table["id"].type) and not table["id"].null_count:
             ids = table["id"].to_numpy()
             if (ids[1:] < ids[:-1]).any():
                 self.order = np.argsort(ids, kind="stable")
                 table = table.take(self.order)
         return table
+
+    def _with_canonical_splits(self, table: pa.Table) -> pa.Table:
+        column, note = canonical_splits(table["split"])
+        if note and note not in self.notes:
+            self.notes.append(note)
+        return table.set_column(table.column_names.index("split"), "split", column)
 
     def blocks(self, rows: int) -> Iterator[Sequence[Any] | Float32]:
         """The content column in order of id, `rows` at a time."""
@@ -181,7 +211,7 @@ class TableSource:
     ) -> Sequence[Any] | Float32:
         """Convert a block of the content column, whose first row is `start`."""
         if pa.types.is_struct(values.type):  # the layout of Hugging Face datasets
-            values = pc.struct_field(values, "bytes")
+            values = picture_bytes(values, self.root, lambda row: row_name(start + row))
         if values.null_count:
             row = start + pc.index(pc.is_null(values), True).as_py()
             raise InputError(f"{row_name(row)}: {self.content} is missing")
@@ -205,7 +235,7 @@ class TableSource:
 
         If a damaged page header states fewer rows, Arrow silently reads fewer rows.
         """
-        if self.files[0].suffix == ".csv":
+        if not isinstance(self.dataset, ParquetTable):
             return
         if rows_read != (rows := sum(self._lengths)):
             raise InputError(
@@ -213,10 +243,13 @@ class TableSource:
             )
 
 
-def _open_dataset(files: list[Path], id_column: str, label_column: str) -> ds.Dataset | CsvTable:
-    if files[0].suffix == ".csv":
-        return CsvTable(files[0], integers=[id_column], label=label_column)
-    return ds.dataset(files, format="parquet", partitioning=None)
+def _open_dataset(
+    files: list[Path], path: Path, columns: dict[str, str]
+) -> CsvTable | ParquetTable:
+    names = {name: columns.get(name, name) for name in (*METADATA, *CONTENTS, "vector")}
+    if files[0].suffix.lower() == ".csv":
+        return CsvTable(files[0], integers=[names["id"]], label=names["label"])
+    return ParquetTable(files, path if path.is_dir() else None, names)
 
 
 def can_hold(column_type: pa.DataType, content: str) -> bool:

@@ -10,7 +10,8 @@ import numpy as np
 from remine.data.errors import InputError
 from remine.data.items.catalogue import Catalogue
 from remine.data.items.changes import content_hashes
-from remine.data.items.inputs import PICTURES, open_image, vector_transform
+from remine.data.items.inputs import PICTURES, Omissions, vector_transform
+from remine.data.items.pictures import decode_image
 from remine.data.items.source_catalogue import build_catalogue
 from remine.data.sources.labels import merge_note
 from remine.data.sources.source import Source, open_source
@@ -45,6 +46,7 @@ class ContentCheck:
     Attributes:
         kinds: Counts of the kinds of content: modes of pictures, lengths of texts, dimensions.
         sizes: Counts of the sizes of pictures, (width, height).
+        omissions: What is not read of pictures.
         faults: One line for each item that cannot be read, the first MAX_FAULTS.
         n_faults: How many there are.
 
@@ -52,6 +54,7 @@ class ContentCheck:
 
     kinds: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    omissions: Omissions = field(default_factory=Omissions)
     faults: list[str] = field(default_factory=list)
     n_faults: int = 0
 
@@ -88,7 +91,9 @@ def check_source(
         ("classes", _class_sizes(catalogue)),
         *_content_rows(check),
         ("copies", _copies(catalogue, hashes)),
+        *(("reading", note) for note in source.notes),
         *(("unusual", remark) for remark in _remarks(catalogue)),
+        *(("left out", line) for line in check.omissions.lines()),
         *_fault_rows(check),
     )
     lines = [f"{name:<10} {text}".rstrip() for name, text in rows]
@@ -165,7 +170,8 @@ def _check_contents(
 def _count(check: ContentCheck, kind: str, content: Any) -> None:
     """Decode a content and count its kind."""
     if kind in PICTURES:
-        picture = open_image(content)
+        picture, notes = decode_image(content)
+        check.omissions.add(1, notes)
         check.sizes[picture.size] += 1
         check.kinds[f"pictures of mode {picture.mode}"] += 1
     elif kind == "text":

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from remine.data.errors import InputError
-from remine.data.items.inputs import open_image
+from remine.data.items.pictures import open_image
 from remine.data.types import SPLITS
 from remine.flows.query.snapshot import Answers, Queries, Snapshot
 from remine.flows.report.item_cards import Card, Gallery, picture_url

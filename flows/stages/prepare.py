@@ -15,7 +15,7 @@ from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue
 from remine.data.items.changes import EarlierItems, source_key
 from remine.data.items.growth import ItemsUpdate, NumberedSource
-from remine.data.items.inputs import PICTURES, ImageTransform, Transform
+from remine.data.items.inputs import PICTURES, ImageTransform, Transform, omission_lines
 from remine.data.items.shards import StagedItems, stage_items
 from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import clear_beside, staging_folder
@@ -54,6 +54,8 @@ def prepare(config: "Config", console: "Console") -> tuple[Store, Artifact, Arti
 
     """
     source = open_source(config.data, config.base)
+    for line in source.notes:
+        console.say(line)
     preparation = _Preparation(config=config, source=source, recipe=_recipe(config))
     fingerprint = source.fingerprint()
     place = place_of(config.store)
@@ -117,6 +119,7 @@ class _Preparation:
         """
         earlier = _earlier_items(store, base, self.source) if store and base else None
         place = place_of(self.config.store).local
+        note_count = len(self.source.notes)
         with console.stage("prepare", "items") as bar, _staging(place) as folder:
             update = None
             if earlier:
@@ -124,9 +127,14 @@ class _Preparation:
                 console.say(update.comparison.change.line())
             source = update.source if update else self.source
             catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
+            for line in self.source.notes[note_count:]:
+                console.say(line)
             if note := merge_note(catalogue.merged_labels):
                 console.say(note)
-            staged_items = self._stage(store, update, catalogue, folder, bar)
+            transform = self._transform(update)
+            staged_items = self._stage(store, update, catalogue, transform, folder, bar)
+            for line in omission_lines(transform):
+                console.say(line)
             inputs_card = {**staged_items.inputs_card, "recipe": self.recipe}
             _check_settings(self.config, self.source, inputs_card, len(catalogue.ids))
             origin = _origin(source, catalogue, update)
@@ -145,19 +153,26 @@ class _Preparation:
         store: Store | None,
         update: ItemsUpdate | None,
         catalogue: Catalogue,
+        transform: Transform,
         folder: Path,
         bar: "Bar",
     ) -> StagedItems:
         """Write the shards to `folder`; earlier inputs are used again if the recipe is the same."""
         rows = self.config.data.unit_rows
-        if store and update and update.comparison.same_content.any() and self._fits(update.earlier):
-            shape = update.earlier.inputs.card["shape"]
-            transform = _transform(self.source, self.config, shape)
+        if store and update and self._reuses_inputs(update):
             bar.partial = True
             return update.stage(store, transform, folder, rows, bar.update)
-        transform = _transform(self.source, self.config)
         source = update.source if update else self.source
         return stage_items(source, catalogue, transform, folder, rows, bar.update)
+
+    def _transform(self, update: ItemsUpdate | None) -> Transform:
+        """The transform of contents, to the shape of earlier inputs if they are used again."""
+        is_reused = update is not None and self._reuses_inputs(update)
+        shape = update.earlier.inputs.card["shape"] if update and is_reused else ()
+        return _transform(self.source, self.config, shape)
+
+    def _reuses_inputs(self, update: ItemsUpdate) -> bool:
+        return bool(update.comparison.same_content.any()) and self._fits(update.earlier)
 
     def _fits(self, earlier: EarlierItems) -> bool:
         """Whether the earlier inputs were made by this recipe from the same kind of content."""

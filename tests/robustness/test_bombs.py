@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from remine.data.errors import InputError, machine_line
-from remine.data.items.inputs import open_image
+from remine.data.items.pictures import open_image
 from robustness.fuzz import bomb
 
 

@@ -30,7 +30,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,7 +40,8 @@ import torch
 from torch import Tensor, nn
 
 from remine.data.errors import InputError
-from remine.data.items.inputs import Transform, open_image, vector_transform
+from remine.data.items.inputs import Omissions, Transform, vector_transform
+from remine.data.items.pictures import decode_image
 
 DTYPES = ("uint8", "int32", "int64", "float32")
 
@@ -164,6 +165,7 @@ class CustomTransform:
     name: str
     content: str
     transform: Callable[[list[Any]], Any]
+    omissions: Omissions = field(default_factory=Omissions)
 
     def __call__(self, contents: Sequence[Any], location: Callable[[int], str]) -> np.ndarray:
         """Transform a block of contents.
@@ -179,7 +181,8 @@ class CustomTransform:
             InputError: the transform fails, or returns another dtype or number of rows.
 
         """
-        items = _decode(contents, self.content, location)
+        items, notes = _decode(contents, self.content, location)
+        self.omissions.add(len(items), notes)
         try:
             result = self.transform(items)
             block = np.asarray(result.numpy() if isinstance(result, Tensor) else result)
@@ -232,19 +235,23 @@ def output_dimensions(name: str, network: nn.Module, shape: Sequence[int], dtype
     return int(out.shape[1])
 
 
-def _decode(contents: Sequence[Any], content: str, location: Callable[[int], str]) -> list[Any]:
-    """Texts, pictures or vectors as the user's transform gets them."""
+def _decode(
+    contents: Sequence[Any], content: str, location: Callable[[int], str]
+) -> tuple[list[Any], list[str]]:
+    """Texts, pictures or vectors as the user's transform gets them, and what was not read."""
     if content == "vector":
-        return list(vector_transform(contents, location))
+        return list(vector_transform(contents, location)), []
     if content == "text":
-        return list(contents)
-    pictures = []
+        return list(contents), []
+    pictures, omissions = [], []
     for row, encoded_picture in enumerate(contents):
         try:
-            pictures.append(open_image(encoded_picture))
+            picture, notes = decode_image(encoded_picture)
         except InputError as error:
             raise InputError(f"{location(row)}: {error}") from None
-    return pictures
+        pictures.append(picture)
+        omissions += notes
+    return pictures, omissions
 
 
 def as_transform(name: str, content: str, custom: CustomNetwork) -> Transform | None:

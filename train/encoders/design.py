@@ -19,7 +19,7 @@ from remine.train.checkpoint import encoder_bytes
 from remine.train.config import EncoderConfig
 from remine.train.encoders.custom import as_transform, load_custom, output_dimensions
 from remine.train.encoders.efficientnet import load_efficientnet
-from remine.train.encoders.encoder import Encoder, build_encoder, text_transform
+from remine.train.encoders.encoder import Encoder, GramTransform, build_encoder
 from remine.train.encoders.heads import BackboneWithHead, build_head
 from remine.train.encoders.minilm import TOKENIZER_SHA256, TokenTransform, load_minilm
 from remine.train.encoders.weights_packages import WEIGHTS_PACKAGES
@@ -178,7 +178,7 @@ def input_transform(
         return pictures
     if content == "vector":
         return vector_transform
-    return TokenTransform() if config.name == "minilm" else text_transform
+    return TokenTransform() if config.name == "minilm" else GramTransform()
 
 
 def transform_key(config: EncoderConfig, base: Path) -> list[str]:

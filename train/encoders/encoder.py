@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remine.data.errors import InputError
+from remine.data.items.inputs import Omissions
 from remine.data.types import Int32
 from remine.train.config import EncoderConfig
 from remine.train.encoders.heads import LinearBody
@@ -21,6 +22,7 @@ BUCKETS = 1 << 15
 """Rows of the table of gram vectors; row 0 is padding."""
 GRAMS = 256
 """Grams read of a text."""
+CUT_TEXT = f"texts: cut to their first {GRAMS} grams (all words, then the trigrams of each)"
 NAME_BY_CONTENT = {"image": "conv", "path": "conv", "text": "ngram", "vector": "linear"}
 
 
@@ -115,30 +117,46 @@ class NgramBody(nn.Module):
         return features
 
 
-def text_transform(contents: Sequence[str], location: Callable[[int], str]) -> Int32:
-    """Hash the words and character trigrams of texts by CRC-32 to numbers 1 to BUCKETS - 1.
+class GramTransform:
+    """Hashes words and character trigrams of texts by CRC-32 to numbers 1 to BUCKETS - 1."""
 
-    Args:
-        contents: texts.
-        location: from the number of a text to the file and row for an error message.
+    def __init__(self) -> None:
+        """With no text counted."""
+        self.omissions = Omissions()
 
-    Returns:
-        (rows, GRAMS) int32, padded with 0; grams beyond GRAMS are dropped.
+    def __call__(self, contents: Sequence[str], location: Callable[[int], str]) -> Int32:
+        """Gram numbers of the texts.
 
-    Raises:
-        InputError: a text is empty.
+        Args:
+            contents: texts.
+            location: from the number of a text to the file and row for an error message.
 
-    """
-    out = np.zeros((len(contents), GRAMS), np.int32)
-    for row, text in enumerate(contents):
-        # The marks distinguish prefixes and suffixes from trigrams inside a word, as in fastText.
-        words = [f"<{word}>" for word in text.lower().split()]
-        if not words:
-            raise InputError(f"{location(row)}: the text is empty")
-        grams = words + [w[i : i + 3] for w in words for i in range(len(w) - 2)]
-        numbers = [1 + zlib.crc32(gram.encode()) % (BUCKETS - 1) for gram in grams[:GRAMS]]
-        out[row, : len(numbers)] = numbers
-    return out
+        Returns:
+            (rows, GRAMS) int32, padded with 0; grams beyond GRAMS are dropped, which is counted.
+
+        Raises:
+            InputError: a text is empty.
+
+        """
+        out = np.zeros((len(contents), GRAMS), np.int32)
+        notes: list[str] = []
+        for row, text in enumerate(contents):
+            grams = _grams(text)
+            if not grams:
+                raise InputError(f"{location(row)}: the text is empty")
+            if len(grams) > GRAMS:
+                notes.append(CUT_TEXT)
+            numbers = [1 + zlib.crc32(gram.encode()) % (BUCKETS - 1) for gram in grams[:GRAMS]]
+            out[row, : len(numbers)] = numbers
+        self.omissions.add(len(contents), notes)
+        return out
+
+
+def _grams(text: str) -> list[str]:
+    """The words of a text, then the trigrams of each."""
+    # The marks distinguish prefixes and suffixes from trigrams inside a word, as in fastText.
+    words = [f"<{word}>" for word in text.lower().split()]
+    return words + [w[i : i + 3] for w in words for i in range(len(w) - 2)]
 
 
 def _convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:

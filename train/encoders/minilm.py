@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remine.data.errors import InputError
+from remine.data.items.inputs import Omissions
 from remine.data.types import Int32
 from remine.train.encoders.weights_packages import WEIGHTS_PACKAGES, package_file
 
 TOKENS = 256
 """Longest text in tokens; the authors truncate at the same length."""
+CUT_TEXT = f"texts: cut to their first {TOKENS} tokens"
 CHUNK = 32
 """Texts computed at a time on a CPU."""
 WIDTH, HEADS, LAYERS, INNER = 384, 12, 6, 1536
@@ -123,9 +125,10 @@ class TokenTransform:
     def __init__(self) -> None:
         """The tokenizer is loaded with the first text."""
         self.tokenizer: Any = None
+        self.omissions = Omissions()
 
     def __call__(self, contents: Sequence[str], location: Callable[[int], str]) -> Int32:
-        """Token numbers of the texts, padded with 0.
+        """Token numbers of the texts, padded with 0; texts that are cut are counted.
 
         Args:
             contents: texts.
@@ -141,8 +144,11 @@ class TokenTransform:
                 raise InputError(f"{location(row)}: the text is empty")
         if self.tokenizer is None:
             self.tokenizer = _tokenizer()
-        for row, encoding in enumerate(self.tokenizer.encode_batch(list(contents))):
+        encodings = self.tokenizer.encode_batch(list(contents))
+        for row, encoding in enumerate(encodings):
             out[row, : len(encoding.ids)] = encoding.ids
+        cut_count = sum(bool(encoding.overflowing) for encoding in encodings)
+        self.omissions.add(len(contents), [CUT_TEXT] * cut_count)
         return out
 
 

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Query, Request, UploadFile
 from PIL import Image
 from starlette.responses import Response
 
-from remine.data.items.inputs import FORMATS, vector_transform
+from remine.data.items.inputs import vector_transform
+from remine.data.items.pictures import FORMATS
 from remine.data.types import Float32, Split, unit
 from remine.flows.query.snapshot import Answers, Filter, Queries, SearchOptions
 from remine.flows.serving.context import (

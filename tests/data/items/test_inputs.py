@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from remine.data.errors import InputError
-from remine.data.items import inputs
-from remine.data.items.inputs import ImageTransform, Inputs, open_image, vector_transform
+from remine.data.items import inputs, pictures
+from remine.data.items.inputs import ImageTransform, Inputs, vector_transform
+from remine.data.items.pictures import open_image
 
 ORIENTATION = 0x0112
 
@@ -109,9 +110,8 @@ def test_camera_turns_are_undone():
 
 def test_sixteen_bits_keep_their_shades():
     levels = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
-    for image in (Image.fromarray(levels), Image.fromarray(levels.astype(np.int32))):
-        content = encodings(image, "TIFF")
-        block = ImageTransform()([content], row_name)
+    for form in ("TIFF", "PNG", "PPM"):
+        block = ImageTransform()([encodings(Image.fromarray(levels), form)], row_name)
         np.testing.assert_array_equal(block[0, 0], levels // 256)
 
 
@@ -141,9 +141,9 @@ def test_large_pictures_decode_in_threads_to_the_same(monkeypatch):
 
 def test_pixel_limit_is_checked_before_decoding(monkeypatch):
     content = encodings(Image.new("L", (10, 10)))
-    monkeypatch.setattr(inputs, "MAX_PIXELS", 100)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
     assert open_image(content).size == (10, 10)
-    monkeypatch.setattr(inputs, "MAX_PIXELS", 99)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 99)
     monkeypatch.setattr(Image.Image, "load", lambda _self: pytest.fail("decoded"))
     with pytest.raises(InputError, match="10x10 pixels are too many"):
         open_image(content)

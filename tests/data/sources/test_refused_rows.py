@@ -114,7 +114,7 @@ def test_id_that_is_no_integer(refusal, table, labels, name, ids, kind):
     assert refusal(path).startswith(in_csv if path.suffix == ".csv" else in_parquet)
 
 
-@pytest.mark.parametrize("split", ["dev", "Train", None])
+@pytest.mark.parametrize("split", ["develop", "Train", None])
 def test_unknown_split(refusal, table, labels, split):
     path = table(split=swap(["train"] * N, split), text=labels)
     assert refusal(path) == f"{path}: row {ROW}: split is {split!r}; known: train, val, test"

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from remine.data.config import DataConfig
+from remine.data.errors import InputError
+from remine.data.sources.image_folder import FolderSource
 from remine.data.sources.source import open_source
 
 N = 24
@@ -158,12 +160,83 @@ def test_hidden_and_other_files_are_passed_over(lay_down, tmp_path, picture):
     assert lay_down("set").table["path"].to_pylist() == names
 
 
+def folder_source(tmp_path) -> FolderSource:
+    source = open_source(DataConfig(source="set"), tmp_path)
+    assert isinstance(source, FolderSource)
+    return source
+
+
+def paths_and_lines(tmp_path) -> tuple[list[str], list[str]]:
+    source = folder_source(tmp_path)
+    root = tmp_path / "set"
+    return [str(path.relative_to(root)) for path in source.paths], source.omission_lines()
+
+
+def test_files_that_are_passed_over_are_counted_by_ending(tmp_path, picture):
+    names = grow_folder(tmp_path / "set", picture, ["a/1.png", "b/1.JFIF", "b/2.pbm", "b/3.jpe"])
+    assert paths_and_lines(tmp_path) == (names, [])
+    grow_folder(
+        tmp_path / "set",
+        picture,
+        ["a/1.HEIC", "a/deep/2.heic", "b/notes", ".cache/4.png", "a/.5.png", "6.png"],
+    )
+    counts = "2 .heic, 2 hidden, 1 .png outside the class folders, 1 without ending"
+    assert paths_and_lines(tmp_path) == (names, [f"{tmp_path}/set: 6 passed over: {counts}"])
+    grow_folder(tmp_path / "set", picture, [f"a/{i}.x{i}" for i in range(9)])
+    (line,) = paths_and_lines(tmp_path)[1]
+    assert "set: 15 passed over: 2 .heic, " in line
+    assert line.endswith(", 5 with other endings")
+
+
+def test_pictures_beside_the_classes_of_a_split_are_counted(tmp_path, picture):
+    names = ["test/x/1.png", "train/a/1.png", "train/b/1.png"]
+    grow_folder(tmp_path / "set", picture, [*names, "train/2.png", "val/3.jpg", "val/4.jpg"])
+    line = "3 passed over: 2 .jpg outside the class folders, 1 .png outside the class folders"
+    assert paths_and_lines(tmp_path) == (names, [f"{tmp_path}/set: {line}"])
+
+
+def test_a_class_without_pictures_says_what_it_has(tmp_path, picture):
+    grow_folder(tmp_path / "set", picture, ["a/1.png", "b/1.heic", "b/2.heic"])
+    with pytest.raises(InputError, match=r"class 'b' is empty: .*/set/b, only 2 \.heic$"):
+        folder_source(tmp_path)
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path, picture):
+    root = tmp_path / "set"
+    grow_folder(root, picture, ["a/1.png", "a/deep/2.png", "b/1.png"])
+    grow_folder(tmp_path / "elsewhere", picture, ["3.png", "deeper/4.png"])
+    (root / "c").symlink_to(tmp_path / "elsewhere")
+    (root / "a" / "batch").symlink_to(tmp_path / "elsewhere")
+    (root / "b" / "5.png").symlink_to(root / "a" / "1.png")
+    names = ["a/1.png", "a/batch/3.png", "a/batch/deeper/4.png", "a/deep/2.png"]
+    names += ["b/1.png", "b/5.png", "c/3.png", "c/deeper/4.png"]
+    assert paths_and_lines(tmp_path) == (names, [])
+    (root / "a" / "again").symlink_to(tmp_path / "elsewhere" / "deeper")
+    (root / "a" / "deep" / "up").symlink_to(root / "a")
+    (root / "b" / "all").symlink_to(root)
+    (tmp_path / "elsewhere" / "out").symlink_to(tmp_path)
+    targets = sorted((root / name).resolve() for name in names)
+    paths, (line,) = paths_and_lines(tmp_path)
+    assert sorted((root / path).resolve() for path in paths) == targets
+    assert line.startswith(f"{root}: 5 passed over: 5 linked folder already read")
+
+
 def test_folder_with_splits_above_the_classes(lay_down, tmp_path, picture):
     names = ["test/x/1.png", "test/x/2.png", "train/a/1.png", "train/a/2.png", "train/b/1.png"]
     grow_folder(tmp_path / "set", picture, [*names, "val/y/1.png"])
     layout = lay_down("set")
     assert layout.labels == ["x", "x", "a", "a", "b", "y"]
     assert layout.table["split"].to_pylist() == ["test"] * 2 + ["train"] * 3 + ["val"]
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "dev"])
+def test_folder_of_another_name_of_val(tmp_path, picture, name):
+    grow_folder(tmp_path / "set", picture, ["test/x/1.png", "train/a/1.png", f"{name}/y/1.png"])
+    source = open_source(DataConfig(source="set"), tmp_path)
+    table = source.metadata().to_pydict()
+    splits = dict(zip(table["label"], table["split"], strict=True))
+    assert splits == {"x": "test", "a": "train", "y": "val"}
+    assert source.notes == [f"split: {name!r} is read as val (1 items)"]
 
 
 def test_splits_need_one_to_train_on(tmp_path, picture):

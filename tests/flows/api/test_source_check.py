@@ -1,6 +1,8 @@
 """`remine check`: a source in one screen, and nothing written."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -52,6 +54,18 @@ def test_all_bad_items_are_counted_and_the_first_are_named(photos):
     assert report.lines[-1].endswith("and 2 more")
 
 
+def test_what_is_left_out_is_counted(photos):
+    assert "left out" not in "\n".join(lines(photos))
+    (photos / "class 8" / "1.HEIC").write_bytes(b"none")
+    frames = [Image.new("L", (12, 10), shade) for shade in (0, 255)]
+    frames[0].save(photos / "class 9" / "film.gif", save_all=True, append_images=frames[1:])
+    rows = [line for line in lines(photos) if line.startswith(("reading", "left out"))]
+    assert rows == [
+        f"reading    {photos}: 1 passed over: 1 .heic",
+        "left out   1 of 43 pictures: several frames or pages, of which only the first is read",
+    ]
+
+
 def test_texts_and_splits_of_the_data(tmp_path):
     rows = [
         f"{split},label {c},{'word ' * (c + 1)}x{n}"
@@ -88,6 +102,15 @@ def test_the_command_ends_with_two_if_something_is_bad(photos):
 def test_a_source_that_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         lines(tmp_path / "nothing")
+
+
+def test_it_says_what_was_passed_over(tmp_path):
+    rows = [(f"label {c}", f"text {c} {n}") for c in range(12) for n in range(3)]
+    labels, texts = zip(*rows, strict=True)
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.table({"label": labels, "text": texts}), tmp_path / "set/a.parquet")
+    (tmp_path / "set/b.csv").touch()
+    assert f"reading    {tmp_path}/set: passed over 1 .csv" in lines(tmp_path / "set")
 
 
 def test_merged_spellings_of_labels_are_counted(tmp_path):

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from remine.data.errors import InputError
@@ -42,6 +44,25 @@ def test_settings_that_do_not_fit_are_refused_before_a_store_is_made(
             prepare(config_file, override)
 
 
+def test_what_is_left_out_of_the_data_is_said_once(config_file):
+    texts = {
+        f"{label}{row}": "word " * (300 if row else 3) for label in "abcdefghijkl" for row in (0, 1)
+    }
+    rows = "".join(f"{name[0]},{text}{name}\n" for name, text in texts.items())
+    (config_file.parent / "items.csv").write_text(f"label,text\n{rows}")
+    config = load_config(
+        config_file, ["data.source=items.csv", "encoder.name=ngram", "data.unit_rows=16"]
+    )
+    lines: list[str] = []
+    for _ in range(2):
+        with prepared(config, run_plain, Console(quiet=True, on_line=lines.append)):
+            pass
+    cuts = [line for line in lines if "cut to" in line]
+    assert cuts == [
+        "12 of 24 texts: cut to their first 256 grams (all words, then the trigrams of each)"
+    ]
+
+
 def test_a_new_store_may_be_a_link_to_another_disk(config_file):
     second = Path("/dev/shm")
     if not second.is_dir() or second.stat().st_dev == config_file.stat().st_dev:
@@ -58,6 +79,25 @@ def test_a_new_store_may_be_a_link_to_another_disk(config_file):
         assert not list((folder / "tmp").iterdir())
     finally:
         shutil.rmtree(folder)
+
+
+def test_what_is_passed_over_is_said_once(tmp_path):
+    folder = tmp_path / "items"
+    folder.mkdir()
+    rows = np.random.default_rng(0).normal(size=(2, 60, 4))
+    for number, name in enumerate(("a.parquet", "b.PARQUET")):
+        labels = [f"c{row // 10}" for row in range(60)]
+        splits = ["train"] * 30 + ["dev"] * 10 + ["test"] * 20
+        columns = {"vector": rows[number].tolist(), "label": labels, "split": splits}
+        pq.write_table(pa.table(columns), folder / name)
+    (folder / "c.csv").touch()
+    config = tmp_path / "remine.toml"
+    config.write_text('[run]\nstore = "store"\n[data]\nsource = "items"\n')
+    lines: list[str] = []
+    with prepared(load_config(config), run_plain, Console(quiet=True, on_line=lines.append)):
+        pass
+    notes = [f"{folder}: passed over 1 .csv", "split: 'dev' is read as val (20 items)"]
+    assert [line for line in lines if line in notes] == notes
 
 
 def test_prepare_counts_merged_spellings_of_labels(tmp_path):

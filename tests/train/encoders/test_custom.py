@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from remine.data.errors import InputError, StoreError
-from remine.data.items.inputs import ImageTransform, vector_transform
+from remine.data.items.inputs import ImageTransform, omission_lines, vector_transform
 from remine.train.config import EncoderConfig
 from remine.train.encoders.custom import CustomTransform, load_custom
 from remine.train.encoders.design import (
@@ -162,6 +162,13 @@ def test_the_transform_sees_decoded_pictures_texts_and_vectors(nets, tmp_path):
     assert block.dtype == np.float32
     ((picture,),) = blocks
     assert (picture.mode, picture.size) == ("RGB", (4, 6))
+    Image.new("1", (4, 6)).save(tmp_path / "film.gif", save_all=True, append_images=[picture])
+    transform = CustomTransform(name="a:b", content="path", transform=keep)
+    transform([tmp_path / "film.gif", tmp_path / "clear.png"], str)
+    assert {picture.mode for picture in blocks[-1]} <= {"L", "RGB"}
+    assert omission_lines(transform) == [
+        "1 of 2 pictures: several frames or pages, of which only the first is read"
+    ]
     CustomTransform(name="a:b", content="text", transform=keep)(["a", "b"], str)
     assert blocks[-1] == ["a", "b"]
     vectors = input_transform(EncoderConfig(name="nets:both"), "vector", nets, PICTURE)(

@@ -6,8 +6,9 @@ import torch
 from torch.nn import functional
 
 from remine.data.errors import InputError
+from remine.data.items.inputs import omission_lines
 from remine.train.config import EncoderConfig
-from remine.train.encoders.encoder import BUCKETS, GRAMS, build_encoder, text_transform
+from remine.train.encoders.encoder import BUCKETS, GRAMS, GramTransform, build_encoder
 
 SMALL = EncoderConfig(width=8)
 CASES = [("image", (1, 16, 16)), ("text", (GRAMS,)), ("vector", (12,))]
@@ -24,7 +25,7 @@ def some_inputs(content, shape, m=5, seed=0):
     if content == "text":
         words = ["a", "bc", "Def", "ghij", "klmno"]
         texts = [" ".join(rng.choice(words, 4)) for _ in range(m)]
-        return torch.from_numpy(text_transform(texts, location))
+        return torch.from_numpy(GramTransform()(texts, location))
     return torch.from_numpy(rng.integers(0, 256, (m, *shape)).astype(np.uint8))
 
 
@@ -109,7 +110,7 @@ def test_empty_places_of_a_text_count_for_nothing():
 
 def test_texts_become_the_same_numbers_for_ever():
     # 1 + CRC-32 % 32767 of <ab>, <c>, then of the trigrams <ab, ab>, <c>; checkpoints rely on it.
-    out = text_transform(["Ab  c", "été"], location)
+    out = GramTransform()(["Ab  c", "été"], location)
     assert out.dtype == np.int32
     assert out.shape == (2, GRAMS)
     assert out[0, :6].tolist() == [13738, 6959, 14922, 11913, 6959, 0]
@@ -118,24 +119,35 @@ def test_texts_become_the_same_numbers_for_ever():
 
 
 def test_case_and_spaces_do_not_matter_but_words_do():
-    grams = text_transform(["Where is my card", " where IS\tmy\ncard "], location)
+    grams = GramTransform()(["Where is my card", " where IS\tmy\ncard "], location)
     np.testing.assert_array_equal(grams[0], grams[1])
-    other_grams = text_transform(["where is my cash"], location)
+    other_grams = GramTransform()(["where is my cash"], location)
     assert 0 < (other_grams[0] != grams[0]).sum() < 10
 
 
 def test_a_long_text_is_cut():
-    out = text_transform(["word " * 1000, "x"], location)
+    out = GramTransform()(["word " * 1000, "x"], location)
     assert out.shape == (2, GRAMS)
     assert out[0].all()
     assert out.min() >= 0
     assert out.max() < BUCKETS
 
 
+def test_texts_that_are_cut_are_counted():
+    transform = GramTransform()
+    fitting = " ".join(f"{number:02d}" for number in range(GRAMS // 3))  # a word, two trigrams
+    transform([fitting, "x"], location)
+    assert omission_lines(transform) == []
+    transform([f"{fitting} x", "word " * 1000, "x"], location)
+    assert omission_lines(transform) == [
+        "2 of 5 texts: cut to their first 256 grams (all words, then the trigrams of each)"
+    ]
+
+
 @pytest.mark.parametrize("empty", ["", " \t\n"])
 def test_an_empty_text_is_refused_with_its_row(empty):
     with pytest.raises(InputError, match=r"^items.csv, row 2: the text is empty$"):
-        text_transform(["fine", empty], location)
+        GramTransform()(["fine", empty], location)
 
 
 @pytest.mark.parametrize(

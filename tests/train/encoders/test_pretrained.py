@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from remine.data.errors import InputError
+from remine.data.items.inputs import omission_lines
 from remine.train.config import EncoderConfig
 from remine.train.encoders import minilm, weights_packages
 from remine.train.encoders.design import build_trainable, design
@@ -74,7 +75,10 @@ def test_a_text_does_not_depend_on_its_batch(texts):
 
 
 def test_tokens_are_of_a_fixed_shape_and_an_empty_text_is_refused():
-    out = TokenTransform()(["Hello there", "word " * 999], location)
+    transform = TokenTransform()
+    out = transform(["Hello there", "word " * 999], location)
+    transform(["word " * (TOKENS - 2), "word " * (TOKENS - 1)], location)  # and two marks
+    assert omission_lines(transform) == ["2 of 4 texts: cut to their first 256 tokens"]
     assert out.dtype == np.int32
     assert out.shape == (2, TOKENS)
     assert out[0, :5].tolist() == [101, 7592, 2045, 102, 0]

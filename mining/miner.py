@@ -23,9 +23,10 @@ from remine.data.measures import triplet_kinds
 from remine.data.types import KINDS, Float32, Int64, Triplets
 from remine.mining.arguments import check_seed, id_pairs, make_problem
 from remine.mining.config import MiningConfig
-from remine.mining.engines.engine_choice import unit_anchors
+from remine.mining.engines.engine_choice import anchor_blocks
 from remine.mining.engines.engines import Engine, EngineSetup, Mask, prepare
-from remine.mining.problem import Problem, Rows
+from remine.mining.problem import Problem
+from remine.mining.row_lists import Rows
 from remine.mining.search.scan import scan
 from remine.mining.search.windows import WindowMatches
 from remine.mining.stats import MiningStats
@@ -38,7 +39,7 @@ from remine.mining.strategies.negatives import (
     plan_search,
     select_negatives,
 )
-from remine.mining.strategies.positives import Pairs, hashes
+from remine.mining.strategies.positives import Pairs, hashes, pair_counts
 from remine.mining.strategies.random_negatives import (
     draw_from_window,
     draw_uniform,
@@ -181,15 +182,14 @@ def mining_card(
 def mine_blocks(
     engine: Engine, setup: EngineSetup, config: MiningConfig, seed: int, timer: PhaseTimer
 ) -> Iterator[tuple[slice, Triplets, MiningStats]]:
-    """Mine all anchors of an engine, in blocks of `unit_anchors`.
+    """Mine all anchors of an engine, in blocks of `unit_anchors`, fewer if they have many pairs.
 
     Yields:
         The block's range of anchors, its triplets sorted by anchor, and its counts. A problem
         without anchors is one empty block.
     """
-    size, total = unit_anchors(setup.engine, config), len(engine.problem)
-    for start in range(0, max(1, total), size):
-        block = slice(start, min(start + size, total))
+    counts = pair_counts(engine.problem, config)
+    for block in anchor_blocks(counts, setup.engine, config) or [slice(0, 0)]:
         triplets, stats = mine_block(engine, block, config, seed, timer)
         with timer("settle"):
             triplets = sort_by_anchor(triplets)

@@ -93,6 +93,19 @@ def vector_shape(path: Path) -> tuple[int, int]:
     return file.metadata.num_rows, len(first["vector"][0]) if first else 0
 
 
+def read_label_column(path: Path) -> Sequence[object] | None:
+    """The labels of a Parquet file at `path`; None if it has no label column, or is an .npy."""
+    if path.suffix == ".npy":
+        return None
+    with arrow_errors_as_input_errors(path):
+        if "label" not in pq.read_schema(path).names:
+            return None
+        column = pq.read_table(path, columns=["label"], partitioning=None)["label"]
+        column.validate(full=True)
+    labels: Sequence[object] = column.to_pylist()
+    return labels
+
+
 def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
     """Read pairs of ids (p, 2) from two columns of a Parquet or CSV file."""
     _check_exists(path)

@@ -12,16 +12,23 @@ import torch
 
 from remine.data import schemas
 from remine.data.errors import InputError
-from remine.data.sources.vectors import read_id_pairs, read_vectors, vector_shape
+from remine.data.items.catalogue import read_catalogue
+from remine.data.sources.vectors import (
+    read_id_pairs,
+    read_label_column,
+    read_vectors,
+    vector_shape,
+)
 from remine.data.store.disk import sync
 from remine.data.store.records import file_sha256
 from remine.data.store.store import Store, store_exists
-from remine.data.types import Int64, Triplets
+from remine.data.types import SPLITS, Int64, Triplets
 from remine.flows.config.settings import Config
 from remine.flows.jobs.console import Console
 from remine.index.search import load_index
 from remine.mining.arguments import make_problem
 from remine.mining.engines.engine_choice import (
+    PairForecast,
     choose_engine,
     expect,
     product_rate,
@@ -32,6 +39,7 @@ from remine.mining.problem import Problem, by_pairs
 from remine.mining.search.processor import accelerator, fast_half
 from remine.mining.stats import MiningStats
 from remine.mining.strategies.hub_cap import cap_hubs
+from remine.mining.strategies.positives import pair_counts, positives_limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,11 +139,41 @@ def sizes_of(config: Config, embeddings: Path | None) -> tuple[int, int]:
     return n, schemas.dimensions(first)
 
 
-def plan_lines(n: int, d: int, config: Config) -> list[str]:
+def count_pairs(config: Config, embeddings: Path | None) -> PairForecast | None:
+    """The pairs to mine, counted from the labels of a file or of the store.
+
+    None for a file without labels: .npy, or queries and their corpus.
+    """
+    if embeddings is None:
+        store = Store(config.store)
+        version = store.current() if store_exists(config.store) else None
+        if version is None:
+            return None
+        catalogue = read_catalogue(store, version.artifacts["items"])
+        labels = catalogue.label_codes[catalogue.splits == SPLITS.index("train")].tolist()
+    else:
+        file_labels = read_label_column(embeddings)
+        if file_labels is None:
+            return None
+        labels = list(file_labels)
+    with _named(embeddings or Path(config.store)):
+        problem = make_problem(np.ones((len(labels), 1), np.float32), labels, None, None, None)
+    sizes = np.maximum(problem.positives.sizes() - 1, 0)
+    return PairForecast(
+        pairs=int(pair_counts(problem, config.mining).sum()),
+        classmates=int(sizes.sum()),
+        largest=int(sizes.max(initial=0)),
+    )
+
+
+def plan_lines(n: int, d: int, config: Config, pairs: PairForecast | None = None) -> list[str]:
     """What mining would do and cost, in words."""
     choice, rate = choose_engine(n, d, config.mining), product_rate()
-    cost = expect(n, n, d, config.mining, rate)
-    mining, limit = config.mining, config.mining.max_positives or "all"
+    cost = expect(n, n, d, config.mining, rate, pairs)
+    mining, limit = config.mining, positives_limit(config.mining) or "all"
+    count = ""
+    if pairs:
+        count = f"; at most {pairs.pairs:,} pairs, up to {pairs.largest:,} positives to select from"
     negatives = f"{mining.per_pair} negative(s) each of {', '.join(mining.negatives)}"
     half = "fast" if fast_half() else "not fast"
     size = f"{n:,} x {d}, {n * (4 * d + 12) / 2**30:.2f} GB"
@@ -144,7 +182,8 @@ def plan_lines(n: int, d: int, config: Config) -> list[str]:
     lines = {
         "engine": f"{choice.engine}: {choice.reason}",
         "gallery": f"{size}, in {choice.shards} part(s){remark}",
-        "pairs": f"{n:,} anchors with {mining.positives} positives (at most {limit}), {negatives}",
+        "pairs": f"{n:,} anchors with {mining.positives} positives (at most {limit}), {negatives}"
+        + count,
         "machine": f"{torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in"
         f" float32, bfloat16 is {half}",
         "expected": f"{_duration(cost.seconds)}, {cost.memory_gb:.1f} GB of memory{device}",

@@ -18,7 +18,8 @@ from remine.data.types import Float32
 from remine.mining.config import MiningConfig
 from remine.mining.engines.engine_choice import choose_engine
 from remine.mining.engines.engine_recall import NO_WINDOWS, Recall, Sample
-from remine.mining.problem import Problem, Rows
+from remine.mining.problem import Problem
+from remine.mining.row_lists import Rows
 from remine.mining.search.list_join import VOTES, ListIndex, distance_beyond, train_centroids
 from remine.mining.search.scan import run_in_threads, scan
 from remine.mining.search.scan_kernels import scan_candidates
@@ -138,7 +139,7 @@ class FaissEngine:
             reach[part] = scan_candidates(
                 block.anchors[part], block.gallery, rows[part],
                 windows.starts[part], windows.stops[part], windows.floor,
-                block.exclusions.starts[part], block.exclusions.stops[part], block.exclusions.rows,
+                *block.exclusions[part].arrays,
                 matches.rows, matches.distances, matches.closer,
             )  # fmt: skip
 

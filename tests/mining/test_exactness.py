@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-import remine.mining.miner
+import remine.mining.engines.engine_choice
 import remine.mining.search.scan
 from remine.data.types import Triplets, unit
 from remine.mining import MiningConfig, mine
@@ -71,7 +71,7 @@ def test_threads_do_not_matter(problem, wanted, as_bytes, monkeypatch, threads, 
 
 @pytest.mark.parametrize("block", [9, 64, 222])
 def test_blocks_of_anchors_do_not_matter(problem, wanted, as_bytes, monkeypatch, block):
-    monkeypatch.setattr(remine.mining.miner, "unit_anchors", lambda *_: block)
+    monkeypatch.setattr(remine.mining.engines.engine_choice, "unit_anchors", lambda *_: block)
     assert as_bytes(mine_problem(problem, CONFIG).triplets) == wanted
 
 

@@ -60,10 +60,12 @@ def plan(
     overrides: SetOption = None,
 ) -> None:
     """Forecast mining: engine, time and memory."""
-    from remine.flows.api.mine_file import plan_lines, sizes_of
+    from remine.flows.api.mine_file import count_pairs, plan_lines, sizes_of
 
     settings = settings_of(config, overrides)
     if items < 0 or dimensions < 0 or (items > 0) != (dimensions > 0):
         raise InputError("--items and --dimensions go together, and are above 0")
-    n, d = (items, dimensions) if items and dimensions else sizes_of(settings, embeddings)
-    typer.echo("\n".join(plan_lines(n, d, settings)))
+    is_sized = bool(items and dimensions)
+    n, d = (items, dimensions) if is_sized else sizes_of(settings, embeddings)
+    pairs = None if is_sized else count_pairs(settings, embeddings)
+    typer.echo("\n".join(plan_lines(n, d, settings, pairs)))

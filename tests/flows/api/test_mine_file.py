@@ -1,6 +1,7 @@
 """`remine mine` and `remine plan` on files of anyone's vectors."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.faiss_library import faiss
 from remine.data.types import Triplets, unit
-from remine.flows.api.mine_file import Files, mine_files, plan_lines, sizes_of
+from remine.flows.api.mine_file import Files, count_pairs, mine_files, plan_lines, sizes_of
 from remine.flows.config.settings import load_config
 from remine.flows.jobs.console import Console
 from remine.mining import mine
+from remine.mining.engines.engine_choice import expect
 
 N, D = 400, 8
 RNG = np.random.default_rng(0)
@@ -67,6 +69,12 @@ def test_the_command_plans_a_file(remine, tmp_path):
     assert list(lines) == ["engine", "gallery", "pairs", "machine", "expected"]
     assert lines["engine"].startswith("exact: up to")
     assert lines["gallery"].startswith("400 x 8, 0.00 GB, in 1 part(s)")
+    counts = Counter(LABELS)
+    pairs = sum(size * min(8, size - 1) for size in counts.values())
+    largest = max(counts.values()) - 1
+    assert lines["pairs"].endswith(
+        f"; at most {pairs:,} pairs, up to {largest} positives to select from"
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,6 +281,35 @@ def test_the_size_of_a_file_is_read_without_its_vectors(tmp_path):
         sizes_of(config, parquet(tmp_path / "y.parquet", vector=[1.0] * N))
     with pytest.raises(InputError, match="no published version yet"):
         sizes_of(config, None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "limit", "pairs"),
+    [
+        (["a"] * 300 + ["b"] * 100, 0, 300 * 299 + 100 * 99),
+        (["a"] * 300 + ["b"] * 100, 4, 400 * 4),
+        ([["a", "b"]] * 3 + [["b"]] + [[]] * 396, 2, 8),
+    ],
+)
+def test_a_plan_counts_the_pairs_that_are_mined(tmp_path, labels, limit, pairs):
+    path = parquet(tmp_path / "x.parquet", label=labels)
+    config = load_config(None, [f"mining.max_positives={limit}", "mining.margin=2.0"])
+    assert count_pairs(config, path).pairs == pairs
+    _, card = run(Files(embeddings=path), tmp_path / "t", f"mining.max_positives={limit}")
+    assert card["pairs"] == pairs
+
+
+def test_a_plan_of_popular_classes_says_so(tmp_path):
+    config = load_config(None, ["mining.max_positives=0"])
+    costs = []
+    for number, labels in enumerate((LABELS, ["a"] * N)):
+        path = parquet(tmp_path / f"{number}.parquet", label=labels)
+        forecast = count_pairs(config, path)
+        costs.append(expect(N, N, D, config.mining, 1e11, forecast).seconds)
+    assert costs[1] > costs[0]
+    assert count_pairs(config, parquet(tmp_path / "y.parquet", label=None)) is None
+    np.save(tmp_path / "x.npy", VECTORS)
+    assert count_pairs(config, tmp_path / "x.npy") is None
 
 
 def test_a_plan_of_many_items_takes_lists():

@@ -60,7 +60,7 @@ class Files:
 
 
 def mine_files(files: Files, out: Path, config: Config, console: Console) -> Path:
-    """Mine and leave Parquet shards and card.json in the new folder `out`."""
+    """Mine and leave Parquet shards and _card.json in the new folder `out`."""
     if out.exists():
         raise InputError(f"{out} exists: name another folder or remove it")
     try:
@@ -86,7 +86,7 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
         if config.mining.hub_cap:
             stats = _cap(folder, files, config, stats)
         card = mining_card(stats, setup, timer.rounded(), peak_mb())
-        (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+        (folder / "_card.json").write_text(json.dumps(card, indent=1) + "\n")
         for path in folder.iterdir():
             sync(path)
         folder.rename(out)

@@ -14,7 +14,7 @@ def mine(
         Path,
         typer.Option(help="Parquet with columns vector, label and perhaps id; or .npy (n, d)."),
     ],
-    out: Annotated[Path, typer.Option(help="A new folder for the Parquet shards and card.json.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the Parquet shards and _card.json.")],
     labels: Annotated[
         Path | None, typer.Option(help="n labels for an .npy: an .npy or a text file, a line each.")
     ] = None,
@@ -45,7 +45,7 @@ def mine(
     folder = mine_files(files, out, settings_of(config, overrides), Console())
     from remine.flows.query.terminal import print_card
 
-    print_card(folder / "card.json")
+    print_card(folder)
 
 
 def plan(

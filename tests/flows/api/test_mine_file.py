@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +18,7 @@ from remine.data.types import Triplets, unit
 from remine.flows.api.mine_file import Files, count_pairs, mine_files, plan_lines, sizes_of
 from remine.flows.config.settings import load_config
 from remine.flows.jobs.console import Console
+from remine.flows.query.terminal import read_card
 from remine.mining import mine
 from remine.mining.engines.engine_choice import expect
 
@@ -36,7 +38,7 @@ def parquet(path: Path, **columns: Any) -> Path:
 def mined(folder: Path) -> tuple[Triplets, dict]:
     paths = sorted(folder.glob("*.parquet"))
     triplets = schemas.triplets_from(schemas.read(paths, schema="triplets/1"))
-    return triplets, json.loads((folder / "card.json").read_text())
+    return triplets, json.loads((folder / "_card.json").read_text())
 
 
 def run(files: Files, out: Path, *overrides: str) -> tuple[Triplets, dict]:
@@ -59,6 +61,11 @@ def test_the_command_mines_a_parquet_file_as_the_function_does(remine, tmp_path,
         assert card[key] == expected[key]
     assert set(card["seconds"]) == {"prepare", "pairs", "search", "settle"}
     assert card["peak_mb"] > 0
+    # Readers of folders pass over names that begin with an underscore.
+    assert len(pd.read_parquet(tmp_path / "t")) == len(triplets)
+    assert read_card(tmp_path / "t") == card
+    (tmp_path / "t" / "_card.json").rename(tmp_path / "t" / "card.json")  # as version 0.1 wrote it
+    assert read_card(tmp_path / "t") == card
 
 
 def test_the_command_plans_a_file(remine, tmp_path):

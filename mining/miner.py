@@ -39,6 +39,7 @@ from remine.mining.strategies.negatives import (
     plan_search,
     select_negatives,
 )
+from remine.mining.strategies.positive_duplicates import count_copies
 from remine.mining.strategies.positives import Pairs, hashes, pair_counts
 from remine.mining.strategies.random_negatives import (
     draw_from_window,
@@ -281,6 +282,7 @@ def assemble(
         anchors=len(problem),
         singletons=int((~has_pair).sum()),
         pairs=len(pairs),
+        positive_copies=_copies(problem, pairs, list(answers.values())),
         kinds=dict(
             zip(KINDS, np.bincount(triplets.kind, minlength=len(KINDS)).tolist(), strict=True)
         ),
@@ -323,6 +325,16 @@ def _negatives_of(
     if name == "random_semi_hard":
         return draw_from_window(problem, pairs, plan, matches, negatives, config, seed)
     return negatives
+
+
+def _copies(problem: Problem, pairs: Pairs, answers: list[Negatives]) -> int:
+    """How many of the negatives have exactly the vector of their positive."""
+    copies = 0
+    for negatives in answers:
+        pair, place = np.nonzero(negatives.rows >= 0)
+        rows, d_an = negatives.rows[pair, place], negatives.distances[pair, place]
+        copies += count_copies(problem.gallery, pairs.positive[pair], rows, pairs.d_ap[pair], d_an)
+    return copies
 
 
 def _triplets(

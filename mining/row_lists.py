@@ -124,21 +124,29 @@ class RowUnions:
         key = np.unique(anchor * span + row)
         return key // span, key % span
 
+    def joined(self, more: Self) -> Self:
+        """The unions of these sets with those of `more`, which has as many."""
+        offset, sides = len(self.parts.rows), (self, more)
+        counts = [side.stops - side.starts for side in sides]
+        part = [
+            np.repeat(side.starts, c) + places_within(c)
+            for side, c in zip(sides, counts, strict=True)
+        ]
+        owner = np.concatenate([np.repeat(np.arange(len(self)), c) for c in counts])
+        order = np.argsort(owner, kind="stable")
+        starts = [self.parts.starts[part[0]], more.parts.starts[part[1]] + offset]
+        stops = [self.parts.stops[part[0]], more.parts.stops[part[1]] + offset]
+        parts = RowLists(
+            starts=np.concatenate(starts)[order],
+            stops=np.concatenate(stops)[order],
+            rows=np.concatenate([self.parts.rows, more.parts.rows]),
+        )
+        edges = np.concatenate([[0], np.cumsum(counts[0] + counts[1])])
+        return type(self)(starts=edges[:-1], stops=edges[1:], parts=parts)
+
     def extended(self, anchors: Rows, rows: Rows) -> Self:
         """The sets with the entries (anchors[i], rows[i]) added."""
-        counts = self.stops - self.starts
-        part = np.repeat(self.starts, counts) + places_within(counts)
-        extra = RowLists.of(anchors, rows, len(self))
-        owner = np.concatenate([np.repeat(np.arange(len(self)), counts), np.arange(len(self))])
-        order = np.argsort(owner, kind="stable")
-        offset = len(self.parts.rows)
-        parts = RowLists(
-            starts=np.concatenate([self.parts.starts[part], extra.starts + offset])[order],
-            stops=np.concatenate([self.parts.stops[part], extra.stops + offset])[order],
-            rows=np.concatenate([self.parts.rows, extra.rows]),
-        )
-        edges = np.concatenate([[0], np.cumsum(counts + 1)])
-        return type(self)(starts=edges[:-1], stops=edges[1:], parts=parts)
+        return self.joined(self.single(RowLists.of(anchors, rows, len(self))))
 
     def renumbered(self, numbers: Int64) -> Self:
         """The sets with numbers[row] in place of each row."""

@@ -85,6 +85,8 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
                 bar.update(block.stop, total)
         if config.mining.hub_cap:
             stats = _cap(folder, files, config, stats)
+        if line := stats.copies_line():
+            console.say(line)
         card = mining_card(stats, setup, timer.rounded(), peak_mb())
         (folder / "_card.json").write_text(json.dumps(card, indent=1) + "\n")
         for path in folder.iterdir():

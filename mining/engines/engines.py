@@ -24,6 +24,7 @@ from remine.mining.search.list_join import VOTES, ListIndex, distance_beyond, tr
 from remine.mining.search.scan import run_in_threads, scan
 from remine.mining.search.scan_kernels import scan_candidates
 from remine.mining.search.windows import WindowMatches, Windows, owners
+from remine.mining.strategies.positive_duplicates import bar_duplicates
 
 Mask = NDArray[np.bool_]
 Levels = tuple[tuple[int, float], ...]
@@ -195,6 +196,7 @@ def prepare(
         raise InputError("mining.second_negative needs items with one label each")
     n, d = problem.gallery.shape
     choice = choose_engine(n, d, config)
+    problem = bar_duplicates(problem, config)
     if index is not None or choice.engine == "faiss":
         return _prepare_faiss(problem, config, seed, index)
     if choice.engine == "exact":

@@ -1,11 +1,12 @@
 """`remine mine`, `remine plan`: mining on anyone's vectors, with no model and no cycle around."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +15,14 @@ from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.items.catalogue import read_catalogue
 from remine.data.sources.vectors import (
+    parquet_files,
     read_id_pairs,
     read_label_column,
     read_vectors,
     vector_shape,
 )
 from remine.data.store.disk import sync
-from remine.data.store.records import file_sha256
+from remine.data.store.records import digest, file_sha256
 from remine.data.store.store import Store, store_exists
 from remine.data.types import SPLITS, Int64, Triplets
 from remine.flows.config.settings import Config
@@ -33,7 +35,7 @@ from remine.mining.engines.engine_choice import (
     expect,
     product_rate,
 )
-from remine.mining.engines.engines import prepare
+from remine.mining.engines.engines import check_index, prepare
 from remine.mining.miner import PhaseTimer, mine_blocks, mining_card, peak_mb
 from remine.mining.problem import Problem, by_pairs
 from remine.mining.search.processor import accelerator, fast_half
@@ -55,8 +57,12 @@ class Files:
     def __post_init__(self) -> None:
         if (self.queries is None) != (self.positives is None):
             raise InputError("--queries and --positives go together")
-        if self.index and not self.index.exists():
-            raise InputError(f"{self.index} does not exist")
+        if self.index and not self.index.is_file():
+            raise InputError(
+                f"{self.index} is a folder: name one file"
+                if self.index.exists()
+                else f"{self.index} does not exist"
+            )
 
 
 def mine_files(files: Files, out: Path, config: Config, console: Console) -> Path:
@@ -69,6 +75,10 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
         raise InputError(f"{out}: {error.strerror}; name a folder that can be made") from None
     problem = read_problem(files, config)
     index = load_index(files.index, problem.gallery.shape[1]) if files.index else None
+    if files.index and index:
+        with _named(files.index):
+            check_index(index)
+    note = _provenance(files, config)
     timer, seed = PhaseTimer(), config.run.seed
     with console.stage("prepare", "vectors") as bar, timer("prepare"):
         setup, engine = prepare(problem, config.mining, seed, index)
@@ -80,11 +90,11 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
         with console.stage("mine", "anchors") as bar:
             blocks = mine_blocks(engine, setup, config.mining, seed, timer)
             for block, triplets, block_stats in blocks:
-                _write(triplets, folder / f"part-{block.start:012d}.parquet", files, config)
+                _write(triplets, folder / f"part-{block.start:012d}.parquet", note)
                 stats += block_stats
                 bar.update(block.stop, total)
         if config.mining.hub_cap:
-            stats = _cap(folder, files, config, stats)
+            stats = _cap(folder, note, config, stats)
         if line := stats.copies_line():
             console.say(line)
         card = mining_card(stats, setup, timer.rounded(), peak_mb())
@@ -210,11 +220,18 @@ def _grouped(pairs: Int64) -> dict[int, list[int]]:
     return found
 
 
-def _write(triplets: Triplets, path: Path, files: Files, config: Config) -> None:
-    note = {
-        "embeddings": file_sha256(files.embeddings),
+def _provenance(files: Files, config: Config) -> dict[str, Any]:
+    """What the shards say of where they come from: the hash of the vectors, the settings."""
+    parts = parquet_files(files.embeddings)
+    hashes = [file_sha256(part) for part in parts]
+    names = [str(part.relative_to(files.embeddings)) for part in parts]
+    return {
+        "embeddings": digest([names, hashes]) if files.embeddings.is_dir() else hashes[0],
         "settings": {**asdict(config.mining), "seed": config.run.seed},
     }
+
+
+def _write(triplets: Triplets, path: Path, note: Mapping[str, Any]) -> None:
     schemas.write(schemas.triplets_table(triplets), path, schema="triplets/1", provenance=note)
 
 
@@ -222,12 +239,12 @@ def _read(path: Path) -> Triplets:
     return schemas.triplets_from(schemas.read([path], schema="triplets/1"))
 
 
-def _cap(folder: Path, files: Files, config: Config, stats: MiningStats) -> MiningStats:
+def _cap(folder: Path, note: Mapping[str, Any], config: Config, stats: MiningStats) -> MiningStats:
     """Rewrite the shards without the triplets over mining.hub_cap."""
     paths, remaining = sorted(folder.iterdir()), 0
     shards = cap_hubs(lambda: map(_read, paths), config.mining.hub_cap, config.run.seed)
     for path, triplets in zip(paths, shards, strict=True):
-        _write(triplets, path, files, config)
+        _write(triplets, path, note)
         remaining += len(triplets)
     return stats.after_cap(remaining)
 

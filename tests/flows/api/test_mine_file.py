@@ -183,6 +183,82 @@ def test_a_given_index_is_mined_through(tmp_path, as_set):
     assert as_set(triplets) == as_set(complete.triplets)
 
 
+def sharded(folder: Path) -> Path:
+    """The vectors in two Parquet files of a folder, beside a file that is no Parquet."""
+    table = pq.read_table(parquet(folder.with_suffix(".parquet")))
+    folder.mkdir()
+    pq.write_table(table[:250], folder / "a.parquet")
+    pq.write_table(table[250:], folder / "b.parquet")
+    (folder / "_card.json").write_text("{}")
+    return folder
+
+
+def test_a_folder_of_vectors_is_read_as_one_file(tmp_path, as_bytes):
+    folder = sharded(tmp_path / "x")
+    triplets, _ = run(Files(embeddings=folder), tmp_path / "t")
+    single, _ = run(Files(embeddings=tmp_path / "x.parquet"), tmp_path / "s")
+    assert as_bytes(triplets) == as_bytes(single)
+    config = load_config(None)
+    assert sizes_of(config, folder) == (N, D)
+    assert count_pairs(config, folder) == count_pairs(config, tmp_path / "x.parquet")
+    note = schemas.check(next((tmp_path / "t").glob("*.parquet")), schema="triplets/1")
+    assert len(note["embeddings"]) == 64
+
+
+def test_files_of_a_folder_that_differ_are_refused(tmp_path):
+    folder = sharded(tmp_path / "x")
+    table = pq.read_table(folder / "b.parquet")
+    pq.write_table(table.drop_columns(["id"]), folder / "b.parquet")
+    with pytest.raises(InputError, match=r"x/b.parquet: its columns are .*, those of a.parquet"):
+        run(Files(embeddings=folder), tmp_path / "t")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="empty holds no Parquet file"):
+        run(Files(embeddings=empty), tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("IDMap2,IVF4,Flat", "x.faiss: the index is not trained: train it"),
+        ("IDMap2,Flat", "x.faiss: the index is empty: add the vectors"),
+    ],
+)
+def test_an_index_that_cannot_answer_is_refused(tmp_path, factory, message):
+    faiss.write_index(faiss.index_factory(D, factory), str(tmp_path / "x.faiss"))
+    files = Files(embeddings=parquet(tmp_path / "x.parquet"), index=tmp_path / "x.faiss")
+    with pytest.raises(InputError, match=message):
+        run(files, tmp_path / "t")
+    assert not (tmp_path / "t").exists()
+    with pytest.raises(InputError, match="is a folder: name one file"):
+        Files(embeddings=files.embeddings, index=tmp_path)
+
+
+def test_the_refusal_names_the_recall_that_was_missed(tmp_path):
+    index = faiss.IndexIDMap2(faiss.IndexFlatL2(D))
+    index.add_with_ids(VECTORS[:300], IDS[:300])
+    faiss.write_index(index, str(tmp_path / "x.faiss"))
+    files = Files(embeddings=parquet(tmp_path / "x.parquet"), index=tmp_path / "x.faiss")
+    with pytest.raises(InputError) as error:
+        run(files, tmp_path / "t", "mining.recall_neighbours=0.5")
+    message = str(error.value)
+    assert message.startswith("mining.recall is 0.998, but the index finds 0.")
+    assert "recall_neighbours" not in message
+    assert "it holds 300 vectors, the gallery 400" in message
+    with pytest.raises(InputError) as error:
+        run(files, tmp_path / "t", "mining.recall=0.5")
+    assert str(error.value).startswith("mining.recall_neighbours is 0.97, but the index finds 0.")
+
+
+def test_numbers_beyond_float32_are_one_line(tmp_path):
+    vectors = VECTORS.astype(np.float64)
+    vectors[7, 0] = 1e300
+    np.save(tmp_path / "x.npy", vectors)  # a warning would fail the test
+    (tmp_path / "l.txt").write_text("\n".join(LABELS))
+    with pytest.raises(InputError, match=r"x.npy: vector 7 has length inf"):
+        run(Files(embeddings=tmp_path / "x.npy", labels=tmp_path / "l.txt"), tmp_path / "t")
+
+
 @pytest.mark.parametrize("engine", ["exact", "approximate"])
 def test_the_cap_holds_over_shards_and_does_not_depend_on_them(tmp_path, as_bytes, engine):
     path = parquet(tmp_path / "x.parquet")

@@ -20,6 +20,19 @@ def triplet_kinds(d_ap: np.ndarray, d_an: np.ndarray, margin: float) -> Int8:
     return np.where(d_an <= d_ap, HARD, not_hard).astype(np.int8)
 
 
+def row_distances(a: Float32, b: Float32) -> Float32:
+    """(t,) squared distances of the rows of a (t, d) to those of b, to the bit as mining has them.
+
+    Summed in float64 in order of the components and rounded once: another order, or no rounding,
+    would split distances that mining found equal.
+    """
+    total = np.zeros(len(a))
+    for x, y in zip(a.T, b.T, strict=True):
+        difference = x.astype(np.float64) - y
+        total += difference * difference
+    return total.astype(np.float32)
+
+
 def spread(vectors: Float32) -> float:
     """Mean squared distance of two different rows of (n, d) unit vectors, 0 to 4.
 

@@ -3,6 +3,7 @@
 In reading order:
 
     config        settings
+    row_lists     sets of gallery rows, shared by the items of a class or tag
     problem       anchors, a gallery, and which rows may be positives and negatives
     arguments     arrays, labels and queries to a problem; invalid input is refused
     miner         `mine`: pairs, windows, a search, triplets

@@ -85,6 +85,10 @@ class MiningConfig:
     """Require the negative's cosine to be below this share of the positive's, such as 0.95."""
     near_duplicate: SquaredDistance = 0.0
     """Ignore negatives nearer than this: they are probably duplicates of the anchor."""
+    positive_duplicate: SquaredDistance = 0.0
+    """Ignore negatives that are at most this far from a positive of the anchor: they are probably
+    the same item under another id.
+    """
     hub_cap: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """How often one item may be a negative."""
     same_as: str = ""

@@ -23,9 +23,10 @@ from remine.data.measures import triplet_kinds
 from remine.data.types import KINDS, Float32, Int64, Triplets
 from remine.mining.arguments import check_seed, id_pairs, make_problem
 from remine.mining.config import MiningConfig
-from remine.mining.engines.engine_choice import unit_anchors
+from remine.mining.engines.engine_choice import anchor_blocks
 from remine.mining.engines.engines import Engine, EngineSetup, Mask, prepare
-from remine.mining.problem import Problem, Rows
+from remine.mining.problem import Problem
+from remine.mining.row_lists import Rows
 from remine.mining.search.scan import scan
 from remine.mining.search.windows import WindowMatches
 from remine.mining.stats import MiningStats
@@ -38,7 +39,8 @@ from remine.mining.strategies.negatives import (
     plan_search,
     select_negatives,
 )
-from remine.mining.strategies.positives import Pairs, hashes
+from remine.mining.strategies.positive_duplicates import count_copies
+from remine.mining.strategies.positives import Pairs, hashes, pair_counts
 from remine.mining.strategies.random_negatives import (
     draw_from_window,
     draw_uniform,
@@ -181,15 +183,14 @@ def mining_card(
 def mine_blocks(
     engine: Engine, setup: EngineSetup, config: MiningConfig, seed: int, timer: PhaseTimer
 ) -> Iterator[tuple[slice, Triplets, MiningStats]]:
-    """Mine all anchors of an engine, in blocks of `unit_anchors`.
+    """Mine all anchors of an engine, in blocks of `unit_anchors`, fewer if they have many pairs.
 
     Yields:
         The block's range of anchors, its triplets sorted by anchor, and its counts. A problem
         without anchors is one empty block.
     """
-    size, total = unit_anchors(setup.engine, config), len(engine.problem)
-    for start in range(0, max(1, total), size):
-        block = slice(start, min(start + size, total))
+    counts = pair_counts(engine.problem, config)
+    for block in anchor_blocks(counts, setup.engine, config) or [slice(0, 0)]:
         triplets, stats = mine_block(engine, block, config, seed, timer)
         with timer("settle"):
             triplets = sort_by_anchor(triplets)
@@ -281,6 +282,7 @@ def assemble(
         anchors=len(problem),
         singletons=int((~has_pair).sum()),
         pairs=len(pairs),
+        positive_copies=_copies(problem, pairs, list(answers.values())),
         kinds=dict(
             zip(KINDS, np.bincount(triplets.kind, minlength=len(KINDS)).tolist(), strict=True)
         ),
@@ -323,6 +325,16 @@ def _negatives_of(
     if name == "random_semi_hard":
         return draw_from_window(problem, pairs, plan, matches, negatives, config, seed)
     return negatives
+
+
+def _copies(problem: Problem, pairs: Pairs, answers: list[Negatives]) -> int:
+    """How many of the negatives have exactly the vector of their positive."""
+    copies = 0
+    for negatives in answers:
+        pair, place = np.nonzero(negatives.rows >= 0)
+        rows, d_an = negatives.rows[pair, place], negatives.distances[pair, place]
+        copies += count_copies(problem.gallery, pairs.positive[pair], rows, pairs.d_ap[pair], d_an)
+    return copies
 
 
 def _triplets(

@@ -1,7 +1,7 @@
 """The mining problem: anchors, a gallery, and the relations between them.
 
 Labels, lists of labels, and pairs (queries with their answers in a corpus) are all reduced to two
-lists of gallery rows per anchor: its positives, and the rows excluded as its negatives.
+sets of gallery rows per anchor: its positives, and the rows excluded as its negatives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,71 +9,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from remine.data.errors import InputError
 from remine.data.types import Embeddings, Float32, Int32, Int64
-
-Rows = NDArray[np.intp]
-
-
-def places_within(sizes: Int64) -> Rows:
-    """0 to size - 1 for each of the groups, one group after the other."""
-    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowLists:
-    """One ascending list of gallery rows per anchor: rows[starts[i]:stops[i]].
-
-    Two lists are either the same part of `rows`, as those of one class are, or do not overlap.
-    """
-
-    starts: Int64
-    stops: Int64
-    rows: Int64
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __getitem__(self, anchors: slice | Rows) -> Self:
-        """The lists of the given anchors."""
-        return type(self)(starts=self.starts[anchors], stops=self.stops[anchors], rows=self.rows)
-
-    def flat(self) -> tuple[Rows, Rows]:
-        """(anchor, row) of every entry, two arrays, ordered by anchor."""
-        sizes = self.stops - self.starts
-        anchor = np.repeat(np.arange(len(sizes)), sizes)
-        return anchor, self.rows[np.repeat(self.starts, sizes) + places_within(sizes)]
-
-    def extended(self, anchors: Rows, rows: Rows) -> Self:
-        """The lists with the entries (anchors[i], rows[i]) added; duplicates are dropped."""
-        first, second = self.flat()
-        return type(self).of(
-            np.concatenate([first, anchors]), np.concatenate([second, rows]), len(self)
-        )
-
-    def renumbered(self, numbers: Int64) -> Self:
-        """The lists with numbers[row] in place of each row, sorted again.
-
-        Relies on lists being identical or disjoint: each part between two edges is sorted once.
-        """
-        edges = np.unique(np.concatenate([self.starts, self.stops]))
-        segment = np.searchsorted(edges, np.arange(len(self.rows)), side="right")
-        rows = numbers[self.rows]
-        return type(self)(
-            starts=self.starts, stops=self.stops, rows=rows[np.lexsort((rows, segment))]
-        )
-
-    @classmethod
-    def of(cls, anchors: Rows, rows: Rows, count: int) -> Self:
-        """The lists of `count` anchors from unordered entries (anchors[i], rows[i]).
-
-        Duplicate entries are dropped.
-        """
-        entries = np.unique(np.stack([anchors, rows], axis=1).astype(np.int64), axis=0)
-        edges = np.searchsorted(entries[:, 0], np.arange(count + 1))
-        return cls(starts=edges[:-1], stops=edges[1:], rows=np.ascontiguousarray(entries[:, 1]))
+from remine.mining.row_lists import RowLists, Rows, RowUnions, label_unions, lists_by_class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +37,8 @@ class Problem:
     self_rows: Int64
     gallery: Float32
     gallery_ids: Int64
-    positives: RowLists
-    exclusions: RowLists
+    positives: RowUnions
+    exclusions: RowUnions
     partners: RowLists | None = None
 
     def __len__(self) -> int:
@@ -129,8 +68,8 @@ class Problem:
         partners = self.partners
         if partners is not None:
             partners = (
-                exclusions[order]
-                if partners is self.exclusions
+                exclusions.parts[order]
+                if partners is self.exclusions.parts
                 else partners.renumbered(new_row)[order]
             )
         values = {
@@ -167,7 +106,7 @@ class Problem:
         rows = np.searchsorted(self.gallery_ids, directed_pairs[is_anchor, 1])
         return self._with_exclusions(self.exclusions.extended(order[place[is_anchor]], rows))
 
-    def _with_exclusions(self, exclusions: RowLists) -> Self:
+    def _with_exclusions(self, exclusions: RowUnions) -> Self:
         values = {**vars(self), "exclusions": exclusions}
         return type(self)(**values)
 
@@ -179,15 +118,16 @@ def by_label(gallery: Embeddings, anchors: Rows | None = None) -> Problem:
         gallery: All items.
         anchors: Rows of the items to use as anchors; all items if None.
     """
-    lists = _class_lists(gallery.label_codes)
+    lists = lists_by_class(gallery.label_codes)
+    class_rows = RowUnions.single(lists)
     problem = Problem(
         anchors=gallery.vectors,
         anchor_ids=gallery.ids,
         self_rows=np.arange(len(gallery)),
         gallery=gallery.vectors,
         gallery_ids=gallery.ids,
-        positives=lists,
-        exclusions=lists,
+        positives=class_rows,
+        exclusions=class_rows,
         partners=lists,
     )
     return problem if anchors is None else problem.block(anchors)
@@ -201,13 +141,8 @@ def by_labels(ids: Int64, vectors: Float32, codes: Sequence[Int32]) -> Problem:
         vectors: (n, d) float32 unit vectors.
         codes: n arrays of label codes.
     """
-    items = np.repeat(np.arange(len(codes)), [len(item_codes) for item_codes in codes])
-    holders = _class_lists(np.concatenate(codes))
-    anchor, entry = holders.flat()  # every entry with every entry of the same label
     rows = np.arange(len(ids))
-    lists = RowLists.of(
-        np.concatenate([items[anchor], rows]), np.concatenate([items[entry], rows]), len(codes)
-    )
+    lists = label_unions(codes)
     return Problem(
         anchors=vectors,
         anchor_ids=ids,
@@ -249,7 +184,9 @@ def by_pairs(
                 raise InputError(f"query {query}: its positive {item} is not in the corpus")
             anchors.append(anchor)
             rows.append(rows_of[item])
-    lists = RowLists.of(np.array(anchors, np.intp), np.array(rows, np.intp), len(query_ids))
+    lists = RowUnions.single(
+        RowLists.of(np.array(anchors, np.intp), np.array(rows, np.intp), len(query_ids))
+    )
     return Problem(
         anchors=queries,
         anchor_ids=query_ids,
@@ -258,14 +195,4 @@ def by_pairs(
         gallery_ids=corpus_ids,
         positives=lists,
         exclusions=lists,
-    )
-
-
-def _class_lists(codes: Int32) -> RowLists:
-    """Per item the rows of its class, itself included; the lists share one array of n rows."""
-    order = np.argsort(codes, kind="stable").astype(np.int64)
-    sorted_codes = codes[order]
-    starts = np.searchsorted(sorted_codes, codes, side="left")
-    return RowLists(
-        starts=starts, stops=np.searchsorted(sorted_codes, codes, side="right"), rows=order
     )

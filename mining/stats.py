@@ -16,6 +16,8 @@ class MiningStats:
         singletons: Anchors without a positive.
         pairs: (anchor, positive) pairs for which negatives were searched.
         capped: Triplets removed by the hub cap.
+        positive_copies: Triplets whose negative has exactly the vector of the positive, before the
+            hub cap.
         kinds: Triplets by kind.
         answered: Negatives found by strategy, at most per_pair for each pair.
         none_exists: By strategy the negatives missing because the whole gallery holds no more.
@@ -26,6 +28,7 @@ class MiningStats:
     singletons: int = 0
     pairs: int = 0
     capped: int = 0
+    positive_copies: int = 0
     kinds: Mapping[str, int] = field(default_factory=dict)
     answered: Mapping[str, int] = field(default_factory=dict)
     none_exists: Mapping[str, int] = field(default_factory=dict)
@@ -39,6 +42,7 @@ class MiningStats:
             singletons=self.singletons + block_stats.singletons,
             pairs=self.pairs + block_stats.pairs,
             capped=self.capped + block_stats.capped,
+            positive_copies=self.positive_copies + block_stats.positive_copies,
             **sums,
         )
 
@@ -50,6 +54,16 @@ class MiningStats:
     def triplets(self) -> int:
         """The number of negatives found, before the hub cap."""
         return sum(self.answered.values())
+
+    def copies_line(self) -> str:
+        """One line for people about copies of positives, empty if there are none."""
+        if not self.positive_copies:
+            return ""
+        return (
+            f"{self.positive_copies:,} of {self.triplets:,} negatives have exactly the vector of"
+            " the positive, so the same item is there under two ids:"
+            " mining.positive_duplicate = 1e-6 passes over such copies"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from remine.data.errors import InputError, first_line
 from remine.data.sources.array import (
     arrow_errors_as_input_errors,
+    float32,
     is_vector_type,
     load_matrix,
     read_labels,
@@ -66,7 +67,7 @@ def read_vectors(
         if needs_labels and labels is None:
             raise InputError(f"{path} has no labels: name an .npy or text file with --labels")
         ids = np.arange(len(matrix))
-        vectors = matrix.astype(np.float32)
+        vectors = float32(matrix)
         raw_labels = _label_values(labels, len(vectors)) if labels else None
     else:
         ids, vectors, raw_labels = _read_parquet(path, needs_labels=needs_labels)
@@ -93,15 +94,64 @@ def vector_shape(path: Path) -> tuple[int, int]:
     if path.suffix == ".npy":
         n, d = load_matrix(path, memory_map=True).shape
         return int(n), int(d)
+    n, d = 0, 0
+    for part in parquet_files(path):
+        with arrow_errors_as_input_errors(part):
+            file = pq.ParquetFile(part)
+            names = file.schema_arrow.names
+        if "vector" not in names:
+            raise InputError(f"{part} has no column 'vector'; it has {names}")
+        _check_vector_column(part, file.schema_arrow.field("vector").type)
+        # Lists of variable length state no dimension in the schema, so one row is read.
+        first = None if d else next(file.iter_batches(1, columns=["vector"]), None)
+        n, d = n + file.metadata.num_rows, d or (len(first["vector"][0]) if first else 0)
+    return n, d
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """The Parquet files that `path` stands for: itself, or those in a folder, by name.
+
+    Raises:
+        InputError: The folder has none, or their columns differ.
+    """
+    if not path.is_dir():
+        return [path]
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not any(p[0] in "._" for p in file.relative_to(path).parts)
+    )
+    if not files:
+        raise InputError(f"{path} holds no Parquet file")
+    columns: dict[str, pa.DataType] = {}
+    for file in files:
+        with arrow_errors_as_input_errors(file):
+            schema = pq.read_schema(file)
+        file_columns = dict(zip(schema.names, schema.types, strict=True))
+        columns = columns or file_columns
+        if file_columns != columns:
+            raise InputError(
+                f"{file}: its columns are {_described(file_columns)}, those of {files[0].name}"
+                f" {_described(columns)}: make them the same"
+            )
+    return files
+
+
+def _described(columns: dict[str, pa.DataType]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
+
+
+def read_label_column(path: Path) -> Sequence[object] | None:
+    """The labels of a Parquet file at `path`; None if it has no label column, or is an .npy."""
+    if path.suffix == ".npy":
+        return None
     with arrow_errors_as_input_errors(path):
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-    if "vector" not in names:
-        raise InputError(f"{path} has no column 'vector'; it has {names}")
-    _check_vector_column(path, file.schema_arrow.field("vector").type)
-    # Lists of variable length state no dimension in the schema, so one row is read.
-    first = next(file.iter_batches(1, columns=["vector"]), None)
-    return file.metadata.num_rows, len(first["vector"][0]) if first else 0
+        if "label" not in pq.read_schema(parquet_files(path)[0]).names:
+            return None
+        column = pq.read_table(parquet_files(path), columns=["label"], partitioning=None)["label"]
+        column.validate(full=True)
+    labels: Sequence[object] = column.to_pylist()
+    return labels
 
 
 def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
@@ -143,8 +193,9 @@ def _read_parquet(
     path: Path, *, needs_labels: bool
 ) -> tuple[Int64, Float32, Sequence[object] | None]:
     """The ids (n,), vectors (n, d) of any length, and labels if needed."""
+    files = parquet_files(path)
     with arrow_errors_as_input_errors(path):
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(files, partitioning=None)
         _ = table.column_names  # raises if a name is not UTF-8
         # A file may declare arbitrary bytes to be strings; only full validation notices.
         table.validate(full=True)

@@ -1,38 +1,48 @@
 """`remine mine`, `remine plan`: mining on anyone's vectors, with no model and no cycle around."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 
 from remine.data import schemas
 from remine.data.errors import InputError
+from remine.data.items.catalogue import read_catalogue
 from remine.data.sources.labels import merge_note
-from remine.data.sources.vectors import read_id_pairs, read_vectors, vector_shape
+from remine.data.sources.vectors import (
+    parquet_files,
+    read_id_pairs,
+    read_label_column,
+    read_vectors,
+    vector_shape,
+)
 from remine.data.store.disk import sync
-from remine.data.store.records import file_sha256
+from remine.data.store.records import digest, file_sha256
 from remine.data.store.store import Store, store_exists
-from remine.data.types import Int64, Triplets
+from remine.data.types import SPLITS, Int64, Triplets
 from remine.flows.config.settings import Config
 from remine.flows.jobs.console import Console
 from remine.index.search import load_index
 from remine.mining.arguments import make_problem
 from remine.mining.engines.engine_choice import (
+    PairForecast,
     choose_engine,
     expect,
     product_rate,
 )
-from remine.mining.engines.engines import prepare
+from remine.mining.engines.engines import check_index, prepare
 from remine.mining.miner import PhaseTimer, mine_blocks, mining_card, peak_mb
 from remine.mining.problem import Problem, by_pairs
 from remine.mining.search.processor import accelerator, fast_half
 from remine.mining.stats import MiningStats
 from remine.mining.strategies.hub_cap import cap_hubs
+from remine.mining.strategies.positives import pair_counts, positives_limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +58,16 @@ class Files:
     def __post_init__(self) -> None:
         if (self.queries is None) != (self.positives is None):
             raise InputError("--queries and --positives go together")
-        if self.index and not self.index.exists():
-            raise InputError(f"{self.index} does not exist")
+        if self.index and not self.index.is_file():
+            raise InputError(
+                f"{self.index} is a folder: name one file"
+                if self.index.exists()
+                else f"{self.index} does not exist"
+            )
 
 
 def mine_files(files: Files, out: Path, config: Config, console: Console) -> Path:
-    """Mine and leave Parquet shards and card.json in the new folder `out`."""
+    """Mine and leave Parquet shards and _card.json in the new folder `out`."""
     if out.exists():
         raise InputError(f"{out} exists: name another folder or remove it")
     try:
@@ -62,6 +76,10 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
         raise InputError(f"{out}: {error.strerror}; name a folder that can be made") from None
     problem = read_problem(files, config, console.say)
     index = load_index(files.index, problem.gallery.shape[1]) if files.index else None
+    if files.index and index:
+        with _named(files.index):
+            check_index(index)
+    note = _provenance(files, config)
     timer, seed = PhaseTimer(), config.run.seed
     with console.stage("prepare", "vectors") as bar, timer("prepare"):
         setup, engine = prepare(problem, config.mining, seed, index)
@@ -73,13 +91,15 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
         with console.stage("mine", "anchors") as bar:
             blocks = mine_blocks(engine, setup, config.mining, seed, timer)
             for block, triplets, block_stats in blocks:
-                _write(triplets, folder / f"part-{block.start:012d}.parquet", files, config)
+                _write(triplets, folder / f"part-{block.start:012d}.parquet", note)
                 stats += block_stats
                 bar.update(block.stop, total)
         if config.mining.hub_cap:
-            stats = _cap(folder, files, config, stats)
+            stats = _cap(folder, note, config, stats)
+        if line := stats.copies_line():
+            console.say(line)
         card = mining_card(stats, setup, timer.rounded(), peak_mb())
-        (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+        (folder / "_card.json").write_text(json.dumps(card, indent=1) + "\n")
         for path in folder.iterdir():
             sync(path)
         folder.rename(out)
@@ -137,11 +157,41 @@ def sizes_of(config: Config, embeddings: Path | None) -> tuple[int, int]:
     return n, schemas.dimensions(first)
 
 
-def plan_lines(n: int, d: int, config: Config) -> list[str]:
+def count_pairs(config: Config, embeddings: Path | None) -> PairForecast | None:
+    """The pairs to mine, counted from the labels of a file or of the store.
+
+    None for a file without labels: .npy, or queries and their corpus.
+    """
+    if embeddings is None:
+        store = Store(config.store)
+        version = store.current() if store_exists(config.store) else None
+        if version is None:
+            return None
+        catalogue = read_catalogue(store, version.artifacts["items"])
+        labels = catalogue.label_codes[catalogue.splits == SPLITS.index("train")].tolist()
+    else:
+        file_labels = read_label_column(embeddings)
+        if file_labels is None:
+            return None
+        labels = list(file_labels)
+    with _named(embeddings or Path(config.store)):
+        problem = make_problem(np.ones((len(labels), 1), np.float32), labels, None, None, None)
+    sizes = np.maximum(problem.positives.sizes() - 1, 0)
+    return PairForecast(
+        pairs=int(pair_counts(problem, config.mining).sum()),
+        classmates=int(sizes.sum()),
+        largest=int(sizes.max(initial=0)),
+    )
+
+
+def plan_lines(n: int, d: int, config: Config, pairs: PairForecast | None = None) -> list[str]:
     """What mining would do and cost, in words."""
     choice, rate = choose_engine(n, d, config.mining), product_rate()
-    cost = expect(n, n, d, config.mining, rate)
-    mining, limit = config.mining, config.mining.max_positives or "all"
+    cost = expect(n, n, d, config.mining, rate, pairs)
+    mining, limit = config.mining, positives_limit(config.mining) or "all"
+    count = ""
+    if pairs:
+        count = f"; at most {pairs.pairs:,} pairs, up to {pairs.largest:,} positives to select from"
     negatives = f"{mining.per_pair} negative(s) each of {', '.join(mining.negatives)}"
     half = "fast" if fast_half() else "not fast"
     size = f"{n:,} x {d}, {n * (4 * d + 12) / 2**30:.2f} GB"
@@ -150,7 +200,8 @@ def plan_lines(n: int, d: int, config: Config) -> list[str]:
     lines = {
         "engine": f"{choice.engine}: {choice.reason}",
         "gallery": f"{size}, in {choice.shards} part(s){remark}",
-        "pairs": f"{n:,} anchors with {mining.positives} positives (at most {limit}), {negatives}",
+        "pairs": f"{n:,} anchors with {mining.positives} positives (at most {limit}), {negatives}"
+        + count,
         "machine": f"{torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in"
         f" float32, bfloat16 is {half}",
         "expected": f"{_duration(cost.seconds)}, {cost.memory_gb:.1f} GB of memory{device}",
@@ -175,11 +226,18 @@ def _grouped(pairs: Int64) -> dict[int, list[int]]:
     return found
 
 
-def _write(triplets: Triplets, path: Path, files: Files, config: Config) -> None:
-    note = {
-        "embeddings": file_sha256(files.embeddings),
+def _provenance(files: Files, config: Config) -> dict[str, Any]:
+    """What the shards say of where they come from: the hash of the vectors, the settings."""
+    parts = parquet_files(files.embeddings)
+    hashes = [file_sha256(part) for part in parts]
+    names = [str(part.relative_to(files.embeddings)) for part in parts]
+    return {
+        "embeddings": digest([names, hashes]) if files.embeddings.is_dir() else hashes[0],
         "settings": {**asdict(config.mining), "seed": config.run.seed},
     }
+
+
+def _write(triplets: Triplets, path: Path, note: Mapping[str, Any]) -> None:
     schemas.write(schemas.triplets_table(triplets), path, schema="triplets/1", provenance=note)
 
 
@@ -187,12 +245,12 @@ def _read(path: Path) -> Triplets:
     return schemas.triplets_from(schemas.read([path], schema="triplets/1"))
 
 
-def _cap(folder: Path, files: Files, config: Config, stats: MiningStats) -> MiningStats:
+def _cap(folder: Path, note: Mapping[str, Any], config: Config, stats: MiningStats) -> MiningStats:
     """Rewrite the shards without the triplets over mining.hub_cap."""
     paths, remaining = sorted(folder.iterdir()), 0
     shards = cap_hubs(lambda: map(_read, paths), config.mining.hub_cap, config.run.seed)
     for path, triplets in zip(paths, shards, strict=True):
-        _write(triplets, path, files, config)
+        _write(triplets, path, note)
         remaining += len(triplets)
     return stats.after_cap(remaining)
 

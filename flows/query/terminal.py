@@ -111,9 +111,18 @@ def print_counts(version: Version) -> None:
     wide_console().print(table)
 
 
-def print_card(path: Path) -> None:
-    """Print the card that `remine mine` wrote to `path`."""
-    card = json.loads(path.read_text())
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card that `remine mine` wrote into `folder`; version 0.1 called it card.json."""
+    path = folder / "_card.json"
+    card: dict[str, Any] = json.loads(
+        (path if path.exists() else folder / "card.json").read_text("utf-8")
+    )
+    return card
+
+
+def print_card(folder: Path) -> None:
+    """Print the card that `remine mine` wrote into `folder`."""
+    card = read_card(folder)
     table = Table(*COUNTS)
     for row in _count_rows(card):
         table.add_row(*row)
@@ -130,7 +139,7 @@ def print_card(path: Path) -> None:
         )
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in card["seconds"].items())
     console.print(f"  {seconds}; peak memory {card['peak_mb']:,} MB")
-    console.print(f"wrote {path.parent}: Parquet shards and card.json")
+    console.print(f"wrote {folder}: Parquet shards and _card.json")
 
 
 def _count_rows(card: Mapping[str, Any]) -> Iterator[list[str]]:

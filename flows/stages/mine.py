@@ -25,6 +25,7 @@ from remine.mining.miner import PhaseTimer, mine_block, mine_shards, sort_by_anc
 from remine.mining.problem import Problem, by_label
 from remine.mining.stats import MiningStats
 from remine.mining.strategies.hub_cap import cap_hubs
+from remine.mining.strategies.positive_duplicates import bar_duplicates
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
@@ -69,6 +70,8 @@ def mine(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifa
         stats = sum((MiningStats(**shard.card["stats"]) for shard in shards), MiningStats())
         if config.hub_cap:
             shards, stats = _cap(run.store, shards, stats, config, seed)
+    if line := stats.copies_line():
+        run.console.say(line)
     card = {
         **stats.to_json(),
         **setup.card,
@@ -132,6 +135,7 @@ class MineJob:
         if self.setup.card["shards"] > 1:
             return self._open_shards(store)
         problem = read_problem(store, self.embeddings, self.items, self.same_as)
+        problem = bar_duplicates(problem, self.config)
         engine = open_engine(problem, read_setup(store, self.setup))
 
         def work(unit: Unit) -> Artifact:
@@ -146,6 +150,7 @@ class MineJob:
     def _open_shards(self, store: "Store") -> Callable[[Unit], Artifact]:
         """The gallery stays in a file, and every unit searches it part by part."""
         problem = read_problem(store, self.embeddings, self.items, self.same_as, in_file=True)
+        problem = bar_duplicates(problem, self.config)
         size = -(-len(problem.gallery) // int(self.setup.card["shards"]))
 
         def work(unit: Unit) -> Artifact:

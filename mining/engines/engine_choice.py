@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from math import sqrt
 from time import perf_counter
 
+import numpy as np
 import torch
 
 from remine.data.errors import InputError
+from remine.data.types import Int64
 from remine.mining.config import MiningConfig
 from remine.mining.engines.memory_forecast import gallery_size, peak_memory_gb
+from remine.mining.row_lists import bounded_slices
 from remine.mining.search.processor import accelerator, fast_half
 
 # Up to this size exact search takes seconds: at 100,000 items 7 to 11 core-seconds, where lists
@@ -79,11 +82,28 @@ def unit_anchors(engine: str, config: MiningConfig) -> int:
     """Anchors per unit of work: what a killed run loses, and what is held in memory at once."""
     if config.unit_anchors:
         return config.unit_anchors
-    depth = config.per_pair + config.skip_ranks
-    if "rank_band" in config.negatives:
-        depth = max(depth, config.band[1])
-    answers = max(1, sum(windows_of(config)) * depth)  # per anchor
+    answers = max(1, sum(windows_of(config)) * _depth(config))  # per anchor
     return max(MIN_UNIT, min(UNITS[engine], MAX_ANSWERS // answers))
+
+
+def anchor_blocks(pair_counts: Int64, engine: str, config: MiningConfig) -> list[slice]:
+    """Blocks of `unit_anchors` anchors, fewer where the anchors have so many pairs.
+
+    Args:
+        pair_counts: (a,) pairs of each anchor.
+        engine: The engine.
+        config: Strategies and limits.
+    """
+    floors, without_floor = windows_of(config)
+    windows = (pair_counts if floors else 0) + np.full(len(pair_counts), without_floor)
+    answers = np.maximum(windows * _depth(config), pair_counts)
+    return bounded_slices(answers, unit_anchors(engine, config), MAX_ANSWERS)
+
+
+def _depth(config: MiningConfig) -> int:
+    """Matches that are listed for each window."""
+    depth = config.per_pair + config.skip_ranks
+    return max(depth, config.band[1]) if "rank_band" in config.negatives else depth
 
 
 # Factors of the forecast, fitted to 100,000, 300,000 and 1,000,000 items of benchmarks/vectors.py
@@ -94,6 +114,9 @@ VISIT_COST = {False: 36, True: 15}  # in products with sqrt(n) items; by floors 
 WINDOW_VISIT_COST = 6  # and per window
 EXACT_SHARE = {False: 0.0, True: 0.15}  # of the product: windows beyond the lists
 PER_ANCHOR = 5e-6  # core-seconds to find pairs and make triplets
+# Core-seconds per item of an anchor's class, from which its positives are selected: 1e8 of them
+# took 2.5 s by hash, 9 s by distance at d = 16.
+PER_CLASSMATE, PER_CLASSMATE_COMPONENT = 2.5e-8, 4e-9
 START, MEASUREMENT = 0.1, 0.5  # core-seconds to start, to measure recall
 EXAMPLE = 8  # positives per anchor if there is no limit
 
@@ -123,7 +146,29 @@ class Forecast:
     memory_gb: float
 
 
-def expect(anchors: int, n: int, d: int, config: MiningConfig, rate: float) -> Forecast:
+@dataclass(frozen=True, kw_only=True)
+class PairForecast:
+    """What finding positives takes, counted from the labels.
+
+    Attributes:
+        pairs: Pairs of an anchor and a positive, at most.
+        classmates: Pairs of items that share a class, from which they are selected.
+        largest: Items that the anchor with the most classmates shares a class with.
+    """
+
+    pairs: int
+    classmates: int
+    largest: int
+
+
+def expect(
+    anchors: int,
+    n: int,
+    d: int,
+    config: MiningConfig,
+    rate: float,
+    pairs: PairForecast | None = None,
+) -> Forecast:
     """The expected cost of mining with the engine that `choose_engine` chooses.
 
     Args:
@@ -132,9 +177,12 @@ def expect(anchors: int, n: int, d: int, config: MiningConfig, rate: float) -> F
         d: Their dimensions.
         config: Strategies and engine.
         rate: Float32 operations per second, see `product_rate`.
+        pairs: Counted pairs; None to assume max_positives, or 8, for every anchor.
     """
     choice = choose_engine(n, d, config)
     floors, without_floor = windows_of(config)
+    if pairs and floors:
+        floors = -(-pairs.pairs // max(1, anchors))
     scan_cost, window_cost = (EXACT_HALF, WINDOW_HALF) if fast_half() else (EXACT_FULL, WINDOW_FULL)
     share = scan_cost + window_cost * (floors + without_floor)
     if choice.engine != "exact":
@@ -146,6 +194,11 @@ def expect(anchors: int, n: int, d: int, config: MiningConfig, rate: float) -> F
     fixed_seconds = START if choice.engine == "exact" else START + MEASUREMENT
     seconds = share * 2.0 * anchors * n * d / rate
     seconds += (anchors * PER_ANCHOR + fixed_seconds) / torch.get_num_threads()
+    if pairs:
+        row_cost = PER_CLASSMATE
+        if config.positives in ("hardest", "easiest"):
+            row_cost += PER_CLASSMATE_COMPONENT * d
+        seconds += pairs.classmates * row_cost / torch.get_num_threads()
     memory = peak_memory_gb(n, d, config.memory_gb, exact=choice.engine == "exact")
     return Forecast(seconds=seconds, memory_gb=memory)
 

@@ -18,11 +18,13 @@ from remine.data.types import Float32
 from remine.mining.config import MiningConfig
 from remine.mining.engines.engine_choice import choose_engine
 from remine.mining.engines.engine_recall import NO_WINDOWS, Recall, Sample
-from remine.mining.problem import Problem, Rows
+from remine.mining.problem import Problem
+from remine.mining.row_lists import Rows
 from remine.mining.search.list_join import VOTES, ListIndex, distance_beyond, train_centroids
 from remine.mining.search.scan import run_in_threads, scan
 from remine.mining.search.scan_kernels import scan_candidates
 from remine.mining.search.windows import WindowMatches, Windows, owners
+from remine.mining.strategies.positive_duplicates import bar_duplicates
 
 Mask = NDArray[np.bool_]
 Levels = tuple[tuple[int, float], ...]
@@ -138,7 +140,7 @@ class FaissEngine:
             reach[part] = scan_candidates(
                 block.anchors[part], block.gallery, rows[part],
                 windows.starts[part], windows.stops[part], windows.floor,
-                block.exclusions.starts[part], block.exclusions.stops[part], block.exclusions.rows,
+                *block.exclusions[part].arrays,
                 matches.rows, matches.distances, matches.closer,
             )  # fmt: skip
 
@@ -194,6 +196,7 @@ def prepare(
         raise InputError("mining.second_negative needs items with one label each")
     n, d = problem.gallery.shape
     choice = choose_engine(n, d, config)
+    problem = bar_duplicates(problem, config)
     if index is not None or choice.engine == "faiss":
         return _prepare_faiss(problem, config, seed, index)
     if choice.engine == "exact":
@@ -283,6 +286,7 @@ def _prepare_faiss(
         raise InputError(
             f"the index has {faiss_index.d} dimensions, the vectors {problem.gallery.shape[1]}"
         )
+    check_index(faiss_index)
     lists = faiss.try_extract_index_ivf(faiss_index)
     sample = Sample.of(problem, config, seed)
     nprobe, max_nprobe = 1, lists.nlist if lists else 1
@@ -307,12 +311,36 @@ def _prepare_faiss(
         if lists_suffice and recall.negatives >= config.recall:
             return replace(setup, recall=recall), engine
         if nprobe >= max_nprobe:
-            raise InputError(
-                f"mining.recall_neighbours is {config.recall_neighbours:g} and mining.recall"
-                f" {config.recall:g}, but the index finds {recall.neighbours:.4f} of the 10 nearest"
-                f" negatives: lower the recall, raise mining.candidates, or use another engine"
-            )
+            raise InputError(_shortfall(recall, config, faiss_index.ntotal, len(problem.gallery)))
         nprobe = min(2 * nprobe, max_nprobe)
+
+
+def check_index(index: faiss.Index) -> None:
+    """Refuse an index that cannot answer: one that is not trained, or empty."""
+    if not index.is_trained:
+        raise InputError("the index is not trained: train it, and add the vectors with their ids")
+    if not index.ntotal:
+        raise InputError("the index is empty: add the vectors with their ids")
+
+
+def _shortfall(recall: Recall, config: MiningConfig, stored: int, n: int) -> str:
+    """Which required recall a FAISS index missed, and by how much."""
+    limits = {
+        "mining.recall_neighbours": (
+            config.recall_neighbours,
+            recall.neighbours,
+            "the 10 nearest negatives",
+        ),
+        "mining.recall": (config.recall, recall.negatives, "the negatives of the strategies"),
+    }
+    shares = [
+        f"{name} is {limit:g}, but the index finds {share:.4f} of {negatives}"
+        for name, (limit, share, negatives) in limits.items()
+        if share < limit
+    ]
+    size = "" if stored == n else f" (it holds {stored:,} vectors, the gallery {n:,})"
+    remedy = "lower the limit, raise mining.candidates, or use another engine"
+    return f"{'; '.join(shares)}{size}: {remedy}"
 
 
 def _search_exactly(problem: Problem, windows: Windows, matches: WindowMatches, mask: Mask) -> None:

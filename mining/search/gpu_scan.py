@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from remine.data.types import Float32
-from remine.mining.problem import Problem, places_within
+from remine.mining.problem import Problem
+from remine.mining.row_lists import bounded_slices, places_within
 from remine.mining.search.slack import Operand, slack_of
 from remine.mining.search.windows import WindowMatches, Windows
 
@@ -28,6 +29,7 @@ SLAB = 2**22  # gallery rows on the device at once; 6 d bytes each, 3 GB at d = 
 ANCHORS, TILE, CHUNK = 4096, 2**15, 256  # 128 M scores at once, of 2 or 4 bytes
 PIECE = 2**18  # chunks examined at once, 256 MB
 CANDIDATES = 2**20  # distances computed at once, 16 d bytes each
+EXCLUDED = 2**23  # pairs excluded in a block, about 50 bytes each while they are sorted
 NO_SCORE = float("-inf")
 
 
@@ -41,12 +43,11 @@ def scan_on(
     half: bool,
 ) -> None:
     """Search the whole gallery on `device` and update `matches`; see `scan.scan`."""
-    blocks = range(0, len(problem), ANCHORS)
+    blocks = bounded_slices(problem.exclusions.sizes(), ANCHORS, EXCLUDED)
     with _full_precision_products():
         for start in range(0, len(problem.gallery), SLAB):
             slab = Slab.of(device, problem.gallery[start : start + SLAB], start + first, half=half)
-            for i in blocks:
-                part = slice(i, min(i + ANCHORS, len(problem)))
+            for part in blocks:
                 block = Block(device, problem.block(part), windows.block(part), matches, slab)
                 for tile in range(0, len(slab.vectors), TILE):
                     block.take(tile)

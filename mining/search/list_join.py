@@ -25,7 +25,8 @@ import torch
 from numpy.typing import NDArray
 
 from remine.data.types import Float32, Int32, Int64
-from remine.mining.problem import Problem, Rows, places_within
+from remine.mining.problem import Problem
+from remine.mining.row_lists import Rows, places_within
 from remine.mining.search.processor import fast_half
 from remine.mining.search.scan import run_in_threads, scan_scores
 from remine.mining.search.scan_kernels import exact_distances, top_columns

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from remine.data.types import Float32, Int64
-from remine.mining.problem import Problem, Rows
+from remine.mining.problem import Problem
+from remine.mining.row_lists import Rows
 from remine.mining.search.gpu_scan import scan_on
 from remine.mining.search.processor import accelerator, fast_half
 from remine.mining.search.scan_kernels import scan_tile
@@ -120,9 +121,7 @@ def scan_scores(
         windows.starts,
         windows.stops,
         windows.floor,
-        problem.exclusions.starts,
-        problem.exclusions.stops,
-        problem.exclusions.rows,
+        *problem.exclusions.arrays,
         matches.rows,
         matches.distances,
         matches.closer,

@@ -64,6 +64,8 @@ def scan_tile(
     floor: Float32,
     excluded_starts: Int64,
     excluded_stops: Int64,
+    part_starts: Int64,
+    part_stops: Int64,
     excluded_rows: Int64,
     rows: Int64,
     distances: Float32,
@@ -83,9 +85,11 @@ def scan_tile(
         starts: (a,) the first window of every anchor.
         stops: (a,) the end of its windows.
         floor: (w,) of all windows.
-        excluded_starts: (a,) where the rows that are not an anchor's negatives start.
-        excluded_stops: (a,) where they end.
-        excluded_rows: Gallery rows, ascending for each anchor.
+        excluded_starts: (a,) the first part of the rows that are not an anchor's negatives.
+        excluded_stops: (a,) the end of its parts.
+        part_starts: (e,) where each part starts in `excluded_rows`.
+        part_stops: (e,) where it ends.
+        excluded_rows: Gallery rows, ascending in each part.
         rows: (w, depth) matches, see `WindowMatches`; updated.
         distances: (w, depth) their distances; updated.
         closer: (w,) counts at or below the floor; updated.
@@ -100,7 +104,8 @@ def scan_tile(
         if starts[a] == stops[a]:
             continue
         keys = scores[i, : len(columns)]
-        _exclude(keys, columns, excluded_rows, excluded_starts[a], excluded_stops[a])
+        for p in range(excluded_starts[a], excluded_stops[a]):
+            _exclude(keys, columns, excluded_rows, part_starts[p], part_stops[p])
         _limits(floor, distances, starts[a], stops[a], coarse[a], low, high)
         _scan_row(
             keys, a, columns, origin, coarse[a], fine, anchors, gallery, floor, starts[a], stops[a],
@@ -118,6 +123,8 @@ def scan_candidates(
     floor: Float32,
     excluded_starts: Int64,
     excluded_stops: Int64,
+    part_starts: Int64,
+    part_stops: Int64,
     excluded_rows: Int64,
     rows: Int64,
     distances: Float32,
@@ -130,7 +137,7 @@ def scan_candidates(
     """
     reach = np.zeros(len(anchors), np.float32)
     for i in range(len(anchors)):
-        exclusions = excluded_rows[excluded_starts[i] : excluded_stops[i]]
+        first, last = excluded_starts[i], excluded_stops[i]
         for row in candidates[i]:
             if row == -1:
                 reach[i] = np.inf
@@ -138,8 +145,7 @@ def scan_candidates(
                 continue
             exact = distance(anchors[i], gallery[row])
             reach[i] = max(reach[i], exact)
-            place = np.searchsorted(exclusions, row)
-            if place < len(exclusions) and exclusions[place] == row:
+            if holds(first, last, part_starts, part_stops, excluded_rows, row):
                 continue
             for w in range(starts[i], stops[i]):
                 if exact <= floor[w]:
@@ -244,6 +250,16 @@ def _exclude(keys, columns, excluded_rows, start, stop):
         place = _first(columns, place, end, excluded_rows[p])
         if columns[place] == excluded_rows[p]:
             keys[place] = -1  # the float bits that sort lowest
+
+
+@numba.njit(cache=True, nogil=True)
+def holds(first_part, last_part, part_starts, part_stops, rows, row):
+    """Whether one of the parts first_part to last_part, exclusive, contains `row`."""
+    for p in range(first_part, last_part):
+        place = _first(rows, part_starts[p], part_stops[p], row)
+        if place < part_stops[p] and rows[place] == row:
+            return True
+    return False
 
 
 @numba.njit(cache=True, nogil=True)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from remine.data.types import Float32
-from remine.mining.problem import Problem, Rows
+from remine.mining.problem import Problem
+from remine.mining.row_lists import Rows
 from remine.mining.search.windows import Windows
 
 SAMPLE = 512

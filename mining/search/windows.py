@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from remine.data.types import Float32, Int64
-from remine.mining.problem import Rows
+from remine.mining.row_lists import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from remine.data.types import Float32, Int64
 from remine.mining.config import MiningConfig
-from remine.mining.problem import Problem, Rows
+from remine.mining.problem import Problem
+from remine.mining.row_lists import Rows
 from remine.mining.search.windows import WindowMatches, Windows
 from remine.mining.strategies.positives import Pairs, find_pairs, hashes
 

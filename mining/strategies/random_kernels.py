@@ -1,39 +1,98 @@
-"""Compiled loops of the random choices: positives (`positives`), negatives (`random_negatives`)."""
+"""Compiled loops that select positives (`positives`) and random negatives (`random_negatives`)."""
 
 import numba
 import numpy as np
 
-from remine.mining.search.scan_kernels import distance
+from remine.mining.search.scan_kernels import distance, holds
 
 # Unsquared distances of Wu et al. 2017: no weight from CUTOFF on, constant weight below CLAMP.
 CUTOFF, CLAMP = 1.4, 0.5
+BY_HASH, NEAREST, FARTHEST = 0, 1, 2  # rules of `select_positives`
 
 
 @numba.njit(cache=True, nogil=True)
-def smallest_hashes(starts, stops, rows, self_rows, anchor_ids, ids, seed, limit):
-    """Mask of the `limit` entries of each rows[starts[a]:stops[a]] with the smallest hashes.
+def select_positives(
+    starts, stops, part_starts, part_stops, part_rows, self_rows, anchor_ids, ids, anchors, gallery,
+    seed, rule, places, rows, counts,
+):  # fmt: skip
+    """Select positives of every anchor in one pass over its rows, without listing them.
 
-    Hashes are of (seed, anchor id, entry's id). The anchor itself (self_rows[a]) is never selected.
+    The positives of anchor a go to rows[places[a]:], which has room for as many as are selected,
+    in no order; counts (a,) receives their number. `rule` says which: BY_HASH the smallest hashes
+    of (seed, anchor id, id), NEAREST and FARTHEST by distance, of equally far ones the lowest ids.
     """
-    sizes = stops - starts
-    mask, offset = np.zeros(sizes.sum(), np.bool_), 0
-    keys = np.empty(sizes.max() if len(sizes) else 0, np.uint64)
+    # The last anchor that saw a row: a row of several parts is considered once.
+    stamps = np.full(len(ids), -1, np.int32)
     for a in range(len(starts)):
-        state, last = _mix(seed, anchor_ids[a]), np.uint64(2**64 - 1)
-        for k in range(sizes[a]):
-            row = rows[starts[a] + k]
-            keys[k] = last if row == self_rows[a] else _mix(state, ids[row])
-        ascending = np.argsort(keys[: sizes[a]], kind="mergesort")
-        for k in ascending[:limit]:
-            mask[offset + k] = rows[starts[a] + k] != self_rows[a]
-        offset += sizes[a]
-    return mask
+        limit = places[a + 1] - places[a]
+        heap, keys = rows[places[a] : places[a + 1]], np.empty(limit, np.uint64)
+        state, count = _mix(seed, anchor_ids[a]), 0
+        repeats = stops[a] - starts[a] > 1
+        for p in range(starts[a], stops[a]):
+            for k in range(part_starts[p], part_stops[p]):
+                row = part_rows[k]
+                if row == self_rows[a] or (repeats and stamps[row] == a):
+                    continue
+                if repeats:
+                    stamps[row] = a
+                if rule == BY_HASH:
+                    key = _mix(state, ids[row])
+                else:
+                    key = _distance_key(distance(anchors[a], gallery[row]), rule)
+                if count < limit:
+                    _sift_up(keys, heap, ids, count, key, row)
+                    count += 1
+                elif limit and _precedes(key, ids[row], keys[0], ids[heap[0]]):
+                    _sift_down(keys, heap, ids, key, row)
+        counts[a] = count
+
+
+@numba.njit(cache=True, nogil=True)
+def _distance_key(d, rule):
+    """The bits of a squared distance, which sort as it does; in reverse for FARTHEST."""
+    bits = np.uint64(np.float32(d).view(np.uint32))
+    return np.uint64(2**32 - 1) - bits if rule == FARTHEST else bits
+
+
+@numba.njit(cache=True, nogil=True)
+def _precedes(key, item, other_key, other_item):
+    """Whether (key, id) sorts before another."""
+    return key < other_key or (key == other_key and item < other_item)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sift_up(keys, heap, ids, place, key, row):
+    """Add an entry at the end of a heap whose root is the last of all."""
+    while place > 0:
+        parent = (place - 1) // 2
+        if not _precedes(keys[parent], ids[heap[parent]], key, ids[row]):
+            break
+        keys[place], heap[place] = keys[parent], heap[parent]
+        place = parent
+    keys[place], heap[place] = key, row
+
+
+@numba.njit(cache=True, nogil=True)
+def _sift_down(keys, heap, ids, key, row):
+    """Replace the root of a full heap."""
+    place, child = 0, 1
+    while child < len(heap):
+        right = child + 1
+        if right < len(heap) and _precedes(
+            keys[child], ids[heap[child]], keys[right], ids[heap[right]]
+        ):
+            child = right
+        if not _precedes(key, ids[row], keys[child], ids[heap[child]]):
+            break
+        keys[place], heap[place] = keys[child], heap[child]
+        place, child = child, 2 * child + 1
+    keys[place], heap[place] = key, row
 
 
 @numba.njit(cache=True, nogil=True)
 def uniform(
-    anchor, positive_ids, anchors, anchor_ids, self_rows, gallery, starts, stops, excluded_rows,
-    rows, distances, floor, ceiling, seed, attempts,
+    anchor, positive_ids, anchors, anchor_ids, self_rows, gallery, starts, stops, part_starts,
+    part_stops, excluded_rows, rows, distances, floor, ceiling, seed, attempts,
 ):  # fmt: skip
     """Draw m negatives per pair uniformly among those with floor < d < ceiling.
 
@@ -43,12 +102,12 @@ def uniform(
     n = np.uint64(len(gallery))
     for i in range(len(anchor)):
         a = anchor[i]
-        exclusions = excluded_rows[starts[a] : stops[a]]
+        exclusions = starts[a], stops[a], part_starts, part_stops, excluded_rows
         key = _mix(_mix(seed, anchor_ids[a]), positive_ids[i])
         count = 0
         for t in range(attempts):
             row = np.int64(_mix(key, t) % n)
-            if row == self_rows[a] or _holds(exclusions, row) or _is_in(rows[i], count, row):
+            if row == self_rows[a] or holds(*exclusions, row) or _is_in(rows[i], count, row):
                 continue
             d = distance(anchors[a], gallery[row])
             if floor[i] < d < ceiling[i]:
@@ -60,7 +119,7 @@ def uniform(
         while count < m:
             best, best_key, best_d = np.int64(-1), np.uint64(0), np.float32(0)
             for row in range(len(gallery)):
-                if row == self_rows[a] or _holds(exclusions, row) or _is_in(rows[i], count, row):
+                if row == self_rows[a] or holds(*exclusions, row) or _is_in(rows[i], count, row):
                     continue
                 d = distance(anchors[a], gallery[row])
                 if floor[i] < d < ceiling[i]:
@@ -75,8 +134,8 @@ def uniform(
 
 @numba.njit(cache=True, nogil=True)
 def weighted(
-    anchor, positive_ids, anchors, anchor_ids, self_rows, gallery, starts, stops, excluded_rows,
-    rows, distances, floor, seed, pool,
+    anchor, positive_ids, anchors, anchor_ids, self_rows, gallery, starts, stops, part_starts,
+    part_stops, excluded_rows, rows, distances, floor, seed, pool,
 ):  # fmt: skip
     """Draw m negatives per pair by inverse density of their distance (Wu et al. 2017).
 
@@ -87,13 +146,13 @@ def weighted(
     d = anchors.shape[1]
     for i in range(len(anchor)):
         a = anchor[i]
-        exclusions = excluded_rows[starts[a] : stops[a]]
+        exclusions = starts[a], stops[a], part_starts, part_stops, excluded_rows
         pool_key = _mix(seed, anchor_ids[a])
         pair_key = _mix(pool_key, positive_ids[i])
         scores = np.full(m, -np.inf)
         for t in range(pool):
             row = np.int64(_mix(pool_key, t) % n)
-            if row == self_rows[a] or _holds(exclusions, row) or _is_in(rows[i], m, row):
+            if row == self_rows[a] or holds(*exclusions, row) or _is_in(rows[i], m, row):
                 continue
             d_an = distance(anchors[a], gallery[row])
             root = np.sqrt(d_an)
@@ -124,13 +183,6 @@ def _mix(state, value):
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> np.uint64(31))
-
-
-@numba.njit(cache=True, nogil=True)
-def _holds(ascending, row):
-    """Whether the ascending list contains `row`."""
-    place = np.searchsorted(ascending, row)
-    return place < len(ascending) and ascending[place] == row
 
 
 @numba.njit(cache=True, nogil=True)

@@ -144,7 +144,5 @@ def _arrays(problem: Problem, pairs: Pairs, part: slice) -> Any:
         problem.anchor_ids,
         problem.self_rows,
         problem.gallery,
-        problem.exclusions.starts,
-        problem.exclusions.stops,
-        problem.exclusions.rows,
+        *problem.exclusions.arrays,
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from remine.data.measures import mean_overlap, spread, triplet_kinds
+from remine.data.measures import mean_overlap, row_distances, spread, triplet_kinds
 from remine.data.types import EASY, HARD, SEMI_HARD, unit
 
 
@@ -39,3 +39,13 @@ def test_kinds_are_decided_in_the_dtype_of_the_distances(dtype):
     kinds = triplet_kinds(d_ap, d_an.astype(dtype), 0.2)
     assert kinds.tolist() == [HARD, SEMI_HARD, SEMI_HARD, EASY]
     assert kinds.dtype == np.int8
+
+
+def test_row_distances_are_summed_in_order_and_rounded_once():
+    a, b = vectors_of(50, d=65), vectors_of(50, d=65, seed=1)
+    for x, y, distance in zip(a, b, row_distances(a, b), strict=True):
+        total = 0.0
+        for i, j in zip(x.tolist(), y.tolist(), strict=True):
+            total += (i - j) * (i - j)
+        assert distance == np.float32(total)
+    assert row_distances(a, b).dtype == np.float32

@@ -44,7 +44,10 @@ class Oracle:
         return np.float32(total)
 
     def listed(self, lists, anchor: int) -> set[int]:
-        return set(lists.rows[lists.starts[anchor] : lists.stops[anchor]].tolist())
+        parts, rows = lists.parts, set()
+        for part in range(lists.starts[anchor], lists.stops[anchor]):
+            rows |= set(parts.rows[parts.starts[part] : parts.stops[part]].tolist())
+        return rows
 
     def pairs(self, anchor: int) -> list[tuple[np.float32, int]]:
         """(d_ap, row) of the anchor's chosen positives, by distance, then by row."""

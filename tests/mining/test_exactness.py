@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-import remine.mining.miner
+import remine.mining.engines.engine_choice
 import remine.mining.search.scan
-from remine.data.types import Triplets, unit
+from remine.data.measures import row_distances
+from remine.data.types import HARD, Triplets, unit
 from remine.mining import MiningConfig, mine
 from remine.mining.config import NEGATIVES
 from remine.mining.engines.engines import ExactEngine
@@ -71,7 +72,7 @@ def test_threads_do_not_matter(problem, wanted, as_bytes, monkeypatch, threads, 
 
 @pytest.mark.parametrize("block", [9, 64, 222])
 def test_blocks_of_anchors_do_not_matter(problem, wanted, as_bytes, monkeypatch, block):
-    monkeypatch.setattr(remine.mining.miner, "unit_anchors", lambda *_: block)
+    monkeypatch.setattr(remine.mining.engines.engine_choice, "unit_anchors", lambda *_: block)
     assert as_bytes(mine_problem(problem, CONFIG).triplets) == wanted
 
 
@@ -238,3 +239,28 @@ def test_mining_leaves_torch_the_threads_it_had(engine):
         "assert torch.get_num_threads() == 1, torch.get_num_threads()\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def whole_number_vectors(n=1500):
+    """Vectors of a few small whole numbers, which tie often."""
+    vectors = np.random.default_rng(0).integers(-1, 2, size=(n, 8))
+    vectors[:, 0] = np.where(np.abs(vectors).sum(axis=1), vectors[:, 0], 1)
+    return vectors.astype(np.float32)
+
+
+@pytest.mark.parametrize("engine", ["exact", "approximate", "faiss:Flat"])
+def test_equal_distances_are_hard_and_never_semi_hard(engine):
+    vectors = whole_number_vectors()
+    config = MiningConfig(negatives=("hard", "semi_hard"), per_pair=60, engine=engine)
+    triplets = mine(vectors, np.arange(1500) // 4, config=config).triplets
+    tie = triplets.d_ap == triplets.d_an
+    assert tie.sum() > 100
+    assert (triplets.kind[tie] == HARD).all()
+    # The distances of rows with the same numbers are the same bits, wherever they are computed.
+    unit_vectors = unit(vectors)
+    a, p, n = (
+        unit_vectors[ids]
+        for ids in (triplets.anchor_id, triplets.positive_id, triplets.negative_id)
+    )
+    np.testing.assert_array_equal(row_distances(a, p), triplets.d_ap)
+    np.testing.assert_array_equal(row_distances(a, n), triplets.d_an)

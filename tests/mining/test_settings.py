@@ -32,6 +32,7 @@ RANGES = {
     "absolute_margin": (0, 4),
     "relative_margin": (0, 1),
     "near_duplicate": (0, 4),
+    "positive_duplicate": (0, 4),
     "hub_cap": (0, 2**31 - 1),
     "recall": (0.5, 1),
     "recall_neighbours": (0.5, 1),

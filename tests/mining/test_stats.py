@@ -11,12 +11,15 @@ ONE = MiningStats(
     none_exists={"hard": 20, "semi_hard": 9},
     not_found={"hard": 6, "semi_hard": 0},
 )
-TWO = MiningStats(anchors=5, pairs=8, capped=3, answered={"hard": 0, "semi_hard": 8})
+TWO = MiningStats(
+    anchors=5, pairs=8, capped=3, positive_copies=2, answered={"hard": 0, "semi_hard": 8}
+)
 
 
 def test_counts_add_up():
     pair = ONE + TWO
     assert (pair.anchors, pair.singletons, pair.pairs, pair.capped) == (15, 2, 38, 3)
+    assert pair.positive_copies == 2
     assert pair.answered == {"hard": 4, "semi_hard": 29}
     assert pair.not_found == ONE.not_found
     assert pair == TWO + ONE

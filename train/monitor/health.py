@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from remine.data.errors import StoreError
-from remine.data.measures import triplet_kinds
+from remine.data.measures import row_distances, triplet_kinds
 from remine.data.types import Float32, Int8
 from remine.train.monitor.config import HealthConfig
 
@@ -50,9 +50,8 @@ class Reading:
 
 
 def kinds(anchors: Float32, positives: Float32, negatives: Float32, margin: float) -> Int8:
-    """(t,) codes into KINDS of triplets of (t, d) unit vectors, as mining names them."""
-    d_ap = np.square(anchors - positives, dtype=np.float64).sum(axis=1)
-    d_an = np.square(anchors - negatives, dtype=np.float64).sum(axis=1)
+    """(t,) codes into KINDS of triplets of (t, d) unit vectors, as mining decides them."""
+    d_ap, d_an = row_distances(anchors, positives), row_distances(anchors, negatives)
     return triplet_kinds(d_ap, d_an, margin)
 
 

@@ -14,7 +14,7 @@ def mine(
         Path,
         typer.Option(help="Parquet with columns vector, label and perhaps id; or .npy (n, d)."),
     ],
-    out: Annotated[Path, typer.Option(help="A new folder for the Parquet shards and card.json.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the Parquet shards and _card.json.")],
     labels: Annotated[
         Path | None, typer.Option(help="n labels for an .npy: an .npy or a text file, a line each.")
     ] = None,
@@ -45,7 +45,7 @@ def mine(
     folder = mine_files(files, out, settings_of(config, overrides), Console())
     from remine.flows.query.terminal import print_card
 
-    print_card(folder / "card.json")
+    print_card(folder)
 
 
 def plan(
@@ -60,10 +60,12 @@ def plan(
     overrides: SetOption = None,
 ) -> None:
     """Forecast mining: engine, time and memory."""
-    from remine.flows.api.mine_file import plan_lines, sizes_of
+    from remine.flows.api.mine_file import count_pairs, plan_lines, sizes_of
 
     settings = settings_of(config, overrides)
     if items < 0 or dimensions < 0 or (items > 0) != (dimensions > 0):
         raise InputError("--items and --dimensions go together, and are above 0")
-    n, d = (items, dimensions) if items and dimensions else sizes_of(settings, embeddings)
-    typer.echo("\n".join(plan_lines(n, d, settings)))
+    is_sized = bool(items and dimensions)
+    n, d = (items, dimensions) if is_sized else sizes_of(settings, embeddings)
+    pairs = None if is_sized else count_pairs(settings, embeddings)
+    typer.echo("\n".join(plan_lines(n, d, settings, pairs)))

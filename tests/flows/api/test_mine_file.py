@@ -1,10 +1,12 @@
 """`remine mine` and `remine plan` on files of anyone's vectors."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,10 +15,12 @@ from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.faiss_library import faiss
 from remine.data.types import Triplets, unit
-from remine.flows.api.mine_file import Files, mine_files, plan_lines, sizes_of
+from remine.flows.api.mine_file import Files, count_pairs, mine_files, plan_lines, sizes_of
 from remine.flows.config.settings import load_config
 from remine.flows.jobs.console import Console
+from remine.flows.query.terminal import read_card
 from remine.mining import mine
+from remine.mining.engines.engine_choice import expect
 
 N, D = 400, 8
 RNG = np.random.default_rng(0)
@@ -34,7 +38,7 @@ def parquet(path: Path, **columns: Any) -> Path:
 def mined(folder: Path) -> tuple[Triplets, dict]:
     paths = sorted(folder.glob("*.parquet"))
     triplets = schemas.triplets_from(schemas.read(paths, schema="triplets/1"))
-    return triplets, json.loads((folder / "card.json").read_text())
+    return triplets, json.loads((folder / "_card.json").read_text())
 
 
 def run(files: Files, out: Path, *overrides: str) -> tuple[Triplets, dict]:
@@ -57,6 +61,11 @@ def test_the_command_mines_a_parquet_file_as_the_function_does(remine, tmp_path,
         assert card[key] == expected[key]
     assert set(card["seconds"]) == {"prepare", "pairs", "search", "settle"}
     assert card["peak_mb"] > 0
+    # Readers of folders pass over names that begin with an underscore.
+    assert len(pd.read_parquet(tmp_path / "t")) == len(triplets)
+    assert read_card(tmp_path / "t") == card
+    (tmp_path / "t" / "_card.json").rename(tmp_path / "t" / "card.json")  # as version 0.1 wrote it
+    assert read_card(tmp_path / "t") == card
 
 
 def test_the_command_plans_a_file(remine, tmp_path):
@@ -67,6 +76,12 @@ def test_the_command_plans_a_file(remine, tmp_path):
     assert list(lines) == ["engine", "gallery", "pairs", "machine", "expected"]
     assert lines["engine"].startswith("exact: up to")
     assert lines["gallery"].startswith("400 x 8, 0.00 GB, in 1 part(s)")
+    counts = Counter(LABELS)
+    pairs = sum(size * min(8, size - 1) for size in counts.values())
+    largest = max(counts.values()) - 1
+    assert lines["pairs"].endswith(
+        f"; at most {pairs:,} pairs, up to {largest} positives to select from"
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,6 +181,82 @@ def test_a_given_index_is_mined_through(tmp_path, as_set):
     config = load_config(None, ["mining.max_positives=2"]).mining
     complete = mine(VECTORS, LABELS, ids=IDS, config=config)
     assert as_set(triplets) == as_set(complete.triplets)
+
+
+def sharded(folder: Path) -> Path:
+    """The vectors in two Parquet files of a folder, beside a file that is no Parquet."""
+    table = pq.read_table(parquet(folder.with_suffix(".parquet")))
+    folder.mkdir()
+    pq.write_table(table[:250], folder / "a.parquet")
+    pq.write_table(table[250:], folder / "b.parquet")
+    (folder / "_card.json").write_text("{}")
+    return folder
+
+
+def test_a_folder_of_vectors_is_read_as_one_file(tmp_path, as_bytes):
+    folder = sharded(tmp_path / "x")
+    triplets, _ = run(Files(embeddings=folder), tmp_path / "t")
+    single, _ = run(Files(embeddings=tmp_path / "x.parquet"), tmp_path / "s")
+    assert as_bytes(triplets) == as_bytes(single)
+    config = load_config(None)
+    assert sizes_of(config, folder) == (N, D)
+    assert count_pairs(config, folder) == count_pairs(config, tmp_path / "x.parquet")
+    note = schemas.check(next((tmp_path / "t").glob("*.parquet")), schema="triplets/1")
+    assert len(note["embeddings"]) == 64
+
+
+def test_files_of_a_folder_that_differ_are_refused(tmp_path):
+    folder = sharded(tmp_path / "x")
+    table = pq.read_table(folder / "b.parquet")
+    pq.write_table(table.drop_columns(["id"]), folder / "b.parquet")
+    with pytest.raises(InputError, match=r"x/b.parquet: its columns are .*, those of a.parquet"):
+        run(Files(embeddings=folder), tmp_path / "t")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="empty holds no Parquet file"):
+        run(Files(embeddings=empty), tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("IDMap2,IVF4,Flat", "x.faiss: the index is not trained: train it"),
+        ("IDMap2,Flat", "x.faiss: the index is empty: add the vectors"),
+    ],
+)
+def test_an_index_that_cannot_answer_is_refused(tmp_path, factory, message):
+    faiss.write_index(faiss.index_factory(D, factory), str(tmp_path / "x.faiss"))
+    files = Files(embeddings=parquet(tmp_path / "x.parquet"), index=tmp_path / "x.faiss")
+    with pytest.raises(InputError, match=message):
+        run(files, tmp_path / "t")
+    assert not (tmp_path / "t").exists()
+    with pytest.raises(InputError, match="is a folder: name one file"):
+        Files(embeddings=files.embeddings, index=tmp_path)
+
+
+def test_the_refusal_names_the_recall_that_was_missed(tmp_path):
+    index = faiss.IndexIDMap2(faiss.IndexFlatL2(D))
+    index.add_with_ids(VECTORS[:300], IDS[:300])
+    faiss.write_index(index, str(tmp_path / "x.faiss"))
+    files = Files(embeddings=parquet(tmp_path / "x.parquet"), index=tmp_path / "x.faiss")
+    with pytest.raises(InputError) as error:
+        run(files, tmp_path / "t", "mining.recall_neighbours=0.5")
+    message = str(error.value)
+    assert message.startswith("mining.recall is 0.998, but the index finds 0.")
+    assert "recall_neighbours" not in message
+    assert "it holds 300 vectors, the gallery 400" in message
+    with pytest.raises(InputError) as error:
+        run(files, tmp_path / "t", "mining.recall=0.5")
+    assert str(error.value).startswith("mining.recall_neighbours is 0.97, but the index finds 0.")
+
+
+def test_numbers_beyond_float32_are_one_line(tmp_path):
+    vectors = VECTORS.astype(np.float64)
+    vectors[7, 0] = 1e300
+    np.save(tmp_path / "x.npy", vectors)  # a warning would fail the test
+    (tmp_path / "l.txt").write_text("\n".join(LABELS))
+    with pytest.raises(InputError, match=r"x.npy: vector 7 has length inf"):
+        run(Files(embeddings=tmp_path / "x.npy", labels=tmp_path / "l.txt"), tmp_path / "t")
 
 
 @pytest.mark.parametrize("engine", ["exact", "approximate"])
@@ -275,6 +366,35 @@ def test_the_size_of_a_file_is_read_without_its_vectors(tmp_path):
         sizes_of(config, parquet(tmp_path / "y.parquet", vector=[1.0] * N))
     with pytest.raises(InputError, match="no published version yet"):
         sizes_of(config, None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "limit", "pairs"),
+    [
+        (["a"] * 300 + ["b"] * 100, 0, 300 * 299 + 100 * 99),
+        (["a"] * 300 + ["b"] * 100, 4, 400 * 4),
+        ([["a", "b"]] * 3 + [["b"]] + [[]] * 396, 2, 8),
+    ],
+)
+def test_a_plan_counts_the_pairs_that_are_mined(tmp_path, labels, limit, pairs):
+    path = parquet(tmp_path / "x.parquet", label=labels)
+    config = load_config(None, [f"mining.max_positives={limit}", "mining.margin=2.0"])
+    assert count_pairs(config, path).pairs == pairs
+    _, card = run(Files(embeddings=path), tmp_path / "t", f"mining.max_positives={limit}")
+    assert card["pairs"] == pairs
+
+
+def test_a_plan_of_popular_classes_says_so(tmp_path):
+    config = load_config(None, ["mining.max_positives=0"])
+    costs = []
+    for number, labels in enumerate((LABELS, ["a"] * N)):
+        path = parquet(tmp_path / f"{number}.parquet", label=labels)
+        forecast = count_pairs(config, path)
+        costs.append(expect(N, N, D, config.mining, 1e11, forecast).seconds)
+    assert costs[1] > costs[0]
+    assert count_pairs(config, parquet(tmp_path / "y.parquet", label=None)) is None
+    np.save(tmp_path / "x.npy", VECTORS)
+    assert count_pairs(config, tmp_path / "x.npy") is None
 
 
 def test_a_plan_of_many_items_takes_lists():

@@ -9,6 +9,7 @@ from remine.data import schemas
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Triplets
+from remine.flows.api.mine_file import count_pairs
 from remine.flows.config.settings import load_config
 from remine.flows.cycle.cycle import prepared, run_cycle
 from remine.flows.jobs.beam import beam_execute
@@ -124,3 +125,16 @@ def test_two_processes_leave_the_same_bits(config_file, plain, as_bytes):
     assert as_bytes(mined(store, version)) == as_bytes(mined(*plain))
 
     assert version.digest == plain[1].digest
+
+
+@pytest.mark.parametrize("memory", [8, 0.00002])
+def test_a_plan_counts_the_pairs_and_the_guard_holds_in_parts(config_file, as_bytes, memory):
+    guard = "mining.positive_duplicate=0.01"
+    store, version = cycle(config_file, guard, f"mining.memory_gb={memory}")
+    card = version.artifacts["triplets/round=0"].card
+    config = load_config(config_file, [guard])
+    assert count_pairs(config, None).pairs == card["pairs"]
+    assert (card["shards"] > 1) == (memory < 1)
+    assert card["positive_copies"] == 0
+    expected = mine_problem(posed(store), config.mining, seed=card["settings"]["seed"])
+    assert as_bytes(mined(store, version)) == as_bytes(expected.triplets)

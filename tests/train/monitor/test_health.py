@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from remine.data.errors import InputError
-from remine.data.measures import mean_overlap
+from remine.data.measures import mean_overlap, row_distances
 from remine.data.types import EASY, HARD, SEMI_HARD, unit
 from remine.train.monitor import health
 from remine.train.monitor.config import HealthConfig
@@ -30,6 +30,17 @@ def test_kinds_are_those_of_mining():
         assert code == expected
     assert set(codes.tolist()) == {HARD, SEMI_HARD, EASY}
     assert (health.kinds(a, p, p, 0.5) == HARD).all()  # as near as the positive is not beyond it
+
+
+def test_distances_that_tie_in_mining_tie_here():
+    # Vectors of small whole numbers: most ties differ in float64, in the last place or two.
+    rng = np.random.default_rng(0)
+    a, p = (unit(rng.integers(1, 4, size=(20_000, 8)).astype(np.float32)) for _ in range(2))
+    n = unit(rng.integers(1, 4, size=(20_000, 8)).astype(np.float32))
+    d_ap, d_an = row_distances(a, p), row_distances(a, n)
+    tie = d_ap == d_an
+    assert tie.sum() > 100
+    assert (health.kinds(a, p, n, 0.2)[tie] == HARD).all()
 
 
 def test_drift_is_a_mean_squared_distance():

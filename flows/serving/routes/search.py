@@ -33,7 +33,7 @@ from remine.flows.serving.models import (
 )
 from remine.flows.serving.refusals import Refusal
 from remine.flows.serving.served_version import ServedVersion
-from remine.index.search import SearchReport
+from remine.index.search_report import SearchReport
 
 router = APIRouter(tags=["search"], responses=ERROR_RESPONSES)
 Names = Annotated[list[str], Query(max_length=100)]

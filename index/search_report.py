@@ -81,11 +81,12 @@ class SearchReport:
             lines.append(
                 f"{self.widened:,} queries found too few neighbours and searched all items"
             )
+        lines += [self._check_text(check) for check in self.checks if not self._matters(check)]
         return lines
 
     def notices(self) -> list[str]:
         """One line for each group of queries for which the card's recall may not hold."""
-        lines = [self._check_text(check) for check in self.checks]
+        lines = [self._check_text(check) for check in self.checks if self._matters(check)]
         is_checked = any(check.unlike for check in self.checks)
         if not is_checked and (self.unlike or 0) > UNLIKE_SHARE * self.queries:
             lines.append(
@@ -101,6 +102,10 @@ class SearchReport:
         if self.measured is None:
             return "not measured under a filter"
         return f"{self.measured:.4f} measured for queries like the items"
+
+    def _matters(self, check: RecallCheck) -> bool:
+        """Whether a check found what the card does not say."""
+        return check.unlike or check.setting > self.setting
 
     def _check_text(self, check: RecallCheck) -> str:
         kind = "unlike" if check.unlike else "like"

@@ -8,6 +8,7 @@ In reading order:
     search_setting   the parameter that trades recall for time, of every kind of index
     recall           recall against exact search, for every setting of the knob
     build            embeddings to an index and its card
+    search_report    what a search looked at, and how far its recall is known
     search           queries to neighbours, at a requested recall, with filters
     update           an index that follows added, removed and changed items
     recall_check     the recall of a stored index, measured again

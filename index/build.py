@@ -11,11 +11,13 @@ from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings
 from remine.index.config import IndexConfig
 from remine.index.factory_choice import choose_factory
-from remine.index.recall import RecallPoint, exact_neighbours, recall_curve
+from remine.index.recall import RecallPoint, distance_limit, exact_neighbours, recall_curve
 from remine.index.search_setting import inner_of, knob_of, lists_of
 
 HELD_OUT = 1_000
 HELD_OUT_EVERY = 10
+LATER_FIELD = "distance_limit"
+"""A field that cards of version 0.1 lack."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class IndexCard:
         held_out: How many items that were.
         wished: The recall@10 requested in the configuration.
         setting, recall: The first point of the curve that reaches it, or the best one.
+        distance_limit: Squared distance from the index within which 99 % of the held-out items
+            lie, see `recall.distance_limit`; None if it was not measured, as by older versions.
     """
 
     factory: str
@@ -43,6 +47,7 @@ class IndexCard:
     wished: float
     setting: int
     recall: float
+    distance_limit: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -52,7 +57,8 @@ class IndexCard:
     def from_json(cls, card: Mapping[str, Any]) -> Self:
         """The card that `to_json` wrote; other keys are ignored."""
         points = tuple(RecallPoint(**point) for point in card["curve"])
-        values = {name: card[name] for name in cls.__dataclass_fields__}
+        values = {name: card[name] for name in cls.__dataclass_fields__ if name != LATER_FIELD}
+        values[LATER_FIELD] = card.get(LATER_FIELD)
         return cls(**{**values, "curve": points})
 
 
@@ -84,6 +90,7 @@ def build_index(
     queries = np.ascontiguousarray(embeddings.vectors[query_rows])
     inner, truth = inner_of(index), exact_neighbours(queries, vectors)
     points = recall_curve(inner, knob_of(inner), truth)
+    limit = distance_limit(inner, knob_of(inner), truth) if len(stored_rows) < n else None
     if len(stored_rows) < n:
         index.add_with_ids(queries, embeddings.ids[query_rows])
     if lists := lists_of(inner_of(index)):
@@ -100,6 +107,7 @@ def build_index(
         wished=config.recall,
         setting=best.setting,
         recall=best.recall_10,
+        distance_limit=limit,
     )
     return index, card
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from remine.data.faiss_library import faiss
 from remine.data.types import Float32, Int64
+from remine.index.search_report import LIMIT_QUANTILE
 from remine.index.search_setting import Knob, lists_of, parameters
 
 KS = (1, 10, 100)
@@ -112,14 +113,44 @@ def visited_share(index: Any, queries: Float32, setting: int) -> float | None:
     """
     if not (lists := lists_of(index)):
         return 1.0 if isinstance(index, faiss.IndexFlatCodes) else None
-    if isinstance(index, faiss.IndexPreTransform):
-        chain: Any = index.chain
-        for place in range(chain.size()):
-            queries = faiss.downcast_VectorTransform(chain.at(place)).apply(queries)
+    queries = _transformed(index, queries)
     _, lists_visited = lists.quantizer.search(queries, max(1, min(setting, lists.nlist)))
     inverted_lists = lists.invlists
     sizes = np.array([inverted_lists.list_size(number) for number in range(lists.nlist)])
     return float(sizes[lists_visited].sum(axis=1).mean() / max(1, lists.ntotal))
+
+
+def query_distances(index: Any, queries: Float32, nearest: Float32) -> Float32:
+    """(q,) squared distance of each query (q, d) from the index.
+
+    To the centre of the nearest list. An index without lists has no centres: to its nearest item,
+    `nearest` (q,).
+    """
+    if not (lists := lists_of(index)):
+        return nearest
+    distances: Float32 = lists.quantizer.search(_transformed(index, queries), 1)[0][:, 0]
+    return distances
+
+
+def distance_limit(index: Any, knob: Knob, truth: ExactNeighbours) -> float | None:
+    """The squared distance from the index within which 99 % of the queries of `truth` lie.
+
+    A query beyond it is unlike those on which the recall was measured. None if the index has no
+    knob: its recall hardly depends on where a query lies.
+    """
+    if knob.name == "none":
+        return None
+    distances = query_distances(index, truth.queries, truth.reach[:, 0])
+    return float(np.quantile(distances, LIMIT_QUANTILE))
+
+
+def _transformed(index: Any, queries: Float32) -> Float32:
+    """The queries (q, d) as the lists below a transform see them."""
+    if isinstance(index, faiss.IndexPreTransform):
+        chain: Any = index.chain
+        for place in range(chain.size()):
+            queries = faiss.downcast_VectorTransform(chain.at(place)).apply(queries)
+    return queries
 
 
 def _rounded(share: float | None) -> float | None:

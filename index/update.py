@@ -19,7 +19,7 @@ from remine.data.types import Embeddings, Float32, Int64
 from remine.index.build import IndexCard, held_out, setting_for
 from remine.index.config import IndexConfig
 from remine.index.factory_choice import choose_factory
-from remine.index.recall import RecallPoint, exact_neighbours, recall_curve
+from remine.index.recall import RecallPoint, distance_limit, exact_neighbours, recall_curve
 from remine.index.search_setting import inner_of, knob_of, swig
 
 SHARE_LIMIT = 0.6
@@ -121,7 +121,9 @@ def update_index(
     vectors = _stored(index, embeddings)
     queries = np.ascontiguousarray(embeddings.vectors[query_rows])
     knob = knob_of(inner_of(index))
-    points = recall_curve(inner_of(index), knob, exact_neighbours(queries, vectors))
+    truth = exact_neighbours(queries, vectors)
+    points = recall_curve(inner_of(index), knob, truth)
+    limit = distance_limit(inner_of(index), knob, truth) if len(stored_rows) < n else None
     if len(stored_rows) < n:
         _add(index, embeddings, query_rows)
     if isinstance(inner := inner_of(index), swig.IndexIVF):
@@ -134,6 +136,7 @@ def update_index(
         held_out=len(query_rows),
         setting=best.setting,
         recall=best.recall_10,
+        distance_limit=limit,
     )
 
 

@@ -1,5 +1,6 @@
 """`remine.open`: one version of a store, opened for questions."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -103,6 +104,10 @@ class StoreVersion:
             A row for each neighbour, nearest first: query (int64), rank (from 1), id, distance
             (squared Euclidean, 0 to 4), label, split, group.
 
+        Warns:
+            UserWarning: More than 5 % of the queries are unlike the items, so that the index's
+                measured recall does not hold for them.
+
         Raises:
             InputError: Not exactly one kind of query is given, or it does not fit the store.
 
@@ -113,7 +118,10 @@ class StoreVersion:
         item_filter = Filter(labels=tuple(labels), splits=tuple(splits), groups=tuple(groups))
         options = SearchOptions(k=k, recall=recall, item_filter=item_filter, distinct=distinct)
         queries = self._queries(id=id, image=image, text=text, vector=vector)
-        return neighbour_table(self._snapshot, self._snapshot.search(queries, options))
+        answers = self._snapshot.search(queries, options)
+        for notice in answers.explanation.notices():
+            warnings.warn(notice, stacklevel=2)
+        return neighbour_table(self._snapshot, answers)
 
     def _queries(self, **kinds: Any) -> "Queries":
         """The one kind of query that is not None, as vectors."""

@@ -17,6 +17,7 @@ from remine.data.types import SPLITS
 from remine.flows.query.snapshot import Answers, Queries, Snapshot
 from remine.flows.report.item_cards import Card, Gallery, picture_url
 from remine.flows.report.rendering import render
+from remine.index.search_report import merge_reports
 
 SUFFIXES = (".parquet", ".json", ".html")
 """Files that neighbours are written to."""
@@ -176,7 +177,8 @@ def _neighbour_page(snapshot: Snapshot, pairs: Sequence[Pair]) -> str:
                 for one in query_neighbours
             ]
             cases.append({"query": query_card, "cards": cards})
-    summary = pairs[0][1].explanation.lines() if pairs else []
+    report = merge_reports([answers.explanation for _, answers in pairs]) if pairs else None
+    summary = [*report.lines(), *report.notices()] if report else []
     return render_page(snapshot, cases, summary, "Neighbours")
 
 

@@ -70,7 +70,9 @@ def print_version(store: Store, version: Version) -> None:
         lines["rebuilt"] = reason
     for name, text in lines.items():
         console.print(f"{name:<11} {text}")
-    console.print(f"recall against exact search, on {card.held_out:,} items held out:")
+    console.print(
+        f"recall against exact search for queries like the items ({card.held_out:,} held out):"
+    )
     table = Table(card.knob, "recall@1", "recall@10", "recall@100", "vectors visited")
     for point in card.curve:
         shares = (point.recall_1, point.recall_10, point.recall_100)
@@ -125,7 +127,10 @@ def _measure(snapshot: Snapshot) -> Iterator[str]:
             f"version {version.number}: recall@10 is {recall:.4f} on {sampled_items} items; the"
             f" card says {card.recall:.4f}"
         )
-    yield f"recall@10 is {recall:.4f} on {sampled_items:,} items (card: {card.recall:.4f})"
+    yield (
+        f"recall@10 is {recall:.4f} for queries like the items, on {sampled_items:,} items"
+        f" (card: {card.recall:.4f})"
+    )
 
 
 def _build_seconds(store: Store, sha256: str) -> float | None:

@@ -24,7 +24,8 @@ from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int32, Int64
 from remine.flows.stages.encoder import device, load_checkpoint
 from remine.index.build import IndexCard
-from remine.index.search import MAX_K, Mask, Searcher, SearchReport
+from remine.index.search import MAX_K, Mask, Searcher
+from remine.index.search_report import SearchReport
 from remine.train.encoders.design import Design, input_transform
 from remine.train.encoders.encoder import Encoder
 

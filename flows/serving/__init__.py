@@ -6,6 +6,7 @@ In reading order:
     limits       bounds of requests, and the token
     guard        ASGI middleware: host, token, body size, timeout, headers
     refusals     errors as JSON responses
+    parameters   refuses query parameters that a route does not have
     served_version  the served version, opened, and replaced when another one is served
     context      what route handlers share: the request's version, JSON bodies, responses
     models       request bodies and responses as pydantic models

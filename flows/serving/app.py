@@ -8,8 +8,9 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.responses import JSONResponse, Response
 
 from remine.data.store.store import Store
 from remine.flows.serving.batcher import Batcher
@@ -19,6 +20,7 @@ from remine.flows.serving.guard import Guard
 from remine.flows.serving.limits import Limits
 from remine.flows.serving.long_tasks import LongTasks
 from remine.flows.serving.models import BatchBody, SearchBody
+from remine.flows.serving.parameters import check_parameters
 from remine.flows.serving.refusals import add_handlers
 from remine.flows.serving.routes import items, page, search, state, suspects, triplets
 from remine.flows.serving.served_version import Holder
@@ -78,6 +80,8 @@ def make_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # FastAPI's own route would ignore unknown parameters
+        dependencies=[Depends(check_parameters)],
     )
     app.state.version = holder.current.record.number
     app.state.dimensions = holder.current.snapshot.searcher.card.dimensions
@@ -93,7 +97,7 @@ def make_app(
 
 
 def _describe_bodies(app: FastAPI) -> None:
-    """Add the models of bodies to the OpenAPI document; FastAPI does not parse these bodies."""
+    """Serve the OpenAPI document with the models of bodies, which FastAPI does not parse."""
 
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
@@ -107,3 +111,7 @@ def _describe_bodies(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def document() -> Response:
+        return JSONResponse(openapi())

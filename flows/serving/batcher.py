@@ -13,6 +13,7 @@ import numpy as np
 
 from remine.flows.query.snapshot import Answers, Queries, SearchOptions, Snapshot
 from remine.flows.serving.counters import Counters
+from remine.index.search_report import merge_reports
 
 MAX_QUERIES = 512
 """Queries in one search: enough for full speed, and a large batch delays others only briefly."""
@@ -30,12 +31,14 @@ class _Part:
     def can_join(self, first: "_Part") -> bool:
         """Whether one search can answer both: the same version and the same options.
 
-        `distinct` needs the content of each query, which merged queries do not carry.
+        `distinct` needs the content of each query, which merged queries do not carry, and an
+        explanation counts the queries of one request.
         """
         return (
             self.snapshot is first.snapshot
             and self.options == first.options
             and not self.options.distinct
+            and not self.options.explain
         )
 
 
@@ -151,5 +154,5 @@ def _concatenate_answers(parts: list[Answers]) -> Answers:
     return Answers(
         rows=np.concatenate([part.rows for part in parts]),
         distances=np.concatenate([part.distances for part in parts]),
-        explanation=parts[0].explanation,
+        explanation=merge_reports([part.explanation for part in parts]),
     )

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from remine.data.types import Kind, Split
 from remine.index.recall import RecallPoint
-from remine.index.search import SearchReport
+from remine.index.search_report import SearchReport
 
 MAX_ID = 2**63 - 1
 Id = Annotated[int, Field(ge=0, le=MAX_ID)]
@@ -454,11 +454,14 @@ class IndexAnswer(VersionedAnswer):
     wished: float
     """Recall of the 10 nearest that was asked for."""
     recall: float
-    """Recall of the 10 nearest measured at `setting`."""
+    """Recall of the 10 nearest measured at `setting`, for queries like the items."""
+    distance_limit: float | None
+    """Squared distance from the index within which 99 % of the held-out items lie: queries beyond
+    it are unlike the items, and their recall may be lower. None if not measured."""
     held_out: int
     """Items that were the queries of the measurement."""
     curve: list[RecallPoint]
-    """Measured recall by value of the knob."""
+    """Measured recall by value of the knob, for queries like the items."""
     checkpoint: str
     """Hash of the checkpoint that embedded the items."""
     embeddings: str

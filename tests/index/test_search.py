@@ -1,14 +1,17 @@
 """Searching a stored index, and what the searcher refuses in FAISS's place."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from remine.data.errors import InputError, StoreError
 from remine.data.faiss_library import faiss
 from remine.data.types import Embeddings, unit
-from remine.index.build import build_index
+from remine.index.build import IndexCard, build_index
 from remine.index.config import IndexConfig
 from remine.index.search import MAX_K, Searcher, multiply_from
+from remine.index.search_report import merge_reports
 
 N, D = 2000, 16
 FACTORIES = ["Flat", "IVF32,Flat", "HNSW16", "RR16,IVF32,Flat"]
@@ -127,7 +130,119 @@ def test_explain_counts_the_vectors_in_the_visited_lists(lists):
     assert report.visited == pytest.approx(calls / (9 * N))
     text = " ".join(report.lines())
     assert f"nprobe {report.setting}" in text
-    assert f"{report.measured:.4f} as measured" in text
+    assert f"{report.measured:.4f} measured for queries like the items" in text
+
+
+@pytest.fixture(scope="module", params=["IVF141,Flat", "HNSW8", "RR32,IVF100,Flat"])
+def cone(request, tmp_path_factory):
+    """A narrow cone of clusters, an index over it, and queries from elsewhere."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(200, 32))
+    vectors = centres[rng.integers(0, 200, 8000)] + 0.35 * rng.normal(size=(8000, 32))
+    vectors = unit((vectors + 3 * rng.normal(size=32)).astype(np.float32))
+    items = Embeddings(
+        ids=np.arange(8000), label_codes=np.zeros(8000, np.int32), vectors=vectors[:8000]
+    )
+    path = tmp_path_factory.mktemp("cone") / "index.faiss"
+    foreign = unit(rng.normal(size=(400, 32)).astype(np.float32))
+    return stored(items, path, request.param, 0.98), items, foreign
+
+
+def true_recall(result, items, queries):
+    exact = np.argsort(-(queries @ items.vectors.T), axis=1)[:, :10]
+    pairs = zip(result.ids, exact, strict=True)
+    return np.mean([len(set(ids) & set(items.ids[rows])) / 10 for ids, rows in pairs])
+
+
+def test_many_queries_unlike_the_items_are_measured_and_searched_more_widely(cone):
+    searcher, items, foreign = cone
+    result, report = searcher.search(foreign, 10, recall=0.95, explain=True)
+    assert report.unlike > 300
+    check = report.checks[0]
+    assert check.unlike
+    assert check.sampled == 64
+    assert check.queries == report.unlike
+    assert check.setting > report.setting
+    assert check.before < 0.9
+    assert check.recall >= 0.95
+    assert true_recall(result, items, foreign) >= 0.94
+    notice = report.notices()[0]
+    assert f"recall {check.before:.4f} at {report.knob} {report.setting}, measured on 64" in notice
+    assert f"searched at {report.knob} {check.setting} instead" in notice
+
+
+def test_few_queries_unlike_the_items_are_flagged(cone):
+    searcher, _items, foreign = cone
+    _, report = searcher.search(foreign[:3], 10, recall=0.9)
+    assert (report.unlike, report.checks) == (3, ())
+    assert "3 of 3 queries are unlike the items" in report.notices()[0]
+    assert "for queries like the items" in report.lines()[1]
+
+
+def test_all_neighbours_of_few_queries_are_searched_for_until_found(cone):
+    searcher, items, foreign = cone
+    result, report = searcher.search(foreign[:3], 10, recall=1.0)
+    assert report.checks[0].sampled == 3
+    assert true_recall(result, items, foreign[:3]) >= report.checks[0].recall == 1.0
+
+
+def test_queries_like_the_items_are_searched_as_the_card_says(cone):
+    searcher, items, _foreign = cone
+    _, report = searcher.search(items.vectors[:500], 10, recall=0.95)
+    assert report.unlike <= 25
+    assert report.notices() == []
+    assert report.checks == ()
+
+
+def test_only_the_queries_unlike_the_items_are_searched_more_widely(cone):
+    searcher, items, foreign = cone
+    alone, _ = searcher.search(items.vectors[:100], 10, recall=0.9)
+    mixed = np.concatenate([items.vectors[:100], foreign])
+    result, report = searcher.search(mixed, 10, recall=0.9)
+    assert report.checks[0].queries <= report.unlike <= 405
+    same = (alone.ids == result.ids[:100]).all(axis=1)
+    assert same.sum() >= 100 - (report.unlike - 300)
+
+
+def test_a_card_without_a_distance_limit_is_searched_as_before(cone):
+    searcher, _items, foreign = cone
+    card = searcher.card
+    old = {name: value for name, value in card.to_json().items() if name != "distance_limit"}
+    assert card.distance_limit is not None
+    searcher.card = IndexCard.from_json(old)
+    try:
+        _, report = searcher.search(foreign, 10, recall=0.9)
+    finally:
+        searcher.card = card
+    assert (report.unlike, report.checks, report.notices()) == (None, (), [])
+
+
+def test_queries_that_the_limit_misses_are_measured_where_it_costs_little(lists):
+    card = lists.card
+    lists.card = replace(card, distance_limit=4.0)
+    # What the card claims is far from true: the sample finds it.
+    points = tuple(replace(p, recall_10=1.0, visited=0.5) for p in card.curve[:1])
+    lists.card = replace(lists.card, curve=points)
+    try:
+        queries = np.concatenate([QUERIES] * 60)
+        _, report = lists.search(queries, 10, recall=0.95)
+    finally:
+        lists.card = card
+    check = report.checks[0]
+    assert (report.unlike, check.unlike, check.sampled) == (0, False, 27)
+    assert check.before < 0.7
+    assert check.setting > report.setting == 1
+
+
+def test_reports_of_blocks_add_up(cone):
+    searcher, _items, foreign = cone
+    _, whole = searcher.search(foreign, 10, recall=0.9, explain=True)
+    merged = merge_reports([whole, whole])
+    assert merged.queries == 2 * whole.queries
+    assert merged.unlike == 2 * whole.unlike
+    assert merged.checks[0].sampled == 128
+    assert merged.checks[0].recall == pytest.approx(whole.checks[0].recall)
+    assert merged.visited == pytest.approx(whole.visited)
 
 
 def test_a_card_of_another_index_is_refused(embeddings, tmp_path, lists):

@@ -93,17 +93,23 @@ def search(
 def _asked(
     snapshot: "Snapshot", question: "Question", wish: "SearchOptions"
 ) -> "Iterator[tuple[Queries, Answers]]":
-    """Queries and answers block by block; says once what was searched."""
+    """Queries and answers block by block; says at the end what was searched."""
     from remine.flows.query.questions import queries_of
+    from remine.index.search_report import merge_reports
 
-    first = wish.explain
+    reports = []
     for queries in queries_of(snapshot, question):
         answers = snapshot.search(queries, wish)
-        if first:
-            typer.echo(
-                f"version {snapshot.version.number}: " + answers.explanation.lines()[0], err=True
-            )
-            for line in answers.explanation.lines()[1:]:
-                typer.echo(f"  {line}", err=True)
-        first = False
+        reports.append(answers.explanation)
         yield queries, answers
+    if not reports:
+        return
+    report = merge_reports(reports)
+    if wish.explain:
+        first, *lines = report.lines()
+        typer.echo(f"version {snapshot.version.number}: {first}", err=True)
+        for line in lines:
+            typer.echo(f"  {line}", err=True)
+    # Said in any case: the answers may be less exact, or slower, than the request expects.
+    for line in report.notices():
+        typer.echo(f"  {line}", err=True)

@@ -168,12 +168,18 @@ function small(step) {
   return isPicture() ? h("img", { class: "mini", src: `items/${value}/thumbnail`, alt: `item ${value}` }) : h("span", { class: "mini words" }, `#${value}`);
 }
 
+function recallText(explanation) {
+  if (explanation.factory === "Flat") return "exact: every vector is compared.";
+  return explanation.measured === null ? "not measured under a filter." : `measured ${num(explanation.measured, 4)} for queries like the items.`;
+}
+
 function explanationBox(explanation) {
   if (!explanation) return null;
   return h("details", { class: "explain" }, h("summary", {}, "What was searched"),
     h("p", {}, `Index ${explanation.factory}`, explanation.knob === "none" ? ", which compares with every vector." : `, ${explanation.knob} ${explanation.setting}.`,
       explanation.visited !== null && explanation.knob !== "none" ? ` ${percent(explanation.visited)} of the vectors were visited.` : ""),
-    h("p", {}, `Target recall ${num(explanation.wished, 2)}, `, explanation.measured === null ? "not measured under a filter." : `measured ${num(explanation.measured, 4)} at this setting.`),
+    h("p", {}, `Target recall ${num(explanation.wished, 2)}, `, recallText(explanation)),
+    explanation.unlike ? h("p", {}, "This query is unlike the items: it is farther from the index than 99 % of the held-out items on which the recall was measured, so its recall may be lower.") : null,
     h("p", {}, explanation.kept < explanation.items ? `The filter kept ${count(explanation.kept)} of ${count(explanation.items)} items.` : `All ${count(explanation.items)} items.`,
       explanation.widened ? " The first search found too few, so all items were compared." : ""));
 }

@@ -34,7 +34,7 @@ from remine.flows.serving.models import (
 )
 from remine.flows.serving.refusals import Refusal
 from remine.flows.serving.served_version import ServedVersion
-from remine.index.search import SearchReport
+from remine.index.search_report import SearchReport
 
 router = APIRouter(tags=["search"], responses=ERROR_RESPONSES)
 Names = Annotated[list[str], Query(max_length=100)]
@@ -107,6 +107,9 @@ async def search_by_image(
     file: UploadFile,
 ) -> Response:
     """Neighbours of an uploaded picture."""
+    form = await request.form()
+    if len(form.multi_items()) > 1:
+        raise Refusal(422, "the form holds more than the field file; options go in the address")
     raw = await file.read()
     _check_picture(raw, context(request).limits.pixels)
     queries = await run_in_pool(context(request).encoder_pool, _picture_queries, version, raw)

@@ -128,6 +128,7 @@ def test_init_writes_a_config_that_loads_and_never_overwrites(remine, tmp_path):
         (["schedule", "--cron", "every day"], "--cron 'every day'"),
         (["schedule", "--cron", "0 3 31 2 *"], "--cron '0 3 31 2 *'"),
         (["schedule", "--cron", ""], "--cron ''"),
+        (["schedule", "--cron", "0 0 3 * * *"], "--cron '0 0 3 * * *' has 6 fields; write five"),
         (["schedule", "--every", ""], "--every ''"),
     ],
 )

@@ -186,10 +186,10 @@ def test_list_show_and_verify(call):
     assert "newest, served" in listing
     page_text = call("index", "show", "2").stdout
     assert "every one is compared" in page_text
-    assert "82 items held out" in page_text
+    assert "for queries like the items (82 held out)" in page_text
     verified = call("index", "verify").stdout
     assert verified.count("ok ") == 4
-    assert "recall@10 is 1.0000 on 821 items" in verified
+    assert "recall@10 is 1.0000 for queries like the items, on 821 items" in verified
 
 
 def test_use_serves_an_older_version_and_changes_nothing_published(own_store):

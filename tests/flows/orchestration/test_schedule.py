@@ -5,6 +5,7 @@ With a Chromium, the Run button and the artifacts of a run are checked in Prefec
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,14 +17,16 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from remine.data.errors import InputError
 from remine.data.store.store import Store
-from remine.flows.cli.commands.schedule import parse_interval
+from remine.flows.cli.commands.schedule import CRON_NAMES, cron_runs, parse_interval, run_text
 from remine.flows.config.settings import load_config
 from remine.flows.jobs.environment import set_environment
 from remine.flows.orchestration.prefect_server import _running_server
@@ -39,6 +42,52 @@ def test_intervals():
     for bad in ("6", "h", "0s", "-1h", "1w", "²s", "99999999999d", "9999d"):
         with pytest.raises(InputError):
             parse_interval(bad)
+
+
+@pytest.mark.parametrize(
+    ("line", "runs"),
+    [
+        ("0 3 * * *", ["2026-11-28 03:00", "2026-11-29 03:00", "2026-11-30 03:00"]),
+        (" 30  22 * * 5 ", ["2026-11-27 22:30", "2026-12-04 22:30", "2026-12-11 22:30"]),
+        ("@daily", ["2026-11-28 00:00", "2026-11-29 00:00", "2026-11-30 00:00"]),
+        ("@monthly", ["2026-12-01 00:00", "2027-01-01 00:00", "2027-02-01 00:00"]),
+        ("0 0 29 2 *", ["2028-02-29 00:00", "2032-02-29 00:00", "2036-02-29 00:00"]),
+    ],
+)
+def test_the_next_runs_of_a_cron_line(line, runs):
+    set_environment()
+    start = datetime(2026, 11, 27, 21, 30, 5, tzinfo=UTC)
+    assert [f"{run:%Y-%m-%d %H:%M}" for run in cron_runs(line, start)] == runs
+
+
+@pytest.mark.parametrize("name", CRON_NAMES)
+def test_every_name_of_a_cron_line_is_known(name):
+    set_environment()
+    assert len(cron_runs(name, datetime(2026, 11, 27, tzinfo=UTC))) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("0 0 3 * * *", "has 6 fields; write five"),
+        ("0 0 3 * * * 2027", "has 7 fields; write five"),
+        ("0 3 * *", "has 4 fields; write five"),
+        ("@reboot", "has 1 field; write five"),
+        ("@daily 3", "has 2 fields; write five"),
+        ("0 25 * * *", "is not a cron line"),
+        ("H 3 * * *", "is not a cron line"),
+    ],
+)
+def test_a_cron_line_has_five_fields_or_is_a_name(line, reason):
+    set_environment()
+    with pytest.raises(InputError, match=re.escape(f"--cron {line!r} {reason}")):
+        cron_runs(line, datetime(2026, 11, 27, tzinfo=UTC))
+
+
+def test_runs_are_shown_in_utc_and_local_time():
+    run = datetime(2026, 11, 28, 3, tzinfo=UTC)
+    text = run_text(run, ZoneInfo("America/New_York"))
+    assert text == "2026-11-28 03:00:00 UTC = 2026-11-27 22:00:00 EST"
 
 
 def test_every_store_has_a_deployment_of_its_own(config_file, monkeypatch):
@@ -238,6 +287,8 @@ def test_a_schedule_runs_cycles_after_a_kill_and_stops_when_told(schedule, page)
     assert schedule.started[1].wait(20) == 130
     out = schedule.out.read_text()
     assert "Traceback" not in out, out
+    assert out.count("next runs:\n") == 2
+    assert "-02-29 00:00:00 UTC = " in out
     assert out.splitlines()[-1] == "remine: interrupted; the same command resumes"
     schedule.wait_for_silence()
 

@@ -1,5 +1,7 @@
 """A version opened for searches: filters, exclusions, and all kinds of queries."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -9,7 +11,11 @@ from remine.data.errors import InputError, StoreError
 from remine.data.store.records import Artifact
 from remine.data.store.store import Store
 from remine.data.types import SPLITS
+from remine.flows.api.store_version import StoreVersion
+from remine.flows.cli.commands.search import _asked
+from remine.flows.query.questions import Question
 from remine.flows.query.snapshot import Filter, SearchOptions, Snapshot
+from remine.index.search_report import SearchReport
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +168,17 @@ def test_an_index_of_another_checkpoint_is_refused(snapshot):
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError):
         SearchOptions(**options)
+
+
+def test_python_and_the_command_line_say_which_recall_is_not_known(
+    cycle_store, monkeypatch, capsys
+):
+    notice = "2 of 2 queries are unlike the items"
+    monkeypatch.setattr(SearchReport, "notices", lambda _report: [notice])
+    store = Store(cycle_store)
+    with pytest.warns(UserWarning, match=notice):
+        StoreVersion(store, store.current(), Path()).search(id=[1, 2], k=2)
+    question = Question(item=1)
+    pairs = list(_asked(Snapshot(store, store.current()), question, SearchOptions(k=2)))
+    assert len(pairs) == 1
+    assert capsys.readouterr().err == f"  {notice}\n"

@@ -96,6 +96,21 @@ def test_distinct_queries_are_not_merged(snapshots):
     assert record.sizes == [1, 1, 1]
 
 
+def test_explained_queries_are_not_merged(snapshots):
+    record = Watched(snapshots[1])
+    queries = [snapshots[1].item_queries(np.array(ids)) for ids in ([1], [2, 3], [4])]
+    options = SearchOptions(k=4, explain=True)
+    answers = run(record, *((record, one, options) for one in queries))
+    assert [one.explanation.queries for one in answers] == [1, 2, 1]
+
+
+def test_the_explanation_of_a_split_batch_counts_all_queries(snapshots):
+    record = Watched(snapshots[1])
+    ids = np.resize(snapshots[1].catalogue.ids, 2 * MAX_QUERIES + 7)
+    request = record, snapshots[1].item_queries(ids), SearchOptions(k=2, explain=True)
+    assert run(record, request)[0].explanation.queries == 2 * MAX_QUERIES + 7
+
+
 def test_a_large_batch_is_split(snapshots):
     record = Watched(snapshots[1])
     ids = np.resize(snapshots[1].catalogue.ids, 3 * MAX_QUERIES + 5)

@@ -26,6 +26,55 @@ def good(answer):
 MARK = "ZQ9X"
 
 
+def routes_of(router):
+    """Every route, also of the routers that FastAPI keeps as one entry."""
+    for route in router.routes:
+        yield from (
+            routes_of(route.original_router) if hasattr(route, "original_router") else [route]
+        )
+
+
+def test_every_route_refuses_a_parameter_that_it_does_not_have(client):
+    values = {"item": "3", "number": "0"}
+    routes = [
+        (method, route.path.format(**values))
+        for route in routes_of(client.app)
+        for method in route.methods - {"HEAD"}
+    ]
+    assert {path for _, path in routes} >= {"/search", "/items", "/health", "/", "/openapi.json"}
+    for method, path in routes:
+        answer = client.request(method, path, params={"labels": MARK})
+        assert (path, answer.status_code) == (path, 422)
+        assert answer.json()["detail"].startswith("no parameter labels here; known: ")
+        assert answer.json()["fields"] == ["labels"]
+        assert MARK not in answer.text
+        assert MARK not in client.request(method, path, params={MARK: 1}).text
+
+
+def test_an_unknown_parameter_is_answered_with_the_known_ones(client):
+    answer = client.get("/labels", params={"contains": "a", "labels": "b"})
+    detail = "no parameter labels here; known: contains, limit, offset"
+    assert answer.json()["detail"] == detail
+    # In the body of this route, not in its address.
+    detail = client.post("/search?label=a", json={"id": 3}).json()["detail"]
+    assert detail == "no parameter label here; known: none"
+
+
+def test_a_parameter_is_given_once_unless_it_is_a_list(client):
+    answer = client.get("/search?id=3&k=2&k=5")
+    assert (answer.status_code, answer.json()["fields"]) == (422, ["k"])
+    assert answer.json()["detail"] == "k is given 2 times; give it once"
+    assert good(client.get("/search?id=3&split=train&split=val"))
+
+
+def test_options_in_the_form_of_a_picture_are_refused(client, pictures):
+    files = {"file": pictures[0]}
+    assert good(client.post("/search/image", files=files))
+    answer = client.post("/search/image", files=files, data={"k": "3"})
+    assert answer.status_code == 422
+    assert "options go in the address" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "extra", "status"),
     [

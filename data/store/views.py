@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from remine.data.errors import StoreError
+from remine.data.errors import InputError, StoreError
 from remine.data.store.records import Artifact, FileRef, Version, file_sha256
 from remine.data.store.store import Store
 
@@ -28,6 +28,20 @@ def lacks_page(store: Store, version: Version) -> bool:
     Pages of a remote store are on the machine that ran the cycle, which may be another one.
     """
     return not store.remote and not page_of(store, version).exists()
+
+
+def check_latest(store: Store) -> None:
+    """Check that `latest` can be replaced.
+
+    Raises:
+        InputError: It is a folder, as in a store that was copied by following its links.
+    """
+    path = store.root / "latest"
+    if path.is_dir() and not path.is_symlink():
+        raise InputError(
+            f"{path} is a folder and not a link: the store was copied by following links; remove"
+            f" {path} and {store.root / 'views'}, which are made again"
+        )
 
 
 def lay_out(store: Store, version: Version) -> Path:
@@ -66,6 +80,7 @@ def _make_view(store: Store, name: str, files: Sequence[tuple[Path, FileRef]]) -
             link.parent.mkdir(parents=True, exist_ok=True)
             # tmp/x is as deep below the root as views/x, so the relative target stays right.
             link.symlink_to(os.path.relpath(store.root / file.object, link.parent))
+        folder.parent.mkdir(exist_ok=True)
         building.rename(folder)
     return folder
 

@@ -14,7 +14,7 @@ from typing import Any
 from remine.data.errors import InputError, StoreBusyError
 from remine.data.store.records import Artifact, Version, digest
 from remine.data.store.store import Store, store_exists
-from remine.data.store.views import lacks_page, lay_out, view
+from remine.data.store.views import check_latest, lacks_page, lay_out, view
 from remine.flows.config.settings import Config
 from remine.flows.cycle.failures import failures_logged
 from remine.flows.cycle.refresh import INDEX, NOTHING, Decision, decide, plain
@@ -107,7 +107,9 @@ def _enter(stack: ExitStack, config: Config) -> bool:
     config.check_cycle()
     if not store_exists(config.store):
         return False
-    stack.enter_context(Store(config.store).lock())
+    store = Store(config.store)
+    check_latest(store)
+    stack.enter_context(store.lock())
     return True
 
 

@@ -131,10 +131,20 @@ def _same_source(config: Config, store: Store, newest: Version, change: Change |
 def _changed_tables(old_config: Mapping[str, Any], config: Config) -> list[str]:
     """The tables of the settings that differ from those of a version."""
     new = config.to_json()
-    old = {**old_config, "data": {**old_config.get("data", {})}}
+    # A setting that did not exist then was what its default is now.
+    old = _filled(old_config, Config().to_json())
     for tables in (old, new):
         tables["data"].pop("unit_rows", None)  # does not affect what is stored already
     return sorted(name for name in {*old, *new} if plain(old.get(name)) != plain(new.get(name)))
+
+
+def _filled(tables: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables with the defaults of the settings that they lack."""
+    filled = {**defaults, **tables}
+    for name, value in filled.items():
+        if isinstance(value, Mapping) and isinstance(defaults.get(name), Mapping):
+            filled[name] = _filled(value, defaults[name])
+    return filled
 
 
 def plain(value: Any) -> Any:

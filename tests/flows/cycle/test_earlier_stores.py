@@ -5,6 +5,7 @@ store_0_1.tar.xz: one finished cycle of one round on 72 vectors in 12 classes, i
 """
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import remine
+from remine.data.errors import InputError
 from remine.data.store.integrity import verify
 from remine.flows.config.settings import load_config
 from remine.flows.cycle.cycle import prepared, run_cycle
@@ -71,6 +73,27 @@ def test_the_next_cycle_goes_on_from_its_checkpoint(folder):
     assert new.artifacts["checkpoint"].card["steps"] == 8
     store_rows = pq.read_table(folder / "store" / "latest" / "triplets")
     assert store_rows.num_rows == remine.open(folder / "store").triplets().num_rows > 0
+
+
+def test_a_store_copied_by_following_links_is_refused_before_anything_runs(folder):
+    run(folder)
+    copy = folder / "copy"
+    shutil.copytree(folder / "store", copy, symlinks=False)
+    config = load_config(folder / "remine.toml", [f'run.store="{copy}"'])
+    before = sorted(copy.rglob("*"))
+    with (
+        pytest.raises(InputError, match="latest is a folder and not a link"),
+        prepared(config, run_plain, Console(quiet=True)),
+    ):
+        pass
+    log = copy / "log.jsonl"
+    assert sorted(copy.rglob("*")) == before
+    assert "latest is a folder" in log.read_text().splitlines()[-1]
+    # What the message says repairs it.
+    shutil.rmtree(copy / "latest")
+    shutil.rmtree(copy / "views")
+    with prepared(config, run_plain, Console(quiet=True)) as (cycle, items, inputs):
+        assert run_cycle(cycle, items, inputs).number == 6
 
 
 def test_it_is_looked_at_before_a_run_is_decided(folder):

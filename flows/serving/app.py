@@ -8,7 +8,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import JSONResponse, Response
 
@@ -112,6 +112,9 @@ def _describe_bodies(app: FastAPI) -> None:
 
     app.openapi = openapi  # type: ignore[method-assign]
 
-    @app.get("/openapi.json", include_in_schema=False)
-    async def document() -> Response:
-        return JSONResponse(openapi())
+    app.get("/openapi.json", include_in_schema=False)(_openapi_document)
+
+
+# Not a function inside another: FastAPI keeps handlers for ever, and this one would keep the app.
+async def _openapi_document(request: Request) -> Response:
+    return JSONResponse(request.app.openapi())

@@ -153,7 +153,7 @@ def test_a_refusal_is_never_longer_than_people_read(remine, tmp_path):
         (["search", "--id", "999999"], "no item 999999"),
         (["search", "--id", "1", "-k", "0"], "k is 0; it must be 1 to"),
         (["search", "--id", "1", "--text", "a"], "give exactly one of"),
-        (["search", "--text", "a"], "--text: the items are image"),
+        (["search", "--text", "a"], "--text: the items are pictures"),
         (["search", "--vector", "none.npy"], "--vector none.npy"),
         (["search", "--vector", "empty.npy"], "--vector empty.npy: "),
         (["search", "--vector", "x.npz"], "--vector x.npz holds several arrays"),

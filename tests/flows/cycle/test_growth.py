@@ -66,13 +66,18 @@ def store_of(config_file: Path) -> Store:
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every content that is decoded from now on."""
     calls: list[Any] = []
-    real = decoding.open_image
 
-    def counted(content: Any) -> Any:
-        calls.append(content)
-        return real(content)
+    def count(name: str) -> None:
+        real = getattr(decoding, name)
 
-    monkeypatch.setattr(decoding, "open_image", counted)
+        def counted(content: Any) -> Any:
+            calls.append(content)
+            return real(content)
+
+        monkeypatch.setattr(decoding, name, counted)
+
+    for name in ("open_image", "decode_image"):
+        count(name)
     return calls
 
 

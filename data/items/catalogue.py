@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from remine.data import schemas
+from remine.data.sources.labels import Cleaning
 from remine.data.store.records import Artifact
 from remine.data.types import SPLITS, Int8, Int32, Int64
 
@@ -34,8 +35,7 @@ class Catalogue:
         labels: The c label names.
         splits: (n,) int8 into SPLITS.
         groups: The optional column `group`, n strings or nulls.
-        merged_labels: The number of spellings of labels that a source has beyond its classes,
-            different in white space or Unicode form only.
+        cleaning: What was done to the spellings of the source's labels.
     """
 
     ids: Int64
@@ -43,7 +43,7 @@ class Catalogue:
     labels: Sequence[str]
     splits: Int8
     groups: pa.ChunkedArray | None
-    merged_labels: int = 0
+    cleaning: Cleaning = field(default_factory=Cleaning)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """The number of items and classes of each split."""

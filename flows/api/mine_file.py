@@ -14,7 +14,6 @@ import torch
 from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.items.catalogue import read_catalogue
-from remine.data.sources.labels import merge_note
 from remine.data.sources.vectors import (
     parquet_files,
     read_id_pairs,
@@ -112,8 +111,8 @@ def read_problem(files: Files, config: Config, say: Callable[[str], None]) -> Pr
     say: Prints a line for the user.
     """
     gallery = read_vectors(files.embeddings, files.labels, needs_labels=files.queries is None)
-    if note := merge_note(gallery.merged_labels):
-        say(note)
+    for line in gallery.notes:
+        say(line)
     if files.queries and files.positives:
         queries = read_vectors(files.queries, needs_labels=False)
         positives = read_id_pairs(files.positives, ("query", "positive"))

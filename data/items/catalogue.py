@@ -36,6 +36,7 @@ class Catalogue:
         groups: The optional column `group`, n strings or nulls.
         merged_labels: The number of spellings of labels that a source has beyond its classes,
             different in white space or Unicode form only.
+        val_note: A line on training items that became val; empty if none did.
     """
 
     ids: Int64
@@ -44,6 +45,7 @@ class Catalogue:
     splits: Int8
     groups: pa.ChunkedArray | None
     merged_labels: int = 0
+    val_note: str = ""
 
     def counts(self) -> dict[str, dict[str, int]]:
         """The number of items and classes of each split."""

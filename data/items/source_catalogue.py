@@ -1,6 +1,5 @@
 """The catalogue of a source: id, label and split of every item, checked before any is decoded."""
 
-import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 from remine.data.config import DataConfig
 from remine.data.errors import InputError
 from remine.data.items.catalogue import TEST, TRAIN, VAL, Catalogue
+from remine.data.items.val_split import has_val, label_fractions, with_val
 from remine.data.sources.labels import clean_labels
 from remine.data.sources.source import Source
 from remine.data.sources.splits import VAL_NAMES
@@ -31,13 +31,11 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
     labels, codes = _encode_labels(label_texts, table, source.row_name)
     if "split" in table.column_names:
         splits = _read_splits(texts(table, "split", config.source), source.row_name)
-        splits = _move_classes_to_val(splits, labels, codes, config)
-    elif config.val_from_train:
-        raise InputError(
-            "data.val_from_train is set, but the data has no splits: use data.val_share"
-        )
+        share = 0.0 if (splits == VAL).any() else config.val_from_train
     else:
         splits = _split_by_class(labels, codes, config)
+        share = 0.0 if has_val(splits, codes) else config.val_share
+    splits, val_note = with_val(splits, codes, labels, ids, share) if share else (splits, "")
     catalogue = Catalogue(
         ids=ids,
         label_codes=codes,
@@ -45,6 +43,7 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
         splits=splits,
         groups=texts(table, "group", config.source) if "group" in table.column_names else None,
         merged_labels=pc.count_distinct(label_texts).as_py() - len(labels),
+        val_note=val_note,
     )
     _check_task(catalogue, config.source)
     return catalogue
@@ -123,30 +122,9 @@ def _read_splits(column: pa.ChunkedArray, row_name: Callable[[int], str]) -> Int
     return splits
 
 
-def _move_classes_to_val(splits: Int8, labels: list[str], codes: Int32, config: DataConfig) -> Int8:
-    """Move the share `val_from_train` of the training classes to val."""
-    if not config.val_from_train:
-        return splits
-    if (splits == VAL).any():
-        raise InputError("data.val_from_train is set, but the data already has a split val")
-    goes_to_val = np.array(_label_fractions(labels)) < config.val_from_train
-    return np.where(goes_to_val[codes] & (splits == TRAIN), np.int8(VAL), splits)
-
-
-def _label_fractions(labels: list[str]) -> list[float]:
-    """A number in [0, 1) for each label, from a hash of the label alone.
-
-    It does not depend on the other labels, so adding a label moves no other class.
-    """
-    return [
-        int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest()) / 2**64
-        for label in labels
-    ]
-
-
 def _split_by_class(labels: list[str], codes: Int32, config: DataConfig) -> Int8:
     """Assign whole classes to splits by a hash of the label."""
-    fractions = _label_fractions(labels)
+    fractions = label_fractions(labels)
     edges = [config.test_share, config.test_share + config.val_share]
     interval = np.searchsorted(edges, fractions, side="right")
     split_of_class = np.array([TEST, VAL, TRAIN], np.int8)[interval]

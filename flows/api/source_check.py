@@ -125,8 +125,9 @@ def _class_sizes(catalogue: Catalogue) -> str:
 
 
 def _remarks(catalogue: Catalogue) -> Iterator[str]:
-    if note := merge_note(catalogue.merged_labels):
-        yield note
+    for note in (merge_note(catalogue.merged_labels), catalogue.val_note):
+        if note:
+            yield note
     sizes = np.bincount(catalogue.label_codes, minlength=len(catalogue.labels))
     if singles := int((sizes == 1).sum()):
         yield f"{singles:,} classes have one item: no pair can be made of it"

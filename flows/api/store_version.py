@@ -16,7 +16,7 @@ from remine.data.errors import InputError
 from remine.data.items.catalogue import Catalogue, read_catalogue
 from remine.data.items.inputs import vector_transform
 from remine.data.store.history import history
-from remine.data.store.pins import served_version
+from remine.data.store.pins import cycle_record, served_version
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int64, unit
@@ -60,8 +60,9 @@ class StoreVersion:
     def __init__(self, store: Store, version: Version, encoder_folder: Path) -> None:
         """Open a version; see `open_store`."""
         self.store, self.version = store, version
+        self.cycle = cycle_record(store, version)
         self._encoder_folder = encoder_folder
-        self._hold = store.register_reader(version)
+        self._holds = [store.register_reader(one) for one in (version, self.cycle)]
 
     def __repr__(self) -> str:
         v = self.version
@@ -161,7 +162,7 @@ class StoreVersion:
 
         """
         kinds = (kind,) if isinstance(kind, str) else tuple(kind)
-        table = TripletTable(self.store, self.version)
+        table = TripletTable(self.store, self.cycle)
         sql, values = table.selection(TripletQuery(round=round, kinds=kinds))
         return table.cursor().sql(sql, params=values).to_arrow_table()
 
@@ -186,7 +187,7 @@ class StoreVersion:
 
     def rounds(self) -> pa.Table:
         """The cycle round by round: retrieval, what was mined, how it was trained."""
-        return pa.Table.from_pylist(round_rows(self.version))
+        return pa.Table.from_pylist(round_rows(self.cycle))
 
     def history(self) -> pa.Table:
         """All versions of the store, newest first: number, cycle, round, time, recall@1, bytes."""

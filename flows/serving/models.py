@@ -230,7 +230,9 @@ class RoundRow(Record):
     round: int
     """Number of the round, from 0 on."""
     metrics: dict[str, float | None] | None
-    """Retrieval on unseen classes before the round, by metric."""
+    """Retrieval among the test items before the round, by metric."""
+    val: dict[str, float | None] | None
+    """Retrieval among the val items before the round, by which the served round is chosen."""
     mined: dict[str, int] | None
     """Mined triplets by kind, and in all."""
     margin: float | None = None
@@ -245,7 +247,9 @@ class RoundsAnswer(VersionedAnswer):
     cycle: int
     """Number of the cycle."""
     finished: bool
-    """Whether the version is the last of its cycle."""
+    """Whether the cycle has ended."""
+    served_round: int
+    """The round that is served: the best on val, if nothing else was asked for."""
     rounds: list[RoundRow]
     """The rounds, in order."""
 

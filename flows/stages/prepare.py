@@ -129,8 +129,9 @@ class _Preparation:
             catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
             for line in self.source.notes[note_count:]:
                 console.say(line)
-            if note := merge_note(catalogue.merged_labels):
-                console.say(note)
+            for note in (merge_note(catalogue.merged_labels), catalogue.val_note):
+                if note:
+                    console.say(note)
             transform = self._transform(update)
             staged_items = self._stage(store, update, catalogue, transform, folder, bar)
             for line in omission_lines(transform):

@@ -18,6 +18,9 @@ SMALL = """
 [run]
 store = "store"
 rounds = 2
+# A few steps make nothing better, and the tests want trained models.
+publish = "last"
+patience = 0
 [data]
 source = "{source}"
 unit_rows = 256

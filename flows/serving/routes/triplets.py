@@ -160,7 +160,7 @@ async def _csv_parts(
 @router.get("/rounds", response_model=RoundsAnswer)
 def rounds(version: RequestVersion) -> Response:
     """All rounds of the cycle: metrics before the round, triplets, training."""
-    record = version.record
+    record = version.cycle
     rows = []
     for number in range(record.rounds + 1):
         cards = {
@@ -173,6 +173,7 @@ def rounds(version: RequestVersion) -> Response:
                 RoundRow.model_construct(
                     round=number,
                     metrics=_numbers(cards.get("metrics")),
+                    val=_numbers(cards.get("metrics", {}).get("val")),
                     mined=_counts(cards.get("triplets")),
                     margin=cards.get("triplets", {}).get("settings", {}).get("margin"),
                     training=_numbers(cards.get("training")),
@@ -183,6 +184,7 @@ def rounds(version: RequestVersion) -> Response:
             **version.stamp,
             cycle=record.cycle,
             finished=record.finished,
+            served_round=version.record.round,
             rounds=rows,
         )
     )

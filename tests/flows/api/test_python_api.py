@@ -16,7 +16,7 @@ import remine
 from remine.data.errors import InputError
 
 TABLES = {
-    "run": {"store": "store", "rounds": 1},
+    "run": {"store": "store", "rounds": 1, "publish": "last"},
     "data": {"source": "pictures"},
     "encoder": {"width": 4, "dimensions": 8},
     "train": {"steps": 2, "batch": 8},
@@ -158,7 +158,7 @@ def test_bad_stores_and_settings_are_refused(folder, tmp_path):
 
 def test_a_run_inside_an_event_loop_and_only_if_needed(version, folder, recwarn):
     """As a notebook does it: a loop is running, and nothing is left unawaited."""
-    tables = TABLES | {"run": {"store": folder / "loop", "rounds": 1}}
+    tables = TABLES | {"run": TABLES["run"] | {"store": folder / "loop"}}
 
     async def run_twice() -> list[int]:
         first = remine.run(tables, quiet=True)

@@ -157,7 +157,7 @@ def _content_tables(
     content = triplets.version.artifacts["items"].card["content"]
     # The last file holds the label names.
     shards = triplets.store.paths(triplets.version.artifacts["items"])[:-1]
-    table = schemas.read(shards, schema="items/1", columns=["id", content])
+    table = schemas.read(shards, schema=schemas.ITEMS, columns=["id", content])
     item_ids, values = table["id"].to_numpy(), table[content]
     for block in id_blocks:
         columns = [values.take(pa.array(np.searchsorted(item_ids, ids))) for ids in block.T]

@@ -73,7 +73,7 @@ class Catalogue:
         rows = np.searchsorted(self.ids, pc.fill_null(numbers, 0).to_numpy(zero_copy_only=False))
         return self.keys.take(pa.array(rows, mask=np.asarray(pc.is_null(numbers))))
 
-    def rows_of_ids(self, ids: "Sequence[int] | Sequence[str] | np.ndarray | pa.Array") -> Int64:
+    def rows_of_ids(self, ids: "Sequence[int | str] | np.ndarray | pa.Array") -> Int64:
         """The row (q,) of each of the user's ids, -1 for an unknown one.
 
         Raises:
@@ -143,7 +143,7 @@ def read_hashes(store: "Store", items: Artifact) -> Hashes:
     return np.array(table["content_hash"].to_pylist(), "S32")
 
 
-def _id_array(ids: "Sequence[int] | Sequence[str] | np.ndarray") -> pa.Array:
+def _id_array(ids: Sequence[int | str] | np.ndarray) -> pa.Array:
     """Ids as integers or strings.
 
     Raises:

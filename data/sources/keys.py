@@ -21,6 +21,9 @@ from remine.data.types import Int64
 WHOLE_NUMBER = r"^(0|-?[1-9][0-9]*)$"
 """The usual spelling of a whole number, which can be written back from its value."""
 
+STRING_LIMIT = (1 << 31) - 1
+"""Bytes that an array of strings can hold."""
+
 FEW = 64
 """Ids up to which each is searched by itself; for more all texts are hashed once."""
 
@@ -40,8 +43,9 @@ class Keys:
         return str(self.texts[row].as_py())
 
     def take(self, rows: Int64 | pa.Array) -> pa.Array:
-        """The ids at `rows` as strings; null where the row is null."""
-        return self.texts.take(pa.array(rows)).cast(pa.string())
+        """The ids at `rows` as strings, large ones beyond 2 GiB; null where the row is null."""
+        texts = self.texts.take(pa.array(rows))
+        return texts if texts.nbytes > STRING_LIMIT else texts.cast(pa.string())
 
     def rows(self, texts: "Sequence[str] | pa.Array | pa.ChunkedArray") -> Int64:
         """The row (q,) of each text, -1 for a text that is no item's id."""

@@ -169,11 +169,24 @@ class Snapshot:
 
     # Queries -------------------------------------------------------------------------------
 
+    def numbers(self, ids: Sequence[int | str] | np.ndarray) -> Int64:
+        """The numbers (q,) of the items with these ids, which are the user's.
+
+        Raises:
+            InputError: An id is not in the index.
+        """
+        rows = self.catalogue.rows_of_ids(ids)
+        if (unknown := rows < 0).any():
+            value = pa.array(ids)[int(unknown.argmax())].as_py()
+            raise InputError(f"no item {value!r} in the index")
+        numbers: Int64 = self.catalogue.ids[rows]
+        return numbers
+
     def item_queries(self, ids: Int64, *, itself: bool = False) -> Queries:
-        """Use the items with these ids (q,) as queries.
+        """Use the items with these numbers (q,) as queries.
 
         Args:
-            ids: (q,) int64 item ids.
+            ids: (q,) int64 numbers of items, which are their ids if these are integers.
             itself: Keep each item among its own neighbours.
 
         Raises:

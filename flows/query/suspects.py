@@ -30,7 +30,8 @@ NEIGHBOURS = 8
 
 REASONS = ("mislabelled", "same content, two labels", "near twin of another label")
 COLUMNS = ["id", "label", "suspected_label", "reason", "score", "other_id", "distance", "split"]
-"""score: how much nearer the suspected class's centroid is. other_id, distance: of a twin."""
+"""id, other_id: the user's. score: how much nearer the suspected class's centroid is. other_id,
+distance: of a twin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,8 @@ def find_suspects(
     pairs = twins(neighbour_rows, distances, codes, same_content, limit)
     records = _mislabelled_records(snapshot, scores, scores.mislabelled(config.margin))
     records += _twin_records(snapshot, pairs, contents)
-    frame = pd.DataFrame(records, columns=COLUMNS).astype({"other_id": "Int64"})
+    frame = pd.DataFrame(records, columns=COLUMNS)
+    frame = frame.astype({"other_id": "Int64" if catalogue.keys is None else "string"})
     return SuspectReport(suspects=frame, neighbour_rows=neighbour_rows, distances=distances)
 
 
@@ -123,7 +125,7 @@ def _mislabelled_records(
     catalogue = snapshot.catalogue
     return [
         (
-            int(catalogue.ids[row]),
+            catalogue.id_at(row),
             snapshot.label_of(row),
             catalogue.labels[scores.nearest_class[row]],
             REASONS[0],
@@ -145,12 +147,12 @@ def _twin_records(snapshot: Snapshot, pairs: Int64, contents: np.ndarray) -> lis
         distance = float(np.square(np.subtract(*vectors(ids))).sum())
         records.append(
             (
-                int(ids[0]),
+                catalogue.id_at(first),
                 snapshot.label_of(first),
                 snapshot.label_of(second),
                 REASONS[1] if contents[first] == contents[second] else REASONS[2],
                 float("nan"),
-                int(ids[1]),
+                catalogue.id_at(second),
                 distance,
                 SPLITS[catalogue.splits[first]],
             )
@@ -163,8 +165,9 @@ def _suspect_page(snapshot: Snapshot, report: SuspectReport) -> str:
     gallery = Gallery(snapshot.store, snapshot.version)
     ids = snapshot.catalogue.ids
     cases = []
-    for suspect in report.suspects.head(MAX_PAGE_SUSPECTS).itertuples(index=False):
-        row = int(np.searchsorted(ids, suspect.id))
+    suspects = report.suspects.head(MAX_PAGE_SUSPECTS)
+    rows = snapshot.catalogue.rows_of_ids(suspects["id"].tolist())
+    for suspect, row in zip(suspects.itertuples(index=False), rows, strict=True):
         cards = [
             gallery.card(
                 int(ids[neighbour]),
@@ -176,7 +179,7 @@ def _suspect_page(snapshot: Snapshot, report: SuspectReport) -> str:
             )
             if neighbour >= 0
         ]
-        cases.append({"query": gallery.card(suspect.id, suspect.reason), "cards": cards})
+        cases.append({"query": gallery.card(int(ids[row]), suspect.reason), "cards": cards})
     summary = [
         f"{len(report.suspects):,} suspects of {len(ids):,} items; the worst {len(cases)}.",
         "Green: has the item's label. Red: has another label.",

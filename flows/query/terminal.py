@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -59,16 +58,17 @@ def print_stats(stats: Mapping[str, Any]) -> None:
     console.print(classes)
 
 
-def print_item(triplets: TripletTable, number: int, item: int, rows: int) -> None:
-    """Print the first triplets that contain an item.
+def print_item(triplets: TripletTable, number: int, item_id: str, rows: int) -> None:
+    """Print the first triplets that contain an item, whose id was typed.
 
     Raises:
         InputError: If the version has no such item.
     """
     catalogue = triplets.catalogue
-    row = int(np.searchsorted(catalogue.ids, item))
-    if row == len(catalogue.ids) or catalogue.ids[row] != item:
-        raise InputError(f"no item {item} in version {triplets.version.number}")
+    item = catalogue.typed_id(item_id)
+    row = int(catalogue.rows_of_ids([item])[0])
+    if row < 0:
+        raise InputError(f"no item {item!r} in version {triplets.version.number}")
     counts = role_counts(triplets, number, item)
     roles = ", ".join(f"{role} of {count:,}" for role, count in counts.items())
     console = wide_console()

@@ -68,8 +68,8 @@ class ServedVersion:
             _ = self.snapshot.inputs[np.arange(1)]
         elif self.snapshot.content == "text":
             _ = self.snapshot.texts[0]
-        first_id = self.snapshot.catalogue.ids[:1]
-        self.snapshot.search(self.snapshot.item_queries(first_id), SearchOptions(k=1))
+        first = self.snapshot.numbers([self.snapshot.catalogue.id_at(0)])
+        self.snapshot.search(self.snapshot.item_queries(first), SearchOptions(k=1))
 
     @property
     def stamp(self) -> dict[str, Any]:

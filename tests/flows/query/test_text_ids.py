@@ -125,7 +125,7 @@ def test_numbers_in_a_file_of_ids_are_refused(call, tmp_path):
         assert message.endswith(f"{name}: row 0: id is int64; the ids of these items are texts")
 
 
-def test_triplets_on_the_command_line(call, numbered, keyed, keys):
+def test_triplets_on_the_command_line(call, keyed):
     first = keyed.triplets(round=0)[0:1].to_pylist()[0]
     head = call("triplets", "head", "-n", 1, "--round", 0)
     stats = json.loads(call("triplets", "stats", "--json", "--round", 0))
@@ -164,7 +164,7 @@ def test_indices_are_exported_with_the_ids_that_they_stand_for(call, keyed, tmp_
             assert ids == keyed.triplets(round=0)[f"{role}_id"].to_pylist()
 
 
-def test_contents_are_exported_by_number(call, keyed, keyed_store, glyphs, keys, tmp_path):
+def test_contents_are_exported_by_number(call, keyed, glyphs, keys, tmp_path):
     pictures = dict(
         zip(
             pq.read_table(glyphs)["id"].to_pylist(),

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -215,3 +216,22 @@ def test_verify_and_status(call, keyed_store):
         .invoke(app, ["status", "--config", str(keyed_store.parent / "remine.toml")])
         .stdout
     )
+
+
+def test_the_files_of_a_store_join_in_one_query(keyed, keyed_store):
+    latest = keyed_store / "latest"
+    joins = " ".join(
+        f"JOIN '{latest}/items/*.parquet' {role} ON {role}.id = {role}_id" for role in ROLES
+    )
+    sql = (
+        f"SELECT anchor.key, positive.key, negative.key FROM '{latest}/triplets/round=1/*.parquet'"
+    )
+    rows = duckdb.sql(f"{sql} {joins}").fetchall()
+    expected = [tuple(row[f"{role}_id"] for role in ROLES) for row in keyed.triplets(1).to_pylist()]
+    assert sorted(rows) == sorted(expected)
+    items = pd.concat(map(pd.read_parquet, sorted((latest / "items").glob("*.parquet"))))
+    triplets = pd.concat(
+        map(pd.read_parquet, sorted((latest / "triplets" / "round=1").glob("*.parquet")))
+    )
+    anchors = triplets["anchor_id"].map(items.set_index("id")["key"])
+    assert anchors.tolist() == [row[0] for row in expected]

@@ -103,7 +103,8 @@ class StoreVersion:
 
         Returns:
             A row for each neighbour, nearest first: query (int64), rank (from 1), id, distance
-            (squared Euclidean, 0 to 4), label, split, group. Ids are int64, or strings if those of
+            (squared Euclidean, 0 to 4), label, split, group, and text or path if the items are
+            texts or files of pictures. Ids are int64, or strings if those of
             the data are texts.
 
         Warns:

@@ -22,6 +22,7 @@ from remine.data.sources.labels import clean_label
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int32, Int64
+from remine.flows.query.item_contents import ItemContents
 from remine.flows.stages.encoder import device, load_checkpoint
 from remine.index.build import IndexCard
 from remine.index.search import MAX_K, Mask, Searcher
@@ -161,6 +162,11 @@ class Snapshot:
     def texts(self) -> Texts:
         """The items' texts, by row."""
         return Texts(self.store, self.items)
+
+    @cached_property
+    def item_contents(self) -> ItemContents:
+        """The items' texts, or the paths of their pictures, by row."""
+        return ItemContents(self.store, self.items)
 
     @cached_property
     def contents(self) -> ContentCodes:

@@ -18,6 +18,7 @@ from remine.data.sources.labels import clean_label
 from remine.data.store.records import Artifact, Version
 from remine.data.store.store import Store
 from remine.data.types import KINDS
+from remine.flows.query.item_contents import ItemContents
 
 MARGIN = "(d_an - d_ap)"
 MEASURES = {"d_ap": "d_ap", "d_an": "d_an", "margin": MARGIN, "negative_rank": "negative_rank"}
@@ -128,6 +129,20 @@ class TripletTable:
     def catalogue(self) -> Catalogue:
         """The version's items: ids, labels, splits."""
         return read_catalogue(self.store, self._items)
+
+    @cached_property
+    def contents(self) -> ItemContents:
+        """The items' texts, or the paths of their pictures."""
+        return ItemContents(self.store, self._items)
+
+    def with_contents(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of a page with the texts or paths of the three items, if they have any."""
+        if name := self.contents.name:
+            for role in ROLES:
+                places = self.catalogue.rows_of_ids([row[f"{role}_id"] for row in rows])
+                for row, content in zip(rows, self.contents.at(places), strict=True):
+                    row[f"{role}_{name}"] = content.as_py()
+        return rows
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """All rows of a SQL query as dictionaries."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
+import numpy as np
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
@@ -142,8 +143,14 @@ def item_fields(version: ServedVersion, row: int) -> dict[str, Any]:
         "split": SPLITS[snapshot.catalogue.splits[row]],
         "group": snapshot.group_of(row),
         "text": snapshot.texts[row] if snapshot.content == "text" else None,
+        "path": _path(version, row),
         "thumbnail": thumbnail_address(version, row) if snapshot.content in PICTURES else None,
     }
+
+
+def _path(version: ServedVersion, row: int) -> str | None:
+    contents = version.snapshot.item_contents
+    return contents.at(np.array([row]))[0].as_py() if contents.name == "path" else None
 
 
 def item_model(version: ServedVersion, row: int) -> Item:

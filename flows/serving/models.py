@@ -125,6 +125,8 @@ class Item(Record):
     """Its group, if the data has groups."""
     text: str | None = None
     """The text, if the items are texts."""
+    path: str | None = None
+    """Where the picture is, relative to the source's folder, if the source named files."""
     thumbnail: str | None = None
     """Relative URL of a thumbnail, if the items are pictures."""
 

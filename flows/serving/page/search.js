@@ -135,6 +135,7 @@ function queryCard(step, answer) {
     return h("div", { class: "query" }, h("span", { class: "frame" }, itemFace(item, { lazy: false })),
       h("div", {}, h("h1", {}, `Item ${item.id}`), h("p", {}, labelOf(item.label)),
         h("p", { class: "soft" }, [item.split, item.group].filter(Boolean).join(" · ")),
+        item.path && h("p", { class: "soft path" }, item.path),
         h("p", {}, h("a", { href: link("triplets", { item: item.id }) }, "Its triplets"), " · ",
           h("a", { href: link("map", { id: item.id }) }, "On the map"))));
   }

@@ -10,6 +10,7 @@ from remine.data.config import DataConfig
 from remine.data.errors import InputError
 from remine.data.items.catalogue import TEST, TRAIN, VAL, Catalogue
 from remine.data.items.val_split import has_val, label_fractions, with_val
+from remine.data.sources.keys import Keys, holds_text, read_keys
 from remine.data.sources.labels import clean_labels
 from remine.data.sources.source import Source
 from remine.data.sources.splits import VAL_NAMES
@@ -26,7 +27,7 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
     table = source.metadata()
     if not len(table):
         raise InputError(f"data.source: {config.source} holds no items")
-    ids = _item_ids(table, source.row_name)
+    ids, keys = _item_ids(table, source.row_name)
     label_texts = texts(table, "label", config.source)
     labels, codes = _encode_labels(label_texts, table, source.row_name)
     if "split" in table.column_names:
@@ -44,6 +45,7 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
         groups=texts(table, "group", config.source) if "group" in table.column_names else None,
         merged_labels=pc.count_distinct(label_texts).as_py() - len(labels),
         val_note=val_note,
+        keys=keys,
     )
     _check_task(catalogue, config.source)
     return catalogue
@@ -70,16 +72,28 @@ def texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
     return column
 
 
-def _item_ids(table: pa.Table, row_name: Callable[[int], str]) -> Int64:
-    """The column of ids, checked; row numbers if the source has no ids."""
+def _item_ids(table: pa.Table, row_name: Callable[[int], str]) -> tuple[Int64, Keys | None]:
+    """The ids, checked, and the user's ids if these are texts.
+
+    Row numbers are the ids of a source without ids, and of one with texts that was not yet stored.
+    """
     if "id" not in table.column_names:
-        return np.arange(len(table), dtype=np.int64)
-    column = table["id"]
+        return np.arange(len(table), dtype=np.int64), None
+    if "key" in table.column_names:  # numbered, and so checked
+        return table["id"].to_numpy(), Keys(table["key"])
+    if holds_text(table["id"].type):
+        return np.arange(len(table), dtype=np.int64), read_keys(table["id"], row_name)
+    return _integer_ids(table["id"], row_name), None
+
+
+def _integer_ids(column: pa.ChunkedArray, row_name: Callable[[int], str]) -> Int64:
+    """The column of ids that are integers, ascending, checked."""
     if column.null_count:
         raise InputError(f"{row_name(pc.index(pc.is_null(column), True).as_py())}: id is missing")
     if not pa.types.is_integer(column.type):
         raise InputError(
-            f"id is {column.type}; ids are integers (leave the column out to number the rows)"
+            f"id is {column.type}; ids are integers or texts (leave the column out to number the"
+            " rows)"
         )
     values = column.to_numpy()
     out_of_range = (values < 0) | (values > np.iinfo(np.int64).max)

@@ -101,9 +101,10 @@ def check_source(
 
 
 def _items(source: Source, catalogue: Catalogue) -> str:
-    numbered = ", numbered in their order" if source.lacks_ids else ""
+    ids = ", ids are texts" if catalogue.keys else ""
+    ids = ", numbered in their order" if source.lacks_ids else ids
     classes = f"{len(catalogue.labels):,} classes"
-    return f"{len(catalogue.ids):,} items of {classes}, {source.content}{numbered}"
+    return f"{len(catalogue.ids):,} items of {classes}, {source.content}{ids}"
 
 
 def _split_rows(source: Source, catalogue: Catalogue) -> Iterator[tuple[str, str]]:

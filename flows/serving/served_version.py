@@ -69,8 +69,10 @@ class ServedVersion:
             _ = self.snapshot.inputs[np.arange(1)]
         elif self.snapshot.content == "text":
             _ = self.snapshot.texts[0]
-        first_id = self.snapshot.catalogue.ids[:1]
-        self.snapshot.search(self.snapshot.item_queries(first_id), SearchOptions(k=1))
+        if self.snapshot.content == "path":
+            _ = self.snapshot.item_contents.at(np.arange(1))
+        first = self.snapshot.numbers([self.snapshot.catalogue.id_at(0)])
+        self.snapshot.search(self.snapshot.item_queries(first), SearchOptions(k=1))
 
     def open_records(self, store: Store) -> None:
         """Open the records of its cycle's rounds, which go on while it is served."""

@@ -13,7 +13,7 @@ import torch
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue
-from remine.data.items.changes import EarlierItems, source_key
+from remine.data.items.changes import EarlierItems, numbering_note, source_key
 from remine.data.items.growth import ItemsUpdate, NumberedSource
 from remine.data.items.inputs import PICTURES, ImageTransform, Transform, omission_lines
 from remine.data.items.shards import StagedItems, stage_items
@@ -124,6 +124,8 @@ class _Preparation:
             update = None
             if earlier:
                 update = ItemsUpdate.of(self.source, self.config.data, earlier)
+                if note := numbering_note(update.catalogue, earlier):
+                    console.say(note)
                 console.say(update.comparison.change.line())
             source = update.source if update else self.source
             catalogue = update.catalogue if update else build_catalogue(source, self.config.data)

@@ -7,7 +7,7 @@ user's ids are integers, these are the numbers. Where they are texts (keys), an 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.sources.keys import Keys, holds_text
+from remine.data.sources.labels import Cleaning
 from remine.data.store.records import Artifact
 from remine.data.types import SPLITS, Int8, Int32, Int64
 
@@ -45,8 +46,7 @@ class Catalogue:
         labels: The c label names.
         splits: (n,) int8 into SPLITS.
         groups: The optional column `group`, n strings or nulls.
-        merged_labels: The number of spellings of labels that a source has beyond its classes,
-            different in white space or Unicode form only.
+        cleaning: What was done to the spellings of the source's labels.
         val_note: A line on training items that became val; empty if none did.
         keys: The user's ids if they are texts, by row; None if they are the integers of `ids`.
     """
@@ -56,7 +56,7 @@ class Catalogue:
     labels: Sequence[str]
     splits: Int8
     groups: pa.ChunkedArray | None
-    merged_labels: int = 0
+    cleaning: Cleaning = field(default_factory=Cleaning)
     val_note: str = ""
     keys: Keys | None = None
 

@@ -51,6 +51,14 @@ class Omissions:
         self.rows += rows
         self.counts.update(notes)
 
+    @classmethod
+    def total(cls, parts: Iterable["Omissions"]) -> "Omissions":
+        """The sum of several counts."""
+        result = cls()
+        for part in parts:
+            result.add(part.rows, part.counts.elements())
+        return result
+
     def lines(self) -> list[str]:
         """One line for each kind of omission."""
         return [f"{count:,} of {self.rows:,} {note}" for note, count in self.counts.items()]
@@ -60,6 +68,21 @@ def omission_lines(transform: Transform) -> list[str]:
     """What `transform` has left out so far, in lines for the console."""
     omissions = getattr(transform, "omissions", None)
     return omissions.lines() if isinstance(omissions, Omissions) else []
+
+
+def transform_counted(
+    transform: Transform, contents: Any, row_name: Callable[[int], str]
+) -> tuple[np.ndarray, Omissions]:
+    """The inputs of some contents, and what `transform` left out of these alone."""
+    before: Omissions | None = getattr(transform, "omissions", None)
+    if before is None:
+        return transform(contents, row_name), Omissions()
+    counter = Omissions()
+    vars(transform)["omissions"] = counter
+    try:
+        return transform(contents, row_name), counter
+    finally:
+        vars(transform)["omissions"] = Omissions.total([before, counter])
 
 
 @dataclass

@@ -11,7 +11,7 @@ from remine.data.errors import InputError
 from remine.data.items.catalogue import TEST, TRAIN, VAL, Catalogue
 from remine.data.items.val_split import has_val, label_fractions, with_val
 from remine.data.sources.keys import Keys, holds_text, read_keys
-from remine.data.sources.labels import clean_labels
+from remine.data.sources.labels import Cleaning, clean_labels
 from remine.data.sources.source import Source
 from remine.data.sources.splits import VAL_NAMES
 from remine.data.types import SPLITS, Int8, Int32, Int64
@@ -43,7 +43,7 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
         labels=labels,
         splits=splits,
         groups=texts(table, "group", config.source) if "group" in table.column_names else None,
-        merged_labels=pc.count_distinct(label_texts).as_py() - len(labels),
+        cleaning=Cleaning.of(pc.unique(label_texts).to_pylist()),
         val_note=val_note,
         keys=keys,
     )
@@ -61,7 +61,11 @@ def texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
     try:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
+        is_float = pa.types.is_floating(column.type)
         column = column.cast(pa.string())
+        if is_float:  # 0.0 and -0.0 are equal
+            is_zero = pc.is_in(column, pa.array(["-0", "-0.0"]))
+            column = pc.if_else(is_zero, pc.utf8_slice_codeunits(column, 1), column)
         # A file may declare arbitrary bytes to be strings; only full validation notices.
         column.validate(full=True)
     except pa.ArrowException:

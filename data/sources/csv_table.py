@@ -18,14 +18,17 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from remine.data.errors import InputError, first_line
-from remine.data.sources.csv_quotes import ADVICE, Quotes
+from remine.data.sources.csv_quotes import ADVICE, NEWLINE, Quotes
 from remine.data.sources.keys import WHOLE_NUMBER, number_or_text
 
 BLOCK = 16 << 20
 """Bytes parsed at a time; a block is longer where a row is."""
 
+HEADER = 1 << 20
+"""Bytes in which the line of the header is looked for."""
+
 MIN_ROWS = 3
-"""Lines of a field that must look like rows to be refused, if there are no labels to compare."""
+"""Lines of a field after the first that must look like rows to be refused, if no labels show it."""
 
 
 class CsvTable:
@@ -57,6 +60,7 @@ class CsvTable:
         self.path, self.label, self.ids = path, label, ids
         self.notes: list[str] = []
         self.content = _map(path)
+        _check_delimiter(path, self.content)
         self.quotes = Quotes(path, self.content)
         self.names, self.start = self._read_header()
         types = {name: pa.int64() for name in integers}
@@ -66,7 +70,7 @@ class CsvTable:
         self.suspects = self.quotes.swallowed_rows(len(self.names), integer_places)
         if label not in self.names:
             for field in self.suspects:
-                if len(field.rows) >= MIN_ROWS:
+                if len(field.rows) > MIN_ROWS:
                     raise self.quotes.refuse_rows(field)
 
     def to_table(self, columns: Sequence[str]) -> pa.Table:
@@ -223,7 +227,7 @@ class CsvTable:
         """Refuse a text whose lines look like rows and hold a label of this table."""
         place = self.names.index(self.label or "")
         for field in self.suspects:
-            candidates = pa.array([row[place].strip('" ') for row in field.rows], pa.string())
+            candidates = pa.array(field.swallowed_fields(place), pa.string())
             if pc.any(pc.is_in(candidates, labels)).as_py():
                 raise self.quotes.refuse_rows(field)
 
@@ -251,6 +255,17 @@ def integers(values: pa.ChunkedArray, row_name: Callable[[int], str], name: str)
 
 def _fits(number: str) -> bool:
     return -(2**63) <= int(number) < 2**63
+
+
+def _check_delimiter(path: Path, content: mmap.mmap) -> None:
+    """Refuse a table whose header holds no comma but another sign that programs write instead."""
+    header = NEWLINE.split(content[:HEADER], 1)[0]
+    for sign, name in ((b";", "semicolons"), (b"\t", "tabs"), (b"|", "vertical bars")):
+        if sign in header and b"," not in header:
+            raise InputError(
+                f"{path}: the header has {name} and no comma; save the table with commas between"
+                " the columns"
+            )
 
 
 def _map(path: Path) -> mmap.mmap:

@@ -14,7 +14,6 @@ import torch
 from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.items.catalogue import read_catalogue
-from remine.data.sources.labels import merge_note
 from remine.data.sources.vectors import (
     parquet_files,
     read_id_pairs,
@@ -116,8 +115,8 @@ def read_problem(
     say: Prints a line for the user.
     """
     gallery = read_vectors(files.embeddings, files.labels, needs_labels=files.queries is None)
-    if note := merge_note(gallery.merged_labels):
-        say(note)
+    for line in gallery.notes:
+        say(line)
     ids = MinedIds(anchors=gallery.keys, gallery=gallery.keys)
     if files.index and ids.gallery:
         raise InputError(f"{files.embeddings}: an --index answers with integers, its ids are texts")

@@ -1,6 +1,7 @@
 """The encoder of a version with its transform, ready for new data."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from remine.data.errors import InputError
-from remine.data.items.inputs import PICTURES, Transform
+from remine.data.items.inputs import PICTURES, Omissions, Transform, transform_counted
 from remine.data.types import Float32
 
 Content = str | bytes | Path | Image.Image | np.ndarray
@@ -44,8 +45,7 @@ class ReadyEncoder(nn.Module):
             InputError: A content cannot be read; its position is named.
 
         """
-        parts: list[Any] = [encoded(content, self._content) for content in contents]
-        return torch.from_numpy(self._transform(parts, lambda row: f"content {row}"))
+        return self._transform_block(contents, 0)[0]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Unit vectors (m, d) of a batch of inputs."""
@@ -62,6 +62,9 @@ class ReadyEncoder(nn.Module):
         Returns:
             Unit vectors (m, d), float32, in the order of the contents.
 
+        Warns:
+            UserWarning: Contents were cut, as texts that are longer than the encoder reads.
+
         Raises:
             InputError: A content cannot be read, or its embedding is not finite.
 
@@ -70,16 +73,27 @@ class ReadyEncoder(nn.Module):
             raise InputError("no contents to encode: give a list of them")
         parameter = next(self.network.parameters(), None)
         device = "cpu" if parameter is None else parameter.device
-        parts = []
+        parts, omissions = [], []
         with torch.inference_mode():
             for start in range(0, len(contents), batch):
-                inputs = self.transform(contents[start : start + batch])
+                inputs, omission = self._transform_block(contents[start : start + batch], start)
+                omissions.append(omission)
                 parts.append(self(inputs.to(device)).float().cpu().numpy())
         vectors: Float32 = np.concatenate(parts)
         if not np.isfinite(vectors).all():
             row = int((~np.isfinite(vectors)).any(axis=1).argmax())
             raise InputError(f"content {row}: the encoder gives an embedding that is not finite")
+        for line in Omissions.total(omissions).lines():
+            warnings.warn(line, stacklevel=2)
         return vectors
+
+    def _transform_block(self, contents: Sequence[Content], start: int) -> tuple[Tensor, Omissions]:
+        """The inputs of contents from number `start` on, and what was not read of them."""
+        parts: list[Any] = [encoded(content, self._content) for content in contents]
+        inputs, omissions = transform_counted(
+            self._transform, parts, lambda row: f"content {start + row}"
+        )
+        return torch.from_numpy(inputs), omissions
 
 
 def encoded(content: Content, kind: str) -> Any:

@@ -110,7 +110,8 @@ class StoreVersion:
 
         Warns:
             UserWarning: More than 5 % of the queries are unlike the items, so that the index's
-                measured recall does not hold for them.
+                measured recall does not hold for them; or a query was cut, as a text that is
+                longer than the encoder reads.
 
         Raises:
             InputError: Not exactly one kind of query is given, or it does not fit the store.
@@ -123,7 +124,7 @@ class StoreVersion:
         options = SearchOptions(k=k, recall=recall, item_filter=item_filter, distinct=distinct)
         queries = self._queries(id=id, image=image, text=text, vector=vector)
         answers = self._snapshot.search(queries, options)
-        for notice in answers.explanation.notices():
+        for notice in [*answers.explanation.notices(), *queries.omissions.lines()]:
             warnings.warn(notice, stacklevel=2)
         return neighbour_table(self._snapshot, answers)
 

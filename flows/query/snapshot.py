@@ -3,9 +3,10 @@
 Its index, encoder and items stay those of one version even if others are published meanwhile.
 """
 
+import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +17,14 @@ import torch
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue, read_catalogue
-from remine.data.items.inputs import PICTURES, ImageTransform, Inputs, Transform
+from remine.data.items.inputs import (
+    PICTURES,
+    ImageTransform,
+    Inputs,
+    Omissions,
+    Transform,
+    transform_counted,
+)
 from remine.data.items.lookup import ContentCodes, Texts
 from remine.data.sources.labels import clean_label
 from remine.data.store.records import Version
@@ -83,12 +91,14 @@ class Queries:
         excluded_ids: (q,) int64 id to leave out of each answer, -1 for none.
         rows: (q,) int64 rows of the items that are the queries, or None.
         raw_contents: The q contents that were embedded, or None.
+        omissions: What the encoder does not read of them, as of texts that are too long.
     """
 
     vectors: Float32
     excluded_ids: Int64
     rows: Int64 | None = None
     raw_contents: Sequence[bytes | str] | None = None
+    omissions: Omissions = field(default_factory=Omissions)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -124,6 +134,7 @@ class Snapshot:
             StoreError: If the index belongs to another checkpoint or to other items.
         """
         self.store, self.version, self.base = store, version, base
+        self._transform_lock = threading.Lock()
         # Garbage collection keeps the version's files until this object is gone.
         weakref.finalize(self, store.register_reader(version))
         index = version.artifacts["index"]
@@ -222,7 +233,7 @@ class Snapshot:
         """
         if self.content not in PICTURES:
             raise InputError(f"{locate(0)}: the items are {ITEM_NAMES[self.content]}, not pictures")
-        return self._embed(self.transform(pictures, locate), pictures)
+        return self._embed(pictures, locate)
 
     def text_queries(self, texts: Sequence[str], locate: Callable[[int], str]) -> Queries:
         """Embed texts.
@@ -236,7 +247,7 @@ class Snapshot:
         """
         if self.content != "text":
             raise InputError(f"{locate(0)}: the items are {ITEM_NAMES[self.content]}, not texts")
-        return self._embed(self.transform(texts, locate), texts)
+        return self._embed(texts, locate)
 
     # Answers -------------------------------------------------------------------------------
 
@@ -315,7 +326,11 @@ class Snapshot:
                 return self._codes_by_label[name]
         raise InputError(f"no label {label!r} among the items")
 
-    def _embed(self, inputs: np.ndarray, contents: Sequence[bytes | str | Path]) -> Queries:
+    def _embed(
+        self, contents: Sequence[bytes | str | Path], locate: Callable[[int], str]
+    ) -> Queries:
+        with self._transform_lock:  # the counts of a transform are those of one call at a time
+            inputs, omissions = transform_counted(self.transform, contents, locate)
         parts = []
         with torch.inference_mode():
             for start in range(0, len(inputs), BATCH):
@@ -323,7 +338,10 @@ class Snapshot:
                 parts.append(self.encoder(block).cpu().numpy())
         raw = [c.read_bytes() if isinstance(c, Path) else c for c in contents]
         return Queries(
-            vectors=np.concatenate(parts), excluded_ids=np.full(len(raw), -1), raw_contents=raw
+            vectors=np.concatenate(parts),
+            excluded_ids=np.full(len(raw), -1),
+            raw_contents=raw,
+            omissions=omissions,
         )
 
     def _query_contents(self, queries: Queries) -> Int32 | None:

@@ -140,7 +140,14 @@ class Neighbour(Item):
     """Squared Euclidean distance to the query, 0 to 4."""
 
 
-class SearchAnswer(VersionedAnswer):
+class NeighbourAnswer(VersionedAnswer):
+    """Neighbours, and what the encoder did not read of the queries."""
+
+    left_out: list[str] = []
+    """Lines that count texts that were cut, and the like; empty if all was read."""
+
+
+class SearchAnswer(NeighbourAnswer):
     """The neighbours of one query."""
 
     query: Item | None = None
@@ -151,7 +158,7 @@ class SearchAnswer(VersionedAnswer):
     """What was searched, if the request asks for it."""
 
 
-class BatchAnswer(VersionedAnswer):
+class BatchAnswer(NeighbourAnswer):
     """The neighbours of many queries, in the order of the request."""
 
     ids: list[list[int]] | list[list[str]]

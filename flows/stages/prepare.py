@@ -19,7 +19,6 @@ from remine.data.items.inputs import PICTURES, ImageTransform, Transform, omissi
 from remine.data.items.shards import StagedItems, stage_items
 from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import clear_beside, staging_folder
-from remine.data.sources.labels import merge_note
 from remine.data.sources.source import Source, open_source
 from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store, place_of
@@ -131,9 +130,9 @@ class _Preparation:
             catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
             for line in self.source.notes[note_count:]:
                 console.say(line)
-            for note in (merge_note(catalogue.merged_labels), catalogue.val_note):
-                if note:
-                    console.say(note)
+            for line in (*catalogue.cleaning.lines(), catalogue.val_note):
+                if line:
+                    console.say(line)
             transform = self._transform(update)
             staged_items = self._stage(store, update, catalogue, transform, folder, bar)
             for line in omission_lines(transform):

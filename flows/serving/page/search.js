@@ -126,7 +126,7 @@ async function results(params, step, walk) {
         href: link("search", walk({ id: neighbour.id })), distance: neighbour.distance, rank: neighbour.rank,
         same: label === undefined ? undefined : neighbour.label === label }))))
     : emptyBox("Nothing found", "No item passes the filters.");
-  return [head, summary(answer, label), grid, explanationBox(answer.explain)];
+  return [head, summary(answer, label), ...answer.left_out.map((line) => h("p", { class: "soft" }, line)), grid, explanationBox(answer.explain)];
 }
 
 function queryCard(step, answer) {

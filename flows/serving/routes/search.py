@@ -200,6 +200,7 @@ async def _single(
     return json_response(
         SearchAnswer.model_construct(
             **version.stamp,
+            left_out=queries.omissions.lines(),
             query=query,
             neighbours=neighbours,
             explain=_explanation(answers, options),
@@ -224,6 +225,7 @@ async def _many(
     return json_response(
         BatchAnswer.model_construct(
             **version.stamp,
+            left_out=queries.omissions.lines(),
             ids=ids,
             distances=distances,
             explain=_explanation(answers, options),

@@ -71,9 +71,10 @@ class DataConfig:
     """
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the classes in the test split, if the data has no split column."""
-    val_from_train: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the training classes that become the validation split, if the data has only the
-    splits train and test.
+    val_from_train: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the training classes that become the validation split, if the data has a split
+    column without val; 0 for none. Where classes are also tested (a closed set), or are fewer than
+    ten, that share of the items of each becomes val instead.
     """
 
     unit_rows: Annotated[int, Field(ge=16, le=1_000_000)] = 8192

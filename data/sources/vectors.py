@@ -21,6 +21,7 @@ from remine.data.sources.array import (
     vector_rows,
 )
 from remine.data.sources.csv_table import CsvTable
+from remine.data.sources.keys import Keys, holds_text, id_texts, read_keys
 from remine.data.sources.labels import Cleaning, clean_values, spellings
 from remine.data.sources.parquet_table import ParquetTable
 from remine.data.types import Float32, Int64, unit
@@ -31,11 +32,12 @@ class VectorFile:
     """Vectors with ids and labels.
 
     Attributes:
-        ids: (n,) int64, unique.
+        ids: (n,) int64, unique; the row numbers if the file's ids are texts.
         vectors: (n, d) float32 of length 1.
         labels: n labels, or n lists of labels, or None.
         cleaning: What was done to the spellings of labels.
         reader_notes: Lines of the reader: files that were passed over, numbers read as names.
+        keys: The ids if they are texts, by row; else None.
     """
 
     ids: Int64
@@ -43,6 +45,7 @@ class VectorFile:
     labels: Sequence[object] | None
     cleaning: Cleaning = field(default_factory=Cleaning)
     reader_notes: Sequence[str] = ()
+    keys: Keys | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,7 +63,8 @@ def read_vectors(
 
     Args:
         path: The file, or a folder of Parquet files. A label in Parquet is a text, a number, or a
-            list of them for an item of several classes. Without ids the items are numbered from 0.
+            list of them for an item of several classes. Ids are integers or texts; without ids the
+            items are numbered from 0.
         labels: An .npy or text file with the n labels of an .npy file.
         needs_labels: Whether labels are required; if not, a label column is not read.
 
@@ -70,6 +74,7 @@ def read_vectors(
     """
     _check_exists(path)
     raw_labels: Sequence[object] | None
+    keys: Keys | None = None
     notes: Sequence[str] = ()
     if path.suffix == ".npy":
         matrix = load_matrix(path, memory_map=False)
@@ -81,7 +86,7 @@ def read_vectors(
     else:
         table = _open_parquet(path)
         notes = table.notes
-        ids, vectors, raw_labels = _read_parquet(path, table, needs_labels=needs_labels)
+        ids, keys, vectors, raw_labels = _read_parquet(path, table, needs_labels=needs_labels)
         if labels:
             raise InputError(f"{path} has a label column; --labels is for .npy files")
     if not len(vectors):
@@ -98,6 +103,7 @@ def read_vectors(
             labels=label_values,
             cleaning=cleaning,
             reader_notes=notes,
+            keys=keys,
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -167,12 +173,25 @@ def read_label_column(path: Path) -> Sequence[object] | None:
     return clean_values(column.to_pylist(), table.row_name)
 
 
-def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
-    """Read pairs of ids (p, 2) from two columns of a Parquet or CSV file."""
+def read_id_pairs(
+    path: Path, columns: tuple[str, str], keys: tuple[Keys | None, Keys | None] = (None, None)
+) -> Int64:
+    """Read pairs of ids (p, 2) from two columns of a Parquet or CSV file.
+
+    Args:
+        path: The file.
+        columns: The names of the columns.
+        keys: For each column the items' ids if they are texts; their rows are returned for them.
+
+    Raises:
+        InputError: A column or an id is missing, of another kind than the items' ids, or unknown.
+    """
     _check_exists(path)
     with arrow_errors_as_input_errors(path):
         dataset = (
-            CsvTable(path, integers=columns)
+            CsvTable(
+                path, integers=[c for c, texts in zip(columns, keys, strict=True) if not texts]
+            )
             if path.suffix == ".csv"
             else ds.dataset(path, format="parquet", partitioning=None)
         )
@@ -183,11 +202,29 @@ def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
                     f"{path} has no column {name!r}; it needs {columns[0]}, {columns[1]}"
                 )
         table = dataset.to_table(columns=list(columns))
-    _check_no_missing(
-        table,
-        dataset.row_name if isinstance(dataset, CsvTable) else lambda row: f"{path}: row {row}",
+    row_name = (
+        dataset.row_name if isinstance(dataset, CsvTable) else lambda row: f"{path}: row {row}"
     )
-    return np.stack([_integer_column(path, table, name) for name in columns], axis=1)
+    _check_no_missing(table, row_name)
+    numbers = [
+        _integer_column(path, table, name) if texts is None else _rows(table, name, texts, row_name)
+        for name, texts in zip(columns, keys, strict=True)
+    ]
+    return np.stack(numbers, axis=1)
+
+
+def _rows(table: pa.Table, name: str, keys: Keys, row_name: Callable[[int], str]) -> Int64:
+    """The rows of the items with the ids in a column of texts."""
+    if not holds_text(table[name].type):
+        raise InputError(
+            f"{row_name(0)}: {name} is {table[name].type}; the ids of these items are texts"
+        )
+    texts = id_texts(table[name], row_name, name)
+    rows = keys.rows(texts)
+    if (unknown := rows < 0).any():
+        row = int(unknown.argmax())
+        raise InputError(f"{row_name(row)}: {name}: no item {texts[row].as_py()!r}")
+    return rows
 
 
 def _check_no_missing(table: pa.Table, row_name: Callable[[int], str]) -> None:
@@ -204,8 +241,8 @@ def _check_exists(path: Path) -> None:
 
 def _read_parquet(
     path: Path, parquet: ParquetTable, *, needs_labels: bool
-) -> tuple[Int64, Float32, Sequence[object] | None]:
-    """The ids (n,), vectors (n, d) of any length, and labels if needed."""
+) -> tuple[Int64, Keys | None, Float32, Sequence[object] | None]:
+    """The ids (n,), also as texts, vectors (n, d) of any length, and labels if needed."""
     names = ["vector", "label"] if needs_labels else ["vector"]
     for name in names:
         if name not in parquet.schema.names:
@@ -222,12 +259,14 @@ def _read_parquet(
         table.drop_columns([name for name in names if name == "id"]), parquet.row_name
     )
     if not len(table):
-        return np.empty(0, np.int64), np.empty((0, 0), np.float32), None
+        return np.empty(0, np.int64), None, np.empty((0, 0), np.float32), None
     vectors = vector_rows(table["vector"], parquet.row_name)
     labels = table["label"].to_pylist() if needs_labels else None
     if "id" not in table.column_names:
-        return np.arange(len(table)), vectors, labels
-    return _integer_column(path, table, "id"), vectors, labels
+        return np.arange(len(table)), None, vectors, labels
+    if holds_text(table["id"].type):
+        return np.arange(len(table)), read_keys(table["id"], parquet.row_name), vectors, labels
+    return _integer_column(path, table, "id"), None, vectors, labels
 
 
 def _check_vector_column(path: Path, column_type: pa.DataType) -> None:

@@ -5,7 +5,7 @@
     versions/00000042.json    the manifest of a published version, written once, never changed
     CURRENT, PIN              the number of the newest version (a hint) and the pinned one (`pins`)
     retired/, readers/        versions that are being removed (`gc`), and registered readers
-    views/, latest            versions as trees of links with plain names (`views`)
+    views/, latest, served    versions as trees of links with plain names (`views`)
     work/, tmp/, log.jsonl    unfinished work, and the log of events with their times
 
 A place (`place`) reads and writes the files in a folder or an object store. Each JSON file contains

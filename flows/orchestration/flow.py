@@ -204,7 +204,7 @@ def _finish(
     """Run the cycle in a prepared store; returns the number of its last version."""
     run, items, inputs = ready
     _mark_orphaned_runs(run.config)
-    artifacts = PrefectArtifacts()
+    artifacts = PrefectArtifacts(run.store)
     version = _run_stages(run, items, inputs, artifacts, decision)
     artifacts.show_report(version, write_report(run.store, version), config, overrides)
     run.store.log("cycle", cycle=version.cycle, version=version.number)

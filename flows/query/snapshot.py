@@ -30,6 +30,7 @@ from remine.data.sources.labels import clean_label
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int32, Int64
+from remine.flows.query.item_contents import ItemContents
 from remine.flows.stages.encoder import device, load_checkpoint
 from remine.index.build import IndexCard
 from remine.index.search import MAX_K, Mask, Searcher
@@ -174,17 +175,35 @@ class Snapshot:
         return Texts(self.store, self.items)
 
     @cached_property
+    def item_contents(self) -> ItemContents:
+        """The items' texts, or the paths of their pictures, by row."""
+        return ItemContents(self.store, self.items)
+
+    @cached_property
     def contents(self) -> ContentCodes:
         """Codes that are equal for items with equal content."""
         return ContentCodes(self.store, self.items)
 
     # Queries -------------------------------------------------------------------------------
 
+    def numbers(self, ids: Sequence[int | str] | np.ndarray) -> Int64:
+        """The numbers (q,) of the items with these ids, which are the user's.
+
+        Raises:
+            InputError: An id is not in the index.
+        """
+        rows = self.catalogue.rows_of_ids(ids)
+        if (unknown := rows < 0).any():
+            value = pa.array(ids)[int(unknown.argmax())].as_py()
+            raise InputError(f"no item {value!r} in the index")
+        numbers: Int64 = self.catalogue.ids[rows]
+        return numbers
+
     def item_queries(self, ids: Int64, *, itself: bool = False) -> Queries:
-        """Use the items with these ids (q,) as queries.
+        """Use the items with these numbers (q,) as queries.
 
         Args:
-            ids: (q,) int64 item ids.
+            ids: (q,) int64 numbers of items, which are their ids if these are integers.
             itself: Keep each item among its own neighbours.
 
         Raises:

@@ -24,7 +24,7 @@ class Card:
         picture: A data URL, empty if the item is not a picture.
         text: The item's text, empty if it is not a text.
         label: The item's label.
-        id: The item's id, -1 for a query that is not an item.
+        id: The user's id of the item, None for a query that is not an item.
         note: A line under the picture, such as a distance.
         good: Whether the label is that of the query; None if that does not apply.
 
@@ -33,7 +33,7 @@ class Card:
     picture: str
     text: str
     label: str
-    id: int
+    id: int | str | None
     note: str = ""
     good: bool | None = None
 
@@ -48,14 +48,14 @@ class Gallery:
         self.inputs = Inputs(store.paths(version.artifacts["inputs"]))
 
     def card(self, item_id: int, note: str = "", *, good: bool | None = None) -> Card:
-        """The card of the item with id `item_id`."""
+        """The card of the item with the number `item_id`, which is its id if ids are integers."""
         row = int(np.searchsorted(self.catalogue.ids, item_id))  # ids are ascending
         content = self.items.card["content"]
         return Card(
             picture=self._picture(row) if content in PICTURE_CONTENT else "",
             text=self._text(row) if content == "text" else "",
             label=self.catalogue.labels[self.catalogue.label_codes[row]],
-            id=item_id,
+            id=self.catalogue.id_at(row),
             note=note,
             good=good,
         )

@@ -122,7 +122,7 @@ class FeaturesJob:
             if not (earlier_rows and self.items):
                 return np.full(count, -1)
             shard = store.path(self.items.files[number])
-            items = schemas.read([shard], schema="items/1", columns=["id", "content_hash"])
+            items = schemas.read([shard], schema=schemas.ITEMS, columns=["id", "content_hash"])
             return earlier_rows.rows(items)
 
         def work(unit: Unit) -> Artifact:

@@ -13,7 +13,7 @@ import torch
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue
-from remine.data.items.changes import EarlierItems, source_key
+from remine.data.items.changes import EarlierItems, numbering_note, source_key
 from remine.data.items.growth import ItemsUpdate, NumberedSource
 from remine.data.items.inputs import PICTURES, ImageTransform, Transform, omission_lines
 from remine.data.items.shards import StagedItems, stage_items
@@ -123,13 +123,16 @@ class _Preparation:
             update = None
             if earlier:
                 update = ItemsUpdate.of(self.source, self.config.data, earlier)
+                if note := numbering_note(update.catalogue, earlier):
+                    console.say(note)
                 console.say(update.comparison.change.line())
             source = update.source if update else self.source
             catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
             for line in self.source.notes[note_count:]:
                 console.say(line)
-            for line in catalogue.cleaning.lines():
-                console.say(line)
+            for line in (*catalogue.cleaning.lines(), catalogue.val_note):
+                if line:
+                    console.say(line)
             transform = self._transform(update)
             staged_items = self._stage(store, update, catalogue, transform, folder, bar)
             for line in omission_lines(transform):

@@ -92,19 +92,20 @@ def train(
     arguments = (checkpoint, material, items, features(run, checkpoint, inputs), key, seed)
     this_round.announce(this_round, arguments)
     training = make_training(this_round, *arguments)
-    history = _run(this_round, training, key)
+    history = _run(this_round, training, key, checkpoint.card["steps"])
     artifact = _checkpoint(this_round, training, history, checkpoint, material)
     run.store.remember(key, artifact)
     run.store.clear_scratch(key)
     return artifact
 
 
-def _run(run: "Run", training: Training, key: str) -> History:
+def _run(run: "Run", training: Training, key: str, steps_before: int) -> History:
     config = run.config.train
     with run.console.stage("train", "steps") as bar:
 
         def progress(step: int, loss: float, active: float) -> None:
             bar.update(step, config.steps, f"loss {loss:.4f}, active {active:.0%}")
+            run.trackers.log_step(steps_before + step, loss, active)
 
         try:
             return training.run(config, progress)

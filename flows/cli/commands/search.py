@@ -26,7 +26,7 @@ Groups = Annotated[
 
 def search(
     *,
-    item: Annotated[int | None, typer.Option("--id", help="Neighbours of this item.")] = None,
+    item: Annotated[str | None, typer.Option("--id", help="Neighbours of this item.")] = None,
     vector: Annotated[
         Path | None, typer.Option(help="Neighbours of the vectors in this .npy, (d,) or (q, d).")
     ] = None,

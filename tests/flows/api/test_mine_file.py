@@ -291,7 +291,9 @@ def rows_with(value: float) -> list:
         ({"label": [float("nan")] * N}, "the label of vector 0 is missing"),
         ({"label": [{"a": 1}] * N}, "labels are of types that do not sort: dict"),
         ({"id": [1] * N}, "row 1: id 1 is also that of row 0"),
-        ({"id": ["a"] * N}, "id is string; it must be whole numbers"),
+        ({"id": ["a"] * N}, "row 1: id 'a' is also that of"),
+        ({"id": ["a", "", *map(str, range(2, N))]}, "row 1: id is empty"),
+        ({"id": [0.5] * N}, "id is double; it must be whole numbers"),
         ({"id": pa.array(range(2**63, 2**63 + N), pa.uint64())}, "id: Integer value 9223372036854"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from remine.data.items.pictures import FORMATS
+from remine.data.sources.picture_formats import formats
 
 GREY_MODES = ("1", "L", "LA")
 
@@ -22,7 +22,7 @@ def has_colour(content: bytes | Path) -> bool:
     if isinstance(source, Path) and not source.is_file():  # opening a pipe would block
         return False
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        with Image.open(source, formats=formats()) as image:
             if image.mode == "P":
                 return _has_coloured_palette(image)
             return image.mode not in GREY_MODES and image.mode[0] not in "IF"

@@ -8,16 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from remine.data.errors import InputError
+from remine.data.sources.picture_formats import install_lines, is_picture_ending
 from remine.data.sources.splits import VAL_NAMES, val_note
 from remine.data.types import SPLITS, Int64
 
-IMAGE_SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in (
-        *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "bmp", "gif", "tif", "tiff", "webp"),
-        *("pbm", "pgm", "ppm", "pnm"),
-    )
-)
 ENDINGS_LISTED = 8
 """Endings of passed-over files that are named, the most frequent first."""
 LOOP = "linked folder already read"
@@ -114,9 +108,12 @@ class FolderSource:
         return folders
 
     def omission_lines(self) -> list[str]:
-        """The files that were passed over, in one line for the console; none if there are none."""
+        """Lines that count the files that were passed over, and say how to read them."""
         count = self.passed_over.total()
-        return [f"{self.root}: {count:,} passed over: {_counts(self.passed_over)}"] if count else []
+        if not count:
+            return []
+        line = f"{self.root}: {count:,} passed over: {_counts(self.passed_over)}"
+        return [line, *install_lines(self.passed_over)]
 
     def fingerprint(self) -> object:
         """The relative path, size and times of each picture."""
@@ -190,7 +187,7 @@ def _list_files(folder: Path) -> tuple[list[Path], Counter[str]]:
         for path in _entries(current):
             if _is_visible_folder(path):
                 (links if path.is_symlink() else pending).append(path)
-            elif _ending(path) in IMAGE_SUFFIXES:
+            elif is_picture_ending(_ending(path)):
                 pictures.append(path)
             else:
                 passed_over[_ending(path)] += 1

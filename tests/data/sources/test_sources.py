@@ -223,7 +223,7 @@ def test_files_that_are_passed_over_are_counted_by_ending(tmp_path, picture):
         ],
     )
     grow_folder(tmp_path / "set", picture, [f"a/{i}.x{i}" for i in range(9)])
-    (line,) = paths_and_lines(tmp_path)[1]
+    line, _ = paths_and_lines(tmp_path)[1]
     assert "set: 15 passed over: 2 .heic, " in line
     assert line.endswith(", 5 with other endings")
 

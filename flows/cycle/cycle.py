@@ -31,7 +31,8 @@ from remine.flows.stages.index import build
 from remine.flows.stages.parallel_round import announce_round
 from remine.flows.stages.prepare import prepare
 from remine.flows.stages.reuse import EarlierOutput
-from remine.flows.stages.train import check_training, train, training_record
+from remine.flows.stages.rounds.checks import check_training
+from remine.flows.stages.train import train, training_record
 from remine.flows.stages.training_data import StageCall, training_data
 from remine.train.monitor.health import RoundStoppedError
 

@@ -68,11 +68,13 @@ def training(folder, scratch, content, config):
         device=torch.device("cpu"),
         learner=Learner(objective, config, torch.device("cpu")),
         labels=labels,
+        part=config.micro_batch,
     )
 
 
 CONFIGS = {
     "triplets": TrainConfig(steps=7, batch=7, save_every=3, learning_rate=0.01),
+    "parts": TrainConfig(steps=7, batch=7, micro_batch=4, save_every=3, learning_rate=0.01),
     "proxies": TrainConfig(
         steps=7,
         batch=15,

@@ -94,7 +94,8 @@ def make_training(
         augment=_augment(run.config.augment),
         bf16=uses_bf16(config.precision, device()),
         probe=probe_of(run, material, labels, catalogue.ids, seed),
-        validation=validation_of(config, catalogue, seed),
+        # The same sample in all rounds, so that their scores can be compared.
+        validation=validation_of(config, catalogue, run.config.run.seed),
         part=memory.part if memory.part < memory.batch else 0,
         batch_items=memory.batch,
         earlier_steps=checkpoint.card["steps"],

@@ -9,7 +9,9 @@ import pytest
 
 from remine.data.errors import InputError
 from remine.flows.config.settings import Config, load_config
+from remine.flows.config.starters import STARTERS
 from remine.flows.config.template import config_text
+from remine.train.recipe import kind_of, recipe_of
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -124,3 +126,15 @@ def test_the_template_is_the_default_config(tmp_path):
     live = re.sub(r"^#(\w)", r"\1", text, flags=re.MULTILINE)
     assert len(tomllib.loads(live)["train"]) == len(fields(Config().train))
     assert load_config(write(tmp_path, live)).to_json() == Config().to_json()
+
+
+@pytest.mark.parametrize("purpose", STARTERS)
+def test_a_short_config_loads_and_hints_at_what_would_be_chosen(tmp_path, purpose):
+    text = STARTERS[purpose]
+    config = load_config(write(tmp_path, text))
+    assert config.train == Config().train  # nothing that people set by habit overrules the recipe
+    live = load_config(write(tmp_path, re.sub(r"^#(\w)", r"\1", text, flags=re.MULTILINE)))
+    recipe = recipe_of(config.train, kind_of(config.encoder, "text"))
+    assert recipe_of(live.train, "whole").val_every == recipe.val_every
+    assert (live.train.steps, live.train.learning_rate) == (recipe.steps, recipe.learning_rate)
+    assert live.train.patience == config.train.patience

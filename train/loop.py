@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from remine.data.items.inputs import Inputs
+from remine.data.items.tensors import as_tensors
 from remine.data.store.disk import sync
 from remine.data.types import Int64
 from remine.train.batches.pk_sampler import PKSampler
@@ -204,8 +205,8 @@ class Training:
     def _features(self, rows: Int64, step: int, process: SingleProcess) -> Tensor:
         """(m,) rows of the inputs to (m, d) float32 features."""
         local_rows = rows[process.share(len(rows))]
-        inputs = torch.from_numpy(self.inputs[local_rows]).to(self.device)
-        if self.augment is not None:
+        inputs = as_tensors(self.inputs[local_rows], self.device)
+        if self.augment is not None and isinstance(inputs, Tensor):
             stream = (AUGMENT, process.number)
             inputs = self.augment(inputs, step_seed(self.loader.seed, step, stream))
         with autocast(self.device, bf16=self.bf16):

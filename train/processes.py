@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from remine.data.errors import InputError
+from remine.data.items.tensors import Tensors
 from remine.train.encoders.encoder import Encoder
 
 Value = TypeVar("Value")
@@ -39,9 +40,10 @@ class SingleProcess:
         """The rows of a batch of m that this process embeds."""
         return slice(0, m)
 
-    def features(self, inputs: Tensor, m: int) -> Tensor:
+    def features(self, inputs: Tensors, m: int) -> Tensor:
         """Embed this process's share (r, ...); returns features (m, d) float32 of the batch."""
-        assert len(inputs) == m
+        rows = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+        assert len(rows) == m
         return self.encoder.features(inputs)
 
     def from_first(self, value: Value) -> Value:
@@ -72,7 +74,7 @@ class DistributedProcess(SingleProcess):
             raise InputError(f"{m} rows in a batch cannot be shared out to {self.count} processes")
         return self._share(m, self.number)
 
-    def features(self, inputs: Tensor, m: int) -> Tensor:
+    def features(self, inputs: Tensors, m: int) -> Tensor:
         """Embed this process's share (r, ...); returns features (m, d) float32 of the batch.
 
         Only the rows of this process carry a gradient.

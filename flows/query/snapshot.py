@@ -18,6 +18,7 @@ from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue, read_catalogue
 from remine.data.items.inputs import PICTURES, ImageTransform, Inputs, Transform
 from remine.data.items.lookup import ContentCodes, Texts
+from remine.data.items.tensors import as_tensors
 from remine.data.sources.labels import clean_label
 from remine.data.store.records import Version
 from remine.data.store.store import Store
@@ -300,7 +301,7 @@ class Snapshot:
         parts = []
         with torch.inference_mode():
             for start in range(0, len(inputs), BATCH):
-                block = torch.from_numpy(inputs[start : start + BATCH]).to(device())
+                block = as_tensors(inputs[start : start + BATCH], device())
                 parts.append(self.encoder(block).cpu().numpy())
         raw = [c.read_bytes() if isinstance(c, Path) else c for c in contents]
         return Queries(

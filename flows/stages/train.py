@@ -12,6 +12,7 @@ from torch import Tensor
 from remine.data.errors import InputError
 from remine.data.items.catalogue import Catalogue, read_catalogue
 from remine.data.items.inputs import Inputs
+from remine.data.items.tensors import as_tensors
 from remine.data.store.records import Artifact, digest
 from remine.data.types import SPLITS, Int64
 from remine.flows.jobs.stage_code import code_hash
@@ -25,6 +26,7 @@ from remine.train.batches.confusable_sampler import ConfusableSampler
 from remine.train.batches.pk_sampler import PKSampler
 from remine.train.batches.triplet_loader import TripletLoader
 from remine.train.checkpoint import encoder_bytes, load_optimizer, optimizer_bytes
+from remine.train.encoders.adapter import enable_gradient_checkpointing
 from remine.train.encoders.encoder import Encoder
 from remine.train.loop import History, Learner, Training, make_optimizer
 from remine.train.losses.softmax import check_alpha
@@ -191,6 +193,8 @@ def make_training(
     """
     store, config = run.store, run.config.train
     encoder = load_trained(store, checkpoint, run.config.base).to(device())
+    if run.config.encoder.gradient_checkpointing:
+        enable_gradient_checkpointing(encoder, run.config.encoder.name)
     optimizer = make_optimizer(encoder, config)
     if len(checkpoint.files) > 1:
         load_optimizer(optimizer, store.path(checkpoint.files[1]))
@@ -297,6 +301,6 @@ def _objective_card(config: "Config", labels: Int64 | None, ids: Int64) -> dict[
 
 def _dimensions(encoder: Encoder, inputs: Inputs) -> int:
     """Dimensions of the embeddings, from one item; the encoder is in evaluation mode."""
-    one = torch.from_numpy(inputs[np.arange(1)]).to(device())
+    one = as_tensors(inputs[np.arange(1)], device())
     with torch.no_grad():
         return int(encoder(one).shape[1])

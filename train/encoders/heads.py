@@ -9,6 +9,8 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional
 
+from remine.data.items.tensors import Tensors
+
 WIDENING = 2
 """Width of the hidden layer of `MlpBody` as a multiple of its input."""
 
@@ -58,7 +60,7 @@ class BackboneWithHead(nn.Module):
         self.backbone = backbone
         self.head = head
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensors) -> Tensor:
         """(m, ...) inputs to (m, d)."""
         return cast("Tensor", self.head(self.backbone(inputs).float()))
 

@@ -14,6 +14,7 @@ import torch
 
 from remine.data import schemas
 from remine.data.items.inputs import Inputs
+from remine.data.items.tensors import as_tensors
 from remine.data.measures import mean_overlap, spread
 from remine.data.types import KINDS, Float32, Int64, Triplets
 from remine.train.batches.triplet_loader import row_groups
@@ -113,7 +114,7 @@ class Baseline:
 
     def _embed(self, rows: Int64) -> Float32:
         blocks = (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
-        inputs = (torch.from_numpy(self._inputs[block]).to(self._device) for block in blocks)
+        inputs = (as_tensors(self._inputs[block], self._device) for block in blocks)
         return np.concatenate(
             [health.embed_for_evaluation(self._encoder, block) for block in inputs]
         )

@@ -88,10 +88,10 @@ def test_a_checkpoint_of_the_minilm_of_version_0_1_is_read(texts, tmp_path):
     old |= {"token_type.": "embeddings.token_type_embeddings.", "norm.": "embeddings.LayerNorm."}
     state = {}
     for name, tensor in texts.state_dict().items():
-        name = name.removeprefix("network.transformer.").replace("encoder.layer", "layers")
+        old_name = name.removeprefix("network.transformer.").replace("encoder.layer", "layers")
         for ours, theirs in old.items():
-            name = name.replace(theirs, ours)
-        state[f"body.{name}"] = tensor + 1
+            old_name = old_name.replace(theirs, ours)
+        state[f"body.{old_name}"] = tensor + 1
     assert "body.layers.5.norm2.bias" in state
     assert "body.word.weight" in state
     assert len(state) == 101

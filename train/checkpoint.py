@@ -1,6 +1,6 @@
 """Checkpoints as safetensors, never as pickles: an encoder, its optimizer, an objective."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +10,54 @@ from torch import Tensor, nn
 
 from remine.data.errors import StoreError
 
+State = dict[str, Tensor]
 Source = Path | bytes
 """A file, or its content."""
 
 
 def encoder_bytes(encoder: nn.Module) -> bytes:
-    """Serialise the encoder's weights and buffers; equal values give equal bytes."""
-    return save(_on_cpu(encoder.state_dict()))
+    """Serialise the encoder's weights and buffers; equal values give equal bytes.
+
+    Without those of a base that an adapter leaves as they are: see `BASE_NAMES`.
+    """
+    state, base_names = encoder.state_dict(), _base_names(encoder)
+    return save(_on_cpu({name: state[name] for name in state if name not in base_names}))
 
 
-def load_encoder(encoder: nn.Module, source: Source) -> None:
+def load_encoder(
+    encoder: nn.Module, source: Source, renamed: Callable[[State], State] = lambda state: state
+) -> None:
     """Load the weights of `source` into `encoder`.
+
+    Args:
+        encoder: Gets the weights.
+        source: What `encoder_bytes` wrote.
+        renamed: Gives the tensors of earlier versions their names of today.
 
     Raises:
         StoreError: the weights are those of another architecture.
 
     """
+    state, full_state = renamed(_tensors(source)), encoder.state_dict()
     try:
-        encoder.load_state_dict(_tensors(source))
+        encoder.load_state_dict({**{n: full_state[n] for n in _base_names(encoder)}, **state})
     except RuntimeError as error:
         raise StoreError(
             f"{_name(source)} holds the weights of another encoder: {_last_line(error)}"
         ) from None
+
+
+BASE_NAMES = "base_names"
+"""Method of a module that names its tensors which are not saved: a pretrained model's own."""
+
+
+def _base_names(encoder: nn.Module) -> set[str]:
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in encoder.named_modules()
+        if hasattr(module, BASE_NAMES)
+        for name in getattr(module, BASE_NAMES)()
+    }
 
 
 def optimizer_bytes(optimizer: torch.optim.Optimizer) -> bytes:

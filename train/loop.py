@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from remine.data.items.inputs import Inputs
+from remine.data.items.tensors import as_tensors
 from remine.data.types import Int64
 from remine.train.batches.pk_sampler import PKSampler
 from remine.train.batches.row_batch import RowBatch, row_batches
@@ -200,9 +201,8 @@ class Course:
         """The share of this process of the rows (m,), through the encoder."""
         training, process = self.training, self.process
         seed = training.loader.seed
-        inputs = torch.from_numpy(training.inputs[rows[process.share(len(rows))]])
-        inputs = inputs.to(training.device)
-        if training.augment is not None:
+        inputs = as_tensors(training.inputs[rows[process.share(len(rows))]], training.device)
+        if training.augment is not None and isinstance(inputs, Tensor):
             inputs = training.augment(inputs, step_seed(seed, step, (AUGMENT, process.number)))
 
         def part_seed(number: int) -> int:

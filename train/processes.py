@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from remine.data.errors import InputError
+from remine.data.items.tensors import Tensors
 from remine.train.encoders.encoder import Encoder
 
 Value = TypeVar("Value")
@@ -47,7 +48,7 @@ class SingleProcess:
         """
         return -(-m // size) if size else 1
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensors) -> Tensor:
         """Embed rows (r, ...) of this process's share; returns features (r, d) float32."""
         return self.encoder.features(inputs)
 
@@ -94,7 +95,7 @@ class DistributedProcess(SingleProcess):
         longest, shortest = -(-m // self.count), m // self.count
         return min(super().parts(longest, size), shortest)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensors) -> Tensor:
         """Embed rows (r, ...) of this process's share; returns features (r, d) float32."""
         local: Tensor = self.network(inputs).float()
         if local.requires_grad:

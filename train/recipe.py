@@ -115,6 +115,8 @@ def kind_of(encoder: EncoderConfig, content: str) -> Kind:
         return "scratch"
     if encoder.frozen:
         return "head"
+    if encoder.adapter == "lora":
+        return "lora"
     return "own" if encoder.is_custom else "whole"
 
 

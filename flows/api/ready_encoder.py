@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from remine.data.errors import InputError
 from remine.data.items.inputs import PICTURES, Transform
+from remine.data.items.tensors import Tensors, as_tensors
 from remine.data.types import Float32
+from remine.index.embed import embed_rows
 
 Content = str | bytes | Path | Image.Image | np.ndarray
 """A text; a picture as encoded bytes, a path (text, too) or a Pillow image; or a vector (d,)."""
@@ -37,17 +39,22 @@ class ReadyEncoder(nn.Module):
         self._content = content
         self.eval()
 
-    def transform(self, contents: Sequence[Content]) -> Tensor:
+    def transform(self, contents: Sequence[Content]) -> Tensors:
         """Turn contents into a batch of inputs (m, ...) for the network, on the CPU.
+
+        A network that reads several arrays gets them by name.
 
         Raises:
             InputError: A content cannot be read; its position is named.
 
         """
-        parts: list[Any] = [encoded(content, self._content) for content in contents]
-        return torch.from_numpy(self._transform(parts, lambda row: f"content {row}"))
+        return as_tensors(self._inputs(contents, 0))
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def _inputs(self, contents: Sequence[Content], start: int) -> np.ndarray:
+        parts: list[Any] = [encoded(content, self._content) for content in contents]
+        return self._transform(parts, lambda row: f"content {start + row}")
+
+    def forward(self, inputs: Tensors) -> Tensor:
         """Unit vectors (m, d) of a batch of inputs."""
         vectors: Tensor = self.network(inputs)
         return vectors
@@ -57,7 +64,7 @@ class ReadyEncoder(nn.Module):
 
         Args:
             contents: Texts, pictures or vectors: what the store's items are.
-            batch: How many pass through the network together.
+            batch: How many pass through the network together at most.
 
         Returns:
             Unit vectors (m, d), float32, in the order of the contents.
@@ -69,16 +76,15 @@ class ReadyEncoder(nn.Module):
         if isinstance(contents, str | bytes) or not len(contents):
             raise InputError("no contents to encode: give a list of them")
         parameter = next(self.network.parameters(), None)
-        device = "cpu" if parameter is None else parameter.device
+        device = torch.device("cpu") if parameter is None else parameter.device
         parts = []
-        with torch.inference_mode():
-            for start in range(0, len(contents), batch):
-                inputs = self.transform(contents[start : start + batch])
-                parts.append(self(inputs.to(device)).float().cpu().numpy())
+        for start in range(0, len(contents), batch):
+            inputs = self._inputs(contents[start : start + batch], start)
+            try:
+                parts.append(embed_rows(self.network, inputs, range(len(inputs)), batch, device))
+            except InputError as error:
+                raise InputError(f"contents from {start} on: {error}") from None
         vectors: Float32 = np.concatenate(parts)
-        if not np.isfinite(vectors).all():
-            row = int((~np.isfinite(vectors)).any(axis=1).argmax())
-            raise InputError(f"content {row}: the encoder gives an embedding that is not finite")
         return vectors
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue, read_catalogue
@@ -24,6 +23,7 @@ from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int32, Int64
 from remine.flows.stages.encoder import device, load_checkpoint
 from remine.index.build import IndexCard
+from remine.index.embed import embed_rows
 from remine.index.search import MAX_K, Mask, Searcher
 from remine.index.search_report import SearchReport
 from remine.train.encoders.design import Design, input_transform
@@ -297,15 +297,9 @@ class Snapshot:
         raise InputError(f"no label {label!r} among the items")
 
     def _embed(self, inputs: np.ndarray, contents: Sequence[bytes | str | Path]) -> Queries:
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(inputs), BATCH):
-                block = torch.from_numpy(inputs[start : start + BATCH]).to(device())
-                parts.append(self.encoder(block).cpu().numpy())
+        vectors = embed_rows(self.encoder, inputs, range(len(inputs)), BATCH, device())
         raw = [c.read_bytes() if isinstance(c, Path) else c for c in contents]
-        return Queries(
-            vectors=np.concatenate(parts), excluded_ids=np.full(len(raw), -1), raw_contents=raw
-        )
+        return Queries(vectors=vectors, excluded_ids=np.full(len(raw), -1), raw_contents=raw)
 
     def _query_contents(self, queries: Queries) -> Int32 | None:
         """(q,) content code of each query, -1 for a content that no item has."""

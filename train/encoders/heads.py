@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from remine.data.items.tensors import Tensors
+
 WIDENING = 2
 """Width of the hidden layer of `MlpBody` as a multiple of its input."""
 
@@ -60,7 +62,7 @@ class BackboneWithHead(nn.Module):
         self.head = head
         self.is_backbone_held = False
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensors) -> Tensor:
         """(m, ...) inputs to (m, d); no gradient reaches the backbone while it is held."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_backbone_held):
             features = self.backbone(inputs).float()

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from remine.data.errors import StoreError
+from remine.data.items.tensors import Tensors
 from remine.data.measures import row_distances, triplet_kinds
 from remine.data.types import Float32, Int8
 from remine.train.monitor.config import HealthConfig
@@ -109,7 +109,7 @@ def _decline(name: str, first: float, current: float, limit: float) -> str:
     return f"the {name} of the embedding went from {first:.4g} to {current:.4g}, below {limit:.4g}"
 
 
-def embed_for_evaluation(encoder: torch.nn.Module, inputs: Tensor) -> Float32:
+def embed_for_evaluation(encoder: torch.nn.Module, inputs: Tensors) -> Float32:
     """(m, d) embeddings of inputs (m, ...) as mining sees them; the encoder does not change.
 
     Evaluation mode, so that batch statistics are used and not updated, and no gradients.

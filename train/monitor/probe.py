@@ -14,6 +14,7 @@ import torch
 
 from remine.data import schemas
 from remine.data.items.inputs import Inputs
+from remine.data.items.tensors import as_tensors
 from remine.data.measures import mean_overlap, spread
 from remine.data.types import KINDS, Float32, Int64, Triplets
 from remine.train.batches.triplet_loader import row_groups
@@ -120,7 +121,7 @@ def embed_sample(
 ) -> Float32:
     """(r, d) embeddings of some rows (r,) of the inputs as mining sees them, block by block."""
     blocks = (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
-    block_inputs = (torch.from_numpy(inputs[block]).to(device) for block in blocks)
+    block_inputs = (as_tensors(inputs[block], device) for block in blocks)
     return np.concatenate([health.embed_for_evaluation(encoder, block) for block in block_inputs])
 
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor
 
+from remine.data.items.tensors import Tensors, first_tensor, split_rows
 from remine.train.processes import SingleProcess
 
 Precision = AbstractContextManager[None]
@@ -27,10 +28,10 @@ class WholeBatch:
     """
 
     def __init__(
-        self, process: SingleProcess, inputs: Tensor, seed: Seed, precision: Precision
+        self, process: SingleProcess, inputs: Tensors, seed: Seed, precision: Precision
     ) -> None:
         """Embed `inputs` (m, ...)."""
-        with seeded(seed(0), inputs.device), precision:
+        with seeded(seed(0), first_tensor(inputs).device), precision:
             self.features = process.forward(inputs)
 
     def backward(self) -> None:
@@ -46,14 +47,14 @@ class BatchInParts(WholeBatch):
     def __init__(
         self,
         process: SingleProcess,
-        inputs: Tensor,
+        inputs: Tensors,
         seed: Seed,
         precision: Precision,
         count: int,
     ) -> None:
         """Embed `inputs` (m, ...) in `count` parts, whose sizes differ by at most 1."""
         self._process, self._seed, self._precision = process, seed, precision
-        self._parts = inputs.tensor_split(count)
+        self._parts = split_rows(inputs, count)
         with torch.no_grad():
             features = [self._embed(number) for number in range(count)]
         self.features = torch.cat(features).requires_grad_()
@@ -71,7 +72,7 @@ class BatchInParts(WholeBatch):
     def _embed(self, number: int) -> Tensor:
         # The same seed in both passes: dropout must leave out the same units.
         inputs = self._parts[number]
-        with seeded(self._seed(number), inputs.device), self._precision:
+        with seeded(self._seed(number), first_tensor(inputs).device), self._precision:
             return self._process.forward(inputs)
 
 

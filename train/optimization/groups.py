@@ -8,26 +8,24 @@ import torch
 from torch import nn
 
 from remine.train.config import TrainConfig
+from remine.train.encoders.encoder import Encoder
+from remine.train.encoders.layers import layer_groups
 from remine.train.optimization.modes import head_of
 from remine.train.recipe import recipe_of
 
-BOTTOM, TOP = "bottom", "top"
 
-
-def make_optimizer(encoder: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over all parameters of the encoder.
+def make_optimizer(encoder: Encoder, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW over all trained parameters of the encoder.
 
     Settings that are "auto" are those of a network from scratch: pass `recipe.resolved` ones.
     Groups have `places`, the number of each parameter among `encoder.parameters()`.
     """
     recipe = recipe_of(config)
-    is_fused = all(parameter.is_floating_point() for parameter in encoder.parameters())
-    return torch.optim.AdamW(
-        parameter_groups(encoder, config), lr=recipe.learning_rate, fused=is_fused
-    )
+    groups = parameter_groups(encoder, config)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
 
 
-def parameter_groups(encoder: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(encoder: Encoder, config: TrainConfig) -> list[dict[str, Any]]:
     """Groups of parameters with the same rate and decay.
 
     Parameters of one dimension (biases, norms) have no decay, since decay would only shift or
@@ -37,6 +35,8 @@ def parameter_groups(encoder: nn.Module, config: TrainConfig) -> list[dict[str, 
     factors = rate_factors(encoder, config)
     members: dict[tuple[float, float], list[tuple[int, nn.Parameter]]] = defaultdict(list)
     for place, (name, parameter) in enumerate(encoder.named_parameters()):
+        if not parameter.requires_grad:  # the base of an adapter
+            continue
         decay = recipe.weight_decay if parameter.dim() > 1 else 0.0
         members[factors[name], decay].append((place, parameter))
     return [
@@ -50,37 +50,21 @@ def parameter_groups(encoder: nn.Module, config: TrainConfig) -> list[dict[str, 
     ]
 
 
-def rate_factors(encoder: nn.Module, config: TrainConfig) -> dict[str, float]:
-    """The rate of each parameter, by name, as a multiple of the learning rate.
+def rate_factors(encoder: Encoder, config: TrainConfig) -> dict[str, float]:
+    """The rate of each trained parameter, by name, as a multiple of the learning rate.
 
     The head has `head_factor`, the top layer below it 1, and each layer `layer_decay` times that of
     the layer above it.
     """
     parts = head_of(encoder)
     head_names = set(_names(encoder, parts.head)) if parts else set()
-    names = [name for name, _ in encoder.named_parameters() if name not in head_names]
-    layers = layers_of(names)
-    factors = {name: config.layer_decay ** (max(layers.values()) - layers[name]) for name in names}
+    layers = [set(names) - head_names for names in layer_groups(encoder)]
+    factors = {
+        name: config.layer_decay**depth
+        for depth, names in enumerate(filter(None, layers))
+        for name in names
+    }
     return factors | dict.fromkeys(head_names, config.head_factor)
-
-
-def layers_of(names: list[str]) -> dict[str, int]:
-    """The layer of each parameter, 0 for the lowest.
-
-    A layer is what shares a name up to its first number, such as encoder.layer.3, in order of the
-    modules. What comes before the first of them, such as embeddings, is the lowest layer together,
-    and what comes after them and has no number, such as a last norm, the highest.
-    """
-    layers: dict[str, int] = {}
-    numbers: dict[str, int] = {}
-    for name in names:
-        parts = name.split(".")
-        place = next((i for i, part in enumerate(parts) if part.isdigit()), None)
-        has_lower = bool(set(numbers) - {BOTTOM})
-        unnumbered = TOP if has_lower else BOTTOM
-        layer = unnumbered if place is None else ".".join(parts[: place + 1])
-        layers[name] = numbers.setdefault(layer, len(numbers))
-    return layers
 
 
 def _names(encoder: nn.Module, part: nn.Module) -> Iterator[str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from remine.data.errors import InputError
 from remine.data.items.inputs import Inputs
+from remine.data.items.tensors import Tensors, as_tensors, first_tensor
 from remine.data.types import Int64
 from remine.train.config import TrainConfig
 from remine.train.optimization.modes import uses_batch_statistics
@@ -63,7 +64,7 @@ def forecast(
     Raises:
         InputError: The batch does not fit, or cannot be divided as the settings say.
     """
-    item_bytes = activation_bytes(encoder, probe_inputs(inputs).to(device))
+    item_bytes = activation_bytes(encoder, probe_inputs(inputs, device))
     limit = memory_limit(config, device)
     part = config.micro_batch or parts_of(batch, item_bytes, limit)
     if part < batch and uses_batch_statistics(encoder):
@@ -92,13 +93,16 @@ def parts_of(batch: int, item_bytes: int, limit: float) -> int:
     return -(-batch // count)
 
 
-def activation_bytes(encoder: nn.Module, inputs: Tensor) -> int:
+def activation_bytes(encoder: nn.Module, inputs: Tensors) -> int:
     """Bytes that the encoder keeps for the backward pass, per item of `inputs` (m, ...).
 
     Weights and inputs are there anyway and do not count; what several operations keep counts once.
     Weights, batch statistics and random generators stay as they are.
     """
-    there = {t.untyped_storage().data_ptr() for t in [*encoder.parameters(), inputs]}
+    rows = first_tensor(inputs)
+    input_tensors = [inputs] if isinstance(inputs, Tensor) else list(inputs.values())
+    present_tensors = [*encoder.parameters(), *encoder.buffers(), *input_tensors]
+    there = {tensor.untyped_storage().data_ptr() for tensor in present_tensors}
     sizes: dict[int, int] = {}
     storages = []  # so that no address is used a second time
 
@@ -110,7 +114,7 @@ def activation_bytes(encoder: nn.Module, inputs: Tensor) -> int:
         return tensor
 
     buffers = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
-    devices = [inputs.device] if inputs.is_cuda else []
+    devices = [rows.device] if rows.is_cuda else []
     with (
         torch.random.fork_rng(devices=devices),
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
@@ -119,19 +123,21 @@ def activation_bytes(encoder: nn.Module, inputs: Tensor) -> int:
     with torch.no_grad():
         for name, buffer in encoder.named_buffers():
             buffer.copy_(buffers[name])
-    return -(-sum(sizes.values()) // len(inputs))
+    return -(-sum(sizes.values()) // len(rows))
 
 
-def probe_inputs(inputs: Inputs) -> Tensor:
+def probe_inputs(inputs: Inputs, device: torch.device) -> Tensors:
     """The inputs (m, ...) of a few items, of a sample those with the fewest zeros.
 
     Texts are padded with zeros, and networks may leave the padding out.
     """
     rows: Int64 = np.unique(np.linspace(0, len(inputs) - 1, POOL, dtype=np.int64))
-    if inputs.shards[0].ndim == 2:  # not pictures, of which a sample is large
+    if (
+        inputs.shards[0].ndim == 2 and inputs.shards[0].dtype.names is None
+    ):  # not pictures, of which a sample is large
         pool = inputs[rows]
         rows = rows[np.argsort(-(pool != 0).sum(axis=1), kind="stable")]
-    return torch.from_numpy(inputs[np.resize(rows[:PROBES], PROBES)])
+    return as_tensors(inputs[np.resize(rows[:PROBES], PROBES)], device)
 
 
 def memory_limit(config: TrainConfig, device: torch.device) -> float:

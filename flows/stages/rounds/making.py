@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from remine.data.errors import InputError
 from remine.data.items.catalogue import VAL, Catalogue, read_catalogue
 from remine.data.items.inputs import Inputs
+from remine.data.items.tensors import as_tensors
 from remine.data.store.records import Artifact
 from remine.data.types import SPLITS, Embeddings, Float32, Int64
 from remine.flows.stages.confusable_classes import read_neighbours
@@ -24,6 +24,7 @@ from remine.train.batches.confusable_sampler import ConfusableSampler
 from remine.train.batches.pk_sampler import PKSampler
 from remine.train.batches.triplet_loader import TripletLoader
 from remine.train.checkpoint import load_optimizer
+from remine.train.encoders.adapter import enable_gradient_checkpointing
 from remine.train.encoders.encoder import Encoder
 from remine.train.loop import Learner, Training
 from remine.train.monitor.validation import Validation, class_sample
@@ -61,6 +62,8 @@ def make_training(
     store, config = run.store, run.config.train
     check_processes(config)
     encoder = load_trained(store, checkpoint, run.config.base).to(device())
+    if run.config.encoder.gradient_checkpointing:
+        enable_gradient_checkpointing(encoder, run.config.encoder.name)
     optimizer = make_optimizer(encoder, config)
     for file in checkpoint.files:
         if file.name == OPTIMIZER:
@@ -218,6 +221,6 @@ def objective_card(config: "Config", labels: Int64 | None, ids: Int64) -> dict[s
 
 def _dimensions(encoder: Encoder, inputs: Inputs) -> int:
     """Dimensions of the embeddings, from one item; the encoder is in evaluation mode."""
-    one = torch.from_numpy(inputs[np.arange(1)]).to(device())
+    one = as_tensors(inputs[np.arange(1)], device())
     with evaluating(encoder):
         return int(encoder(one).shape[1])

@@ -10,7 +10,7 @@ from remine.train.checkpoint import load_optimizer, optimizer_bytes
 from remine.train.config import EncoderConfig, TrainConfig
 from remine.train.encoders.encoder import Encoder
 from remine.train.encoders.heads import BackboneWithHead, LinearBody
-from remine.train.optimization.groups import layers_of, make_optimizer
+from remine.train.optimization.groups import make_optimizer
 from remine.train.optimization.modes import set_training
 from remine.train.optimization.schedule import rate_share, set_rates
 from remine.train.recipe import RECIPES, kind_of, recipe_line, recipe_of, resolved
@@ -50,14 +50,14 @@ class Tower(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.word = torch.nn.Embedding(7, 6)
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(6, 6) for _ in range(2))
+        blocks = (torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.ReLU()) for _ in range(2))
+        self.layers = torch.nn.ModuleList(blocks)
         self.norm = torch.nn.LayerNorm(6)
-        self.drop = torch.nn.Dropout(0.3)
 
     def forward(self, tokens):
         x = self.word(tokens).mean(dim=1)
         for layer in self.layers:
-            x = self.drop(torch.relu(layer(x))) + x
+            x = layer(x) + x
         return self.norm(x)
 
 
@@ -78,10 +78,10 @@ def test_rates_by_layer_and_for_the_head():
     assert rates_by_name(encoder, optimizer) == pytest.approx(
         {
             "body.backbone.word.weight": 0.00125,
-            "body.backbone.layers.0.weight": 0.0025,
-            "body.backbone.layers.0.bias": 0.0025,
-            "body.backbone.layers.1.weight": 0.005,
-            "body.backbone.layers.1.bias": 0.005,
+            "body.backbone.layers.0.0.weight": 0.0025,
+            "body.backbone.layers.0.0.bias": 0.0025,
+            "body.backbone.layers.1.0.weight": 0.005,
+            "body.backbone.layers.1.0.bias": 0.005,
             "body.backbone.norm.weight": 0.01,
             "body.backbone.norm.bias": 0.01,
             "body.head.layer.weight": 0.1,
@@ -90,17 +90,10 @@ def test_rates_by_layer_and_for_the_head():
     decays = rates_by_name(encoder, optimizer, "weight_decay")
     assert {name for name, decay in decays.items() if decay} == {
         f"body.{name}.weight"
-        for name in ("backbone.word", "backbone.layers.0", "backbone.layers.1", "head.layer")
+        for name in ("backbone.word", "backbone.layers.0.0", "backbone.layers.1.0", "head.layer")
     }
     set_rates(optimizer, [group["lr"] for group in optimizer.param_groups], 0.5)
     assert rates_by_name(encoder, optimizer)["body.head.layer.weight"] == pytest.approx(0.05)
-
-
-def test_layers_are_in_the_order_of_the_modules():
-    names = ["stem.weight", "bn.weight", "blocks.0.a", "blocks.0.1.b", "blocks.1.a", "last.weight"]
-    assert layers_of(names) == dict(zip(names, [0, 0, 1, 1, 2, 3], strict=True))
-    assert layers_of(["0.weight", "1.weight"]) == {"0.weight": 0, "1.weight": 1}
-    assert layers_of([]) == {}
 
 
 def test_a_state_survives_other_groups():
@@ -144,6 +137,8 @@ def test_what_is_held_does_not_move_and_statistics_are_kept():
         ({"name": "linear"}, "vector", "head"),
         ({"name": "minilm"}, "text", "whole"),
         ({"name": "minilm", "frozen": True}, "text", "head"),
+        ({"name": "minilm", "adapter": "lora"}, "text", "lora"),
+        ({"name": "st:models/mine"}, "text", "whole"),
         ({"name": "nets:build"}, "image", "own"),
         ({"name": "nets:build", "frozen": True}, "image", "head"),
     ],

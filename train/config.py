@@ -312,8 +312,8 @@ class TrainConfig:
     weights of its best measurement, which may be those that it began with. "auto" is a tenth of a
     round for pretrained networks, and 0 for others.
     """
-    val_items: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
-    """Items that are measured at most: whole classes, drawn by the seed."""
+    val_items: Annotated[int, Field(ge=2, le=1_000_000)] = 500
+    """Items that are measured at most, of as many classes as possible, drawn by run.seed."""
     patience: Annotated[int, Field(ge=0, le=100_000)] = 4
     """End a round early after this many measurements in a row without a better one; 0 never."""
 

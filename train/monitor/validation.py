@@ -15,6 +15,9 @@ from remine.data.types import Float32, Int64
 from remine.train.monitor.health import RoundStoppedError
 from remine.train.monitor.probe import embed_sample
 
+LEAST_ITEMS = 4
+"""Items of a class in the sample, where it has so many."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
@@ -46,25 +49,23 @@ class Validation:
 
 
 def class_sample(labels: Int64, size: int, seed: int) -> Int64:
-    """Rows, ascending, of whole classes with two or more items, in random order up to `size` items.
+    """Rows, ascending, of up to `size` items: as many classes as possible, about equally often.
 
-    A class that no longer fits is left out, but for the first one, which is cut. Items are compared
-    within the sample, so whole classes of it keep their difficulty.
+    Retrieval is the harder the more classes there are, so that a few whole classes would say little
+    of all. At least four items of a class are taken where it has them, since of two or three a rank
+    is nearly all or nothing; classes of one item have no pair.
 
     Args:
         labels: (n,) int64 class numbers; -1 for items that are not of the split.
-        size: Items at most.
-        seed: Of the order.
+        size: Items at most, 2 or more.
+        seed: Of the draws.
     """
     rng = np.random.default_rng([seed, 3])
     counts = np.bincount(labels[labels >= 0], minlength=1)
-    selection: list[Int64] = []
-    remaining = size
-    for label in rng.permutation(np.flatnonzero(counts >= 2)):
-        rows = np.flatnonzero(labels == label)
-        if not selection and len(rows) > size:
-            return np.sort(rng.choice(rows, size, replace=False))
-        if len(rows) <= remaining:
-            selection.append(rows)
-            remaining -= len(rows)
-    return np.sort(np.concatenate(selection)) if selection else np.empty(0, np.int64)
+    classes = rng.permutation(np.flatnonzero(counts >= 2))
+    share = max(min(LEAST_ITEMS, size), size // max(1, len(classes)))
+    draws = (
+        rng.permutation(np.flatnonzero(labels == label))[:share]
+        for label in classes[: size // share]
+    )
+    return np.sort(np.concatenate([np.empty(0, np.int64), *draws]))

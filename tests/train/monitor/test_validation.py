@@ -119,17 +119,22 @@ def test_an_idle_round_is_cut_short(rounds, tmp_path):
     assert rounds.training(tmp_path, "never", "vector", never).run(never, silent).stopped is None
 
 
-def test_the_sample_is_of_whole_classes():
-    labels = np.repeat(np.arange(6), [1, 4, 3, 5, 4, 2])
-    labels[-2:] = -1  # of another split
+def test_the_sample_is_of_many_classes():
+    labels = np.repeat(np.arange(6), [1, 40, 3, 50, 40, 30])
+    labels[-30:] = -1  # of another split
     for seed in range(20):
-        rows = class_sample(labels, 9, seed)
+        rows = class_sample(labels, 40, seed)
         classes, counts = np.unique(labels[rows], return_counts=True)
-        assert 5 <= len(rows) <= 9
-        assert not {-1, 0} & set(classes.tolist())  # a class of one item has no pair
-        assert (counts == np.bincount(labels[labels >= 0])[classes]).all()
+        assert dict(zip(classes.tolist(), counts.tolist(), strict=True)) == {
+            1: 10,
+            2: 3,
+            3: 10,
+            4: 10,
+        }
         assert (np.diff(rows) > 0).all()
-    assert len(class_sample(labels, 100, 0)) == 16
-    assert len(class_sample(labels, 2, 0)) == 2  # of the first class, cut
+    assert len(class_sample(labels, 1000, 0)) == 133  # all but the class without a pair
+    few = labels[class_sample(labels, 9, 0)]
+    assert len(few) in (7, 8)  # two classes of four, or of the three that there are
+    assert len(class_sample(labels, 2, 0)) == 2
     assert len(class_sample(np.array([0, 1, -1]), 5, 0)) == 0
     assert len({class_sample(labels, 9, seed).tobytes() for seed in range(9)}) > 1

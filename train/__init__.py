@@ -11,7 +11,7 @@ In reading order:
     synthesis     synthetic negatives
     objective     miner, memory, synthesis and loss of a step as one module
     optimization  AdamW: rates, groups, batches in parts
-    loop          one round of training, resumable
+    loop, course  one round of training, resumable
     monitor       staleness, collapse and validation, measured while a round trains
 
     config_checks settings that contradict one another

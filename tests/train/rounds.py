@@ -10,7 +10,8 @@ from remine.train.batches.pk_sampler import PKSampler
 from remine.train.batches.triplet_loader import TripletLoader
 from remine.train.config import EncoderConfig, TrainConfig
 from remine.train.encoders.encoder import build_encoder
-from remine.train.loop import Learner, Training
+from remine.train.learner import Learner
+from remine.train.loop import Training
 from remine.train.objective import Objective
 
 N = 60

@@ -13,8 +13,10 @@ from remine.train.batches.row_batch import row_batches
 from remine.train.batches.triplet_loader import TripletLoader
 from remine.train.checkpoint import encoder_bytes, optimizer_bytes
 from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.course import step_seed
 from remine.train.encoders.encoder import build_encoder
-from remine.train.loop import Learner, Training, step_seed
+from remine.train.learner import Learner
+from remine.train.loop import Training
 from remine.train.losses.config import LossesConfig, MarginConfig
 from remine.train.objective import Objective, check_classes
 from remine.train.optimization.groups import make_optimizer

@@ -10,7 +10,7 @@ import torch
 
 from remine.data.errors import InputError
 from remine.train.config import TrainConfig
-from remine.train.loop import Course
+from remine.train.course import Course
 from remine.train.precision import uses_bf16
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -26,7 +26,8 @@ from remine.train.batches.triplet_loader import TripletLoader
 from remine.train.checkpoint import load_optimizer
 from remine.train.encoders.adapter import enable_gradient_checkpointing
 from remine.train.encoders.encoder import Encoder
-from remine.train.loop import Learner, Training
+from remine.train.learner import Learner
+from remine.train.loop import Training
 from remine.train.monitor.validation import Validation, class_sample
 from remine.train.objective import Miner, Objective
 from remine.train.optimization.groups import make_optimizer

@@ -34,7 +34,7 @@ from remine.flows.cycle.cycle import prepared
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
 from remine.flows.jobs.run_context import Run
-from remine.flows.stages.train import check_training
+from remine.flows.stages.rounds.checks import check_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def compare(config: Config, arms: Sequence[Arm], console: Console) -> Path:
         check_splits(items)
         # All arms before the first one trains, so that a mistake in the last costs nothing.
         for arm in arms:
-            check_training(arm.config, items)
+            check_training(arm.config, items, fits=True)
         arm_runs: list[ArmRun] = []
         total = config.compare.seeds * len(arms)
         for seed in range(config.compare.seeds):

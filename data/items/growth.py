@@ -25,7 +25,7 @@ from remine.data.items.changes import (
     content_hashes,
     shard_ranges,
 )
-from remine.data.items.inputs import Inputs, Transform
+from remine.data.items.inputs import Inputs, Transform, without_padding
 from remine.data.items.shards import (
     Progress,
     StagedItems,
@@ -197,7 +197,8 @@ class ItemsUpdate:
                 name = items_schema_name(self.catalogue)
                 schemas.write(table, parquet, schema=name, provenance={})
             if inputs is None:
-                np.save(npy, self._inputs(start, stop, contents, old, transform))
+                block = self._inputs(start, stop, contents, old, transform)
+                np.save(npy, without_padding(block, transform))
             files.append((items or parquet, inputs or npy, stop - start))
             progress(stop, len(self.catalogue.ids))
         change = {**self.comparison.change.to_json(), "base": self.earlier.items.digest}
@@ -245,9 +246,13 @@ class ItemsUpdate:
     ) -> np.ndarray:
         """The inputs of a shard: copied for unchanged items, decoded for the others."""
         is_unchanged = self.comparison.same_content[start:stop]
-        shape, dtype = old.shards[0].shape[1:], old.shards[0].dtype
-        inputs = np.empty((stop - start, *shape), dtype)
-        inputs[is_unchanged] = old[self.comparison.earlier_rows[start:stop][is_unchanged]]
+        shape, dtype = tuple(self.earlier.inputs.card["shape"]), old.shards[0].dtype
+        inputs = np.zeros((stop - start, *shape), dtype)
+        old_rows = old[self.comparison.earlier_rows[start:stop][is_unchanged]]
+        if old_rows.shape[1:] == shape:
+            inputs[is_unchanged] = old_rows
+        else:  # stored without its padding
+            inputs[is_unchanged, : old_rows.shape[1]] = old_rows
         new_rows = np.flatnonzero(~is_unchanged)
         if not len(new_rows):
             return inputs

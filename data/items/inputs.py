@@ -30,7 +30,8 @@ PICTURES = ("image", "path")
 Transform = Callable[[Any, Callable[[int], str]], np.ndarray]
 """Turns contents, and a function that names a row in messages, into a (rows, ...) array.
 
-One that may leave out part of a content has an attribute `omissions`, an `Omissions`.
+One that may leave out part of a content has an attribute `omissions`, an `Omissions`. One whose
+rows (rows, l) end with zeros that mean nothing has `pads` = True.
 """
 
 
@@ -113,6 +114,14 @@ def shard_rows(transform: Transform, first: Any, unit_rows: int) -> int:
         if counts is not None:  # the item is counted when it is stored
             vars(transform)["omissions"] = counts
     return min(unit_rows, max(MIN_ROWS, SHARD_BYTES // max(1, size)))
+
+
+def without_padding(block: np.ndarray, transform: Transform) -> np.ndarray:
+    """The block as it is stored: cut to its longest row, if zeros at the end are padding."""
+    if not getattr(transform, "pads", False) or block.ndim != 2:
+        return block
+    used = np.flatnonzero(block.any(axis=0))
+    return np.ascontiguousarray(block[:, : max(1, int(used[-1]) + 1 if len(used) else 1)])
 
 
 @dataclass
@@ -226,10 +235,19 @@ class Inputs:
         return int(self.starts[-1])
 
     def __getitem__(self, rows: NDArray[np.integer]) -> np.ndarray:
-        """The inputs at `rows` (m,), as one (m, ...) array."""
-        inputs = np.empty((len(rows), *self.shards[0].shape[1:]), self.shards[0].dtype)
+        """The inputs at `rows` (m,), as one (m, ...) array; rows of text as long as the longest."""
         shard_of = np.searchsorted(self.starts, rows, side="right") - 1
-        for shard in np.unique(shard_of):
+        shards = np.unique(shard_of).tolist()
+        first = self.shards[shards[0] if shards else 0]
+        shape = first.shape[1:]
+        if len({self.shards[shard].shape[1:] for shard in shards}) > 1:
+            shape = (max(self.shards[shard].shape[1] for shard in shards),)
+        inputs = np.zeros((len(rows), *shape), first.dtype)
+        for shard in shards:
             mask = shard_of == shard
-            inputs[mask] = self.shards[shard][rows[mask] - self.starts[shard]]
+            part = self.shards[shard][rows[mask] - self.starts[shard]]
+            if part.shape[1:] == shape:
+                inputs[mask] = part
+            else:
+                inputs[mask, : part.shape[1]] = part
         return inputs

@@ -18,7 +18,8 @@ import pyarrow as pa
 from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.items.catalogue import Catalogue
-from remine.data.items.inputs import Transform
+from remine.data.items.inputs import Transform, without_padding
+from remine.data.items.tensors import dtype_text
 from remine.data.sources.source import Source
 from remine.data.store.records import Artifact, FileRef
 from remine.data.store.store import Store
@@ -79,11 +80,11 @@ def stage_items(
             raise InputError(
                 f"{source.row_name(start)}: shape {block.shape[1:]}, the first is {shape}"
             )
-        shape, dtype = block.shape[1:], str(block.dtype)
+        shape, dtype = block.shape[1:], dtype_text(block.dtype)
         parquet, npy = folder / f"{start}.parquet", folder / f"{start}.npy"
         table = items_table(catalogue, slice(start, stop), contents, source)
         schemas.write(table, parquet, schema=items_schema_name(catalogue), provenance={})
-        np.save(npy, block)
+        np.save(npy, without_padding(block, transform))
         files.append((parquet, npy, len(contents)))
         progress(stop, len(catalogue.ids))
     return StagedItems(

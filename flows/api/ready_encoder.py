@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from remine.data.errors import InputError
 from remine.data.items.inputs import PICTURES, Omissions, Transform, transform_counted
+from remine.data.items.tensors import Tensors, as_tensors
 from remine.data.types import Float32
+from remine.index.embed import embed_rows
 
 Content = str | bytes | Path | Image.Image | np.ndarray
 """A text; a picture as encoded bytes, a path (text, too) or a Pillow image; or a vector (d,)."""
@@ -38,16 +40,18 @@ class ReadyEncoder(nn.Module):
         self._content = content
         self.eval()
 
-    def transform(self, contents: Sequence[Content]) -> Tensor:
+    def transform(self, contents: Sequence[Content]) -> Tensors:
         """Turn contents into a batch of inputs (m, ...) for the network, on the CPU.
+
+        A network that reads several arrays gets them by name.
 
         Raises:
             InputError: A content cannot be read; its position is named.
 
         """
-        return self._transform_block(contents, 0)[0]
+        return as_tensors(self._transform_block(contents, 0)[0])
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensors) -> Tensor:
         """Unit vectors (m, d) of a batch of inputs."""
         vectors: Tensor = self.network(inputs)
         return vectors
@@ -57,7 +61,7 @@ class ReadyEncoder(nn.Module):
 
         Args:
             contents: Texts, pictures or vectors: what the store's items are.
-            batch: How many pass through the network together.
+            batch: How many pass through the network together at most.
 
         Returns:
             Unit vectors (m, d), float32, in the order of the contents.
@@ -72,28 +76,26 @@ class ReadyEncoder(nn.Module):
         if isinstance(contents, str | bytes) or not len(contents):
             raise InputError("no contents to encode: give a list of them")
         parameter = next(self.network.parameters(), None)
-        device = "cpu" if parameter is None else parameter.device
+        device = torch.device("cpu") if parameter is None else parameter.device
         parts, omissions = [], []
-        with torch.inference_mode():
-            for start in range(0, len(contents), batch):
-                inputs, omission = self._transform_block(contents[start : start + batch], start)
-                omissions.append(omission)
-                parts.append(self(inputs.to(device)).float().cpu().numpy())
+        for start in range(0, len(contents), batch):
+            inputs, omission = self._transform_block(contents[start : start + batch], start)
+            omissions.append(omission)
+            try:
+                parts.append(embed_rows(self.network, inputs, range(len(inputs)), batch, device))
+            except InputError as error:
+                raise InputError(f"contents from {start} on: {error}") from None
         vectors: Float32 = np.concatenate(parts)
-        if not np.isfinite(vectors).all():
-            row = int((~np.isfinite(vectors)).any(axis=1).argmax())
-            raise InputError(f"content {row}: the encoder gives an embedding that is not finite")
         for line in Omissions.total(omissions).lines():
             warnings.warn(line, stacklevel=2)
         return vectors
 
-    def _transform_block(self, contents: Sequence[Content], start: int) -> tuple[Tensor, Omissions]:
+    def _transform_block(
+        self, contents: Sequence[Content], start: int
+    ) -> tuple[np.ndarray, Omissions]:
         """The inputs of contents from number `start` on, and what was not read of them."""
         parts: list[Any] = [encoded(content, self._content) for content in contents]
-        inputs, omissions = transform_counted(
-            self._transform, parts, lambda row: f"content {start + row}"
-        )
-        return torch.from_numpy(inputs), omissions
+        return transform_counted(self._transform, parts, lambda row: f"content {start + row}")
 
 
 def encoded(content: Content, kind: str) -> Any:

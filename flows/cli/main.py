@@ -10,9 +10,10 @@ from typing import Any
 import typer
 
 from remine.data.errors import InputError, StoreError, machine_line
-from remine.flows.cli.commands import index, triplets
+from remine.flows.cli.commands import checkpoint, index, triplets
 from remine.flows.cli.commands.check import check
 from remine.flows.cli.commands.compare import compare
+from remine.flows.cli.commands.embed import embed
 from remine.flows.cli.commands.init import init
 from remine.flows.cli.commands.losses import losses
 from remine.flows.cli.commands.mine import mine, plan
@@ -52,11 +53,13 @@ app.command()(compare)
 app.command()(losses)
 app.command()(search)
 app.command()(suspects)
+app.command()(embed)
 app.command()(serve)
 app.command()(history)
 app.command()(verify)
 app.command()(gc)
 app.command()(status)
+app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(index.app, name="index")
 app.add_typer(triplets.app, name="triplets")
 

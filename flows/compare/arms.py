@@ -24,7 +24,12 @@ STANDARD_ARMS: dict[str, Any] = {
 ARM_TABLES = ("train", "mining", "online")
 """Tables of the config that an arm may change."""
 
-SHARED_KEYS = ("batch", "learning_rate", "save_every")
+SHARED_KEYS = (
+    *("batch", "micro_batch", "epochs", "save_every"),
+    *("learning_rate", "schedule", "warmup", "weight_decay", "clip_norm"),
+    *("head_factor", "layer_decay", "unfreeze_after", "batch_statistics"),
+    *("val_every", "val_items", "patience", "idle_share"),
+)
 """Keys of [train] that all arms share, so that they differ in the choice of triplets alone."""
 
 

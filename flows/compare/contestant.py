@@ -24,10 +24,12 @@ from remine.flows.stages.embed import embed
 from remine.flows.stages.embedding_recipe import embedding_recipe
 from remine.flows.stages.encoder import first_checkpoint
 from remine.flows.stages.mine import engine_setup
+from remine.flows.stages.rounds.settings import kind_of_checkpoint
 from remine.flows.stages.train import train
 from remine.flows.stages.training_data import training_data
 from remine.train.config import TrainConfig
 from remine.train.monitor.health import RoundStoppedError
+from remine.train.recipe import recipe_of, resolved
 
 STAGES = ("embed", "index", "mine", "train")
 MINE, TRAIN = "remine.flows.stages.mine", "remine.flows.stages.train"
@@ -101,6 +103,7 @@ class Contestant:
         """
         compare, every = self.run.config.compare, self.run.config.compare.evaluate_every
         checkpoint = first_checkpoint(self.run, self.items, self.inputs)
+        self.run = _with_resolved_settings(self.run, checkpoint)
         points = [self._point(checkpoint)]
         progress(0, points[0])
         while self._affordable() >= 1:
@@ -137,11 +140,11 @@ class Contestant:
 
     @property
     def _round(self) -> int:
-        return self.usage.steps // self.run.config.train.steps
+        return self.usage.steps // recipe_of(self.run.config.train).steps
 
     def _steps_left_in_round(self) -> int:
         """Steps until the next mining; no limit for an arm that never mines."""
-        every = self.run.config.train.steps
+        every = recipe_of(self.run.config.train).steps
         return every - self.usage.steps % every if self.arm.mines else sys.maxsize
 
     def _train_config(self) -> TrainConfig:
@@ -212,6 +215,8 @@ class Contestant:
             lambda: train(run, checkpoint, data, self.items, self.inputs, seed),
         )
         steps_trained = result.card["steps"] - checkpoint.card["steps"]
+        if not steps_trained:
+            raise RoundStoppedError("no triplets were mined, so that nothing is left to learn")
         if steps_trained < steps:  # the triplets are stale (train.refresh_when): mine again
             self.mining_round = -1
         self.checkpoints.append(result)
@@ -252,3 +257,14 @@ class Contestant:
         self.usage.seconds[stage] += share * receipt.card["seconds"]
         self.usage.resumed |= receipt.card["resumed"]
         return artifact
+
+
+def _with_resolved_settings(run: Run, checkpoint: Artifact) -> Run:
+    """`run` with the values of [train] at "auto" for the encoder of `checkpoint`.
+
+    Rounds are neither validated nor ended early: an arm is evaluated by the comparison, and has all
+    of its budget.
+    """
+    train_config = resolved(run.config.train, kind_of_checkpoint(checkpoint))
+    train_config = replace(train_config, val_every=0, patience=0, idle_share=0.0)
+    return replace(run, config=replace(run.config, train=train_config))

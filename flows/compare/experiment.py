@@ -22,7 +22,9 @@ import numpy as np
 import pandas as pd
 
 from remine.data.items.catalogue import read_catalogue
+from remine.data.store.place import Address
 from remine.data.store.records import Artifact
+from remine.data.store.store import Store, store_exists
 from remine.data.store.views import lay_out_artifact
 from remine.flows.compare.arms import ARM_TABLES, Arm
 from remine.flows.compare.contestant import Contestant, Point
@@ -34,7 +36,9 @@ from remine.flows.cycle.cycle import prepared
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
 from remine.flows.jobs.run_context import Run
-from remine.flows.stages.train import check_training
+from remine.flows.stages.encoder import first_checkpoint
+from remine.flows.stages.features import adopt_features
+from remine.flows.stages.rounds.checks import check_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +67,14 @@ class ArmRun:
 
 def compare(config: Config, arms: Sequence[Arm], console: Console) -> Path:
     """Run the comparison, or the rest of an interrupted one; returns the folder of its tables."""
-    config = with_own_store(config)
+    cycle_address, config = config.store, with_own_store(config)
     with ExitStack() as stack:
         run, items, inputs = stack.enter_context(prepared(config, run_plain, console))
         check_splits(items)
+        _adopt_features(run, cycle_address, items, inputs)
         # All arms before the first one trains, so that a mistake in the last costs nothing.
         for arm in arms:
-            check_training(arm.config, items)
+            check_training(arm.config, items, fits=True)
         arm_runs: list[ArmRun] = []
         total = config.compare.seeds * len(arms)
         for seed in range(config.compare.seeds):
@@ -82,6 +87,17 @@ def compare(config: Config, arms: Sequence[Arm], console: Console) -> Path:
         closed_classes = items.card["test_classes_seen"]
         artifact = _put(run, tables, config, arms, arm_runs, closed_classes)
         return lay_out_artifact(run.store, artifact)
+
+
+def _adopt_features(run: Run, address: Address, items: Artifact, inputs: Artifact) -> None:
+    """Take the features of a frozen backbone from the cycles' store, as far as it has them.
+
+    They cost no arm any time: all arms of a frozen encoder read the same ones.
+    """
+    if run.config.encoder.frozen and store_exists(address):
+        checkpoint = first_checkpoint(run, items, inputs)
+        if count := adopt_features(run, checkpoint, inputs, Store(address)):
+            run.console.say(f"features of {count:,} items are copied from {address}")
 
 
 def with_own_store(config: Config) -> Config:

@@ -138,6 +138,7 @@ def _check_across_tables(config: Config) -> None:
             f"train.refresh_when is {train.refresh_when}, but with health.every = 0 nothing is"
             " measured: set health.every to the steps between measurements"
         )
+    _check_layers(config)
     if train.uses_pk_batches:
         return
     is_hinge = train.losses.triplet.form == "hinge"
@@ -156,6 +157,27 @@ def _check_across_tables(config: Config) -> None:
         raise InputError(
             'train.synthesis is "symmetrical", which needs pairs of negatives: set'
             ' mining.second_negative = true, or train.batches = "pk"'
+        )
+
+
+def _check_layers(config: Config) -> None:
+    """Refuse rates by layer, or weights that are held, of a network that has no such layers."""
+    train, encoder = config.train, config.encoder
+    settings = {"head_factor": 1.0, "layer_decay": 1.0, "unfreeze_after": 0}
+    changed_names = [name for name, neutral in settings.items() if getattr(train, name) != neutral]
+    if not changed_names:
+        return
+    subject = f"train.{changed_names[0]} is {getattr(train, changed_names[0])}"
+    if not encoder.has_backbone or encoder.frozen:
+        network = "is frozen" if encoder.frozen else "starts from scratch"
+        raise InputError(
+            f"{subject}, which is for a pretrained or own network that is trained, but the network"
+            f" of [encoder] {network}: remove it"
+        )
+    if changed_names != ["layer_decay"] and encoder.head == "auto" and not encoder.dimensions:
+        raise InputError(
+            f"{subject}, but the network has no head above it: set encoder.head, for example to"
+            ' "linear"'
         )
 
 

@@ -37,7 +37,8 @@ from remine.flows.stages.index import build
 from remine.flows.stages.parallel_round import announce_round
 from remine.flows.stages.prepare import prepare
 from remine.flows.stages.reuse import EarlierOutput
-from remine.flows.stages.train import check_training, train, training_record
+from remine.flows.stages.rounds.checks import check_training
+from remine.flows.stages.train import train, training_record
 from remine.flows.stages.training_data import StageCall, training_data
 from remine.train.monitor.health import RoundStoppedError
 
@@ -290,13 +291,16 @@ class _State:
     def reason_to_end(self, number: int) -> str:
         """Why the cycle ends with round `number` although more were asked for; else empty."""
         settings = self.run.config.run
-        stale_rounds = rounds_without_gain(self.records[CHOICE])
-        if not settings.patience or stale_rounds < settings.patience or number >= settings.rounds:
+        if not settings.patience or number >= settings.rounds:
             return ""
-        return (
-            f"the cycle ends after round {number} of {settings.rounds}: none of the last"
-            f" {stale_rounds} was better on val (run.patience)"
-        )
+        end = f"the cycle ends after round {number} of {settings.rounds}"
+        assert self.checkpoint is not None
+        if number and self.checkpoint.card.get("best_step") == 0:
+            return f"{end}: no step of the last round made the model better on val"
+        stale_rounds = rounds_without_gain(self.records[CHOICE])
+        if stale_rounds < settings.patience:
+            return ""
+        return f"{end}: none of the last {stale_rounds} was better on val (run.patience)"
 
     def mine_and_train(self, number: int, seed: int) -> None:
         """The second half of a round, which ends in a checkpoint."""

@@ -19,6 +19,8 @@ from rich.progress import (
 
 PLAIN_SECONDS = 10.0
 """Seconds between two plain progress lines of a stage."""
+FIRST_SECONDS = 3.0
+"""Seconds before the first one."""
 
 
 @dataclass
@@ -100,7 +102,8 @@ class Console:
 
     @contextmanager
     def _plain(self, name: str, unit: str) -> Iterator[Bar]:
-        last_time = time.monotonic()
+        # The first line comes soon, so that a long stage is seen to move.
+        last_time = time.monotonic() - PLAIN_SECONDS + FIRST_SECONDS
 
         def show(count: int, total: int, note: str) -> None:
             nonlocal last_time

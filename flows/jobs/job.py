@@ -8,13 +8,14 @@ killed job resumes at the unit.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol, cast
 
 from remine.data.errors import StoreError
 from remine.data.store.records import Artifact, FileRef
+from remine.flows.jobs.partial_rows import rows_in_progress
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
@@ -49,7 +50,7 @@ def run_job(
         job: What to do with a unit.
         units: All units.
         execute: Runs units and leaves a receipt for each.
-        progress: Called with the number of finished units and of all units.
+        progress: Called with the number of finished rows and of all rows.
 
     Returns:
         The output of each unit, in order.
@@ -59,7 +60,7 @@ def run_job(
 
     """
     todo = [unit for unit in units if store.recall(job.key(unit)) is None]
-    with _watch(store, [job.key(unit) for unit in units], progress):
+    with _watch(store, {job.key(unit): unit[2] - unit[1] for unit in units}, progress):
         if todo:
             execute(store, job, todo)
     outputs = [store.recall(job.key(unit)) for unit in units]
@@ -76,21 +77,28 @@ def run_plain(store: "Store", job: Job, units: Sequence[Unit]) -> None:
 
 
 @contextmanager
-def _watch(store: "Store", keys: Sequence[str], progress: Progress) -> Iterator[None]:
-    """Report how many receipts exist while workers anywhere write them."""
+def _watch(store: "Store", sizes: Mapping[str, int], progress: Progress) -> Iterator[None]:
+    """Report how many rows have a receipt or are on their way, while workers anywhere write them.
+
+    sizes: rows of each unit by its key.
+    """
     stop = threading.Event()
     finished_keys: set[str] = set()
+    total = sum(sizes.values())
 
     def count() -> int:
         # A receipt stays, and an object store takes a request to ask for one.
         finished_keys.update(
-            key for key in keys if key not in finished_keys and store.has_receipt(key)
+            key for key in sizes if key not in finished_keys and store.has_receipt(key)
         )
-        return len(finished_keys)
+        return sum(
+            size if key in finished_keys else min(size, rows_in_progress(store, key))
+            for key, size in sizes.items()
+        )
 
     def watch() -> None:
         while not stop.wait(0.5):
-            progress(count(), len(keys))
+            progress(count(), total)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -99,7 +107,7 @@ def _watch(store: "Store", keys: Sequence[str], progress: Progress) -> Iterator[
     finally:
         stop.set()
         thread.join()
-    progress(len(keys), len(keys))
+    progress(total, total)
 
 
 def units_of(rows: int, size: int) -> list[Unit]:

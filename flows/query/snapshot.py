@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue, read_catalogue
@@ -33,6 +32,7 @@ from remine.data.types import SPLITS, Float32, Int32, Int64
 from remine.flows.query.item_contents import ItemContents
 from remine.flows.stages.encoder import device, load_checkpoint
 from remine.index.build import IndexCard
+from remine.index.embed import embed_rows
 from remine.index.search import MAX_K, Mask, Searcher
 from remine.index.search_report import SearchReport
 from remine.train.encoders.design import Design, input_transform
@@ -331,14 +331,10 @@ class Snapshot:
     ) -> Queries:
         with self._transform_lock:  # the counts of a transform are those of one call at a time
             inputs, omissions = transform_counted(self.transform, contents, locate)
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(inputs), BATCH):
-                block = torch.from_numpy(inputs[start : start + BATCH]).to(device())
-                parts.append(self.encoder(block).cpu().numpy())
+        vectors = embed_rows(self.encoder, inputs, range(len(inputs)), BATCH, device())
         raw = [c.read_bytes() if isinstance(c, Path) else c for c in contents]
         return Queries(
-            vectors=np.concatenate(parts),
+            vectors=vectors,
             excluded_ids=np.full(len(raw), -1),
             raw_contents=raw,
             omissions=omissions,

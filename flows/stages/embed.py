@@ -19,12 +19,14 @@ from remine.data.items.inputs import Inputs
 from remine.data.store.records import Artifact, digest
 from remine.data.types import Embeddings, Float32, Int64
 from remine.flows.jobs.job import Unit
+from remine.flows.jobs.partial_rows import PartialRows
 from remine.flows.stages.embedding_recipe import embedding_recipe
 from remine.flows.stages.encoder import device, load_trained
 from remine.flows.stages.features import features
 from remine.flows.stages.reuse import EarlierOutput, EarlierRows
 from remine.flows.stages.shard import put_table, run_shards
-from remine.index.embed import Rows, embed_rows
+from remine.index.embed import embed_rows
+from remine.index.micro_batches import Rows
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
@@ -104,8 +106,12 @@ class EmbedJob:
         encoder = load_trained(store, self.checkpoint, self.base).to(device())
         earlier = EarlierVectors(store, self.earlier) if self.earlier else None
 
+        def embedded(inputs: Inputs, rows: Rows, partial: PartialRows) -> Float32:
+            return embed_rows(encoder, inputs, rows, self.batch, device(), partial)
+
         def work(unit: Unit) -> Artifact:
             number, start, stop = unit
+            partial = PartialRows(store, self.key(unit))
             inputs = Inputs([store.path(self.inputs.files[number])])
             items = schemas.read(
                 [store.path(self.items.files[number])],
@@ -115,21 +121,23 @@ class EmbedJob:
             if earlier:
                 vectors, new_rows = earlier.vectors(items)
                 if len(new_rows):
-                    vectors[new_rows] = embed_rows(encoder, inputs, new_rows, self.batch, device())
+                    vectors[new_rows] = embedded(inputs, new_rows, partial)
             else:
-                vectors = embed_rows(encoder, inputs, range(stop - start), self.batch, device())
+                vectors = embedded(inputs, range(stop - start), partial)
             embeddings = Embeddings(
                 ids=items["id"].to_numpy(),
                 label_codes=items["label_code"].to_numpy(),
                 vectors=vectors,
             )
-            return put_table(
+            artifact = put_table(
                 store,
                 schemas.embeddings_table(embeddings),
                 "embeddings",
                 number,
                 {"checkpoint": self.checkpoint.digest, "inputs": self.inputs.digest},
             )
+            partial.clear()
+            return artifact
 
         return work
 

@@ -10,6 +10,7 @@ from remine.flows.jobs.stage_code import code_hash
 from remine.train.checkpoint import encoder_bytes, load_encoder
 from remine.train.encoders.design import Design, build_trainable, design, full_encoder
 from remine.train.encoders.encoder import Encoder
+from remine.train.encoders.older_names import current_names
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
@@ -30,13 +31,14 @@ def first_checkpoint(run: "Run", items: Artifact, inputs: Artifact) -> Artifact:
 
 def fits(run: "Run", checkpoint: Artifact, items: Artifact, inputs: Artifact) -> bool:
     """Whether the encoder of `checkpoint` is the one that the settings and the data ask for."""
-    return bool(checkpoint.card["encoder"] == design_of(run, items, inputs).to_json())
+    design = Design.from_json(checkpoint.card["encoder"])
+    return bool(design.identity == design_of(run, items, inputs).identity)
 
 
 def load_trained(store: "Store", checkpoint: Artifact, base: Path) -> Encoder:
     """The trainable part of a checkpoint's encoder, in evaluation mode; it reads `features`."""
     encoder = build_trainable(Design.from_json(checkpoint.card["encoder"]), base)
-    load_encoder(encoder, store.path(checkpoint.files[0]))
+    load_encoder(encoder, store.path(checkpoint.files[0]), current_names)
     return encoder.eval()
 
 

@@ -15,6 +15,7 @@ from remine.data.items.inputs import Inputs
 from remine.data.store.records import Artifact, FileRef, digest
 from remine.data.types import Int64
 from remine.flows.jobs.job import Unit, units_of_files
+from remine.flows.jobs.partial_rows import PartialRows
 from remine.flows.jobs.stage_code import code_hash
 from remine.flows.stages.encoder import device
 from remine.flows.stages.reuse import EarlierOutput, EarlierRows
@@ -77,6 +78,25 @@ def features(
     return run.store.remember(key, Artifact(kind="features", files=files, card=card))
 
 
+def adopt_features(run: "Run", checkpoint: Artifact, inputs: Artifact, other: "Store") -> int:
+    """Copy the features of a frozen backbone that another store has of the same inputs.
+
+    Returns:
+        The number of items whose features were copied; the rest is computed when it is needed.
+
+    """
+    design, count = Design.from_json(checkpoint.card["encoder"]), 0
+    if not design.config.frozen:
+        return 0
+    batch, base = run.config.index.batch, run.config.base
+    job = FeaturesJob(design=design, inputs=inputs, batch=batch, base=base)
+    for unit in units_of_files(inputs.files):
+        key = job.key(unit)
+        if not run.store.has_receipt(key) and (artifact := other.recall(key)):
+            count += run.store.adopt(key, artifact, other).rows
+    return count
+
+
 def _run(
     run: "Run", job: "FeaturesJob", inputs: Artifact, unchanged_files: dict[int, FileRef]
 ) -> tuple[FileRef, ...]:
@@ -132,13 +152,15 @@ class FeaturesJob:
             features = np.empty((len(rows), self.design.feature_dimensions), np.float32)
             if earlier_features:
                 features[rows >= 0] = earlier_features[rows[rows >= 0]]
+            partial = PartialRows(store, self.key(unit))
             if len(new_rows := np.flatnonzero(rows < 0)):
                 features[new_rows] = embed_rows(
-                    lambda block: backbone(block).float(), inputs, new_rows, self.batch, device()
+                    backbone, inputs, new_rows, self.batch, device(), partial
                 )
             with store.temporary(".npy") as path:
                 np.save(path, features)
                 file = store.put(path, name=f"part-{number:05d}.npy", rows=stop - start)
+            partial.clear()
             return Artifact(kind="features", files=(file,))
 
         return work

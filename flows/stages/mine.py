@@ -67,7 +67,7 @@ def mine(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifa
             job,
             units_of(anchors, unit_anchors(setup.card["engine"], config)),
             run.execute,
-            lambda count, units: bar.update(anchors * count // units, anchors),
+            bar.update,
         )
         stats = sum((MiningStats(**shard.card["stats"]) for shard in shards), MiningStats())
         if config.hub_cap:

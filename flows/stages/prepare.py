@@ -20,6 +20,7 @@ from remine.data.items.inputs import PICTURES, ImageTransform, Transform, omissi
 from remine.data.items.shards import StagedItems, stage_items
 from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import clear_beside, staging_folder
+from remine.data.items.tensors import blank
 from remine.data.sources.source import Source, open_source
 from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store, place_of
@@ -30,6 +31,7 @@ from remine.train.encoders.design import (
     design,
     full_encoder,
     input_transform,
+    picture_transform,
     transform_key,
 )
 
@@ -272,16 +274,14 @@ def _check_settings(config: "Config", source: Source, inputs: Mapping[str, Any],
             f" reads {dtype} of shape {tuple(shape)}: leave it out"
         )
     encoder = full_encoder(build_trainable(encoder_design, base), encoder_design, base).eval()
-    one = torch.zeros((1, *shape), dtype=getattr(torch, dtype))
     with torch.inference_mode():
-        check_factory(config.index, n, encoder(one).shape[1])
+        check_factory(config.index, n, encoder(blank(1, shape, dtype)).shape[1])
 
 
 def _transform(source: Source, config: "Config", shape: Sequence[int] = ()) -> Transform:
     """From contents to inputs. shape: of earlier inputs, which new pictures must have, too."""
     side, channels = config.data.image_size, config.data.channels
+    pictures = picture_transform(config.encoder, source.content, config.base, side, channels)
     if shape and source.content in PICTURES:
-        pictures = ImageTransform.for_shape(shape, resize=side > 0)
-    else:
-        pictures = ImageTransform(side, channels)
+        pictures = ImageTransform.for_shape(shape, resize=pictures.resize)
     return input_transform(config.encoder, source.content, config.base, pictures)

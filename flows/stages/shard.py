@@ -57,11 +57,6 @@ def run_shards(
 
     """
     units = [unit for unit in units_of_files(inputs) if unit[0] not in unchanged_files]
-    items = sum(stop - start for _, start, stop in units)
-
-    def count_items(finished: int, count: int) -> None:
-        progress(items * finished // max(1, count), items)
-
-    outputs = run_job(run.store, job, units, run.execute, count_items)
+    outputs = run_job(run.store, job, units, run.execute, progress)
     new_files = {unit[0]: output.files[0] for unit, output in zip(units, outputs, strict=True)}
     return tuple(file for _, file in sorted({**unchanged_files, **new_files}.items()))

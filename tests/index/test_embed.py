@@ -1,4 +1,4 @@
-"""Embedding rows: the same as a bare loop, bit for bit."""
+"""Embedding rows: the same as a bare loop, bit for bit; cut by bytes, and resumed."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,9 @@ import torch
 
 from remine.data.errors import InputError
 from remine.data.items.inputs import Inputs
+from remine.index import micro_batches as cuts
 from remine.index.embed import embed_rows
+from remine.index.micro_batches import largest_layer, micro_batches
 from remine.train.config import EncoderConfig
 from remine.train.encoders.encoder import build_encoder
 
@@ -87,14 +89,14 @@ class Weighted(torch.nn.Module):
 def test_no_gradient_is_kept(inputs):
     encoder = Weighted()
     embed_rows(encoder, inputs, range(90), 50)
-    assert encoder.graph == [False, False]
+    assert set(encoder.graph) == {False}
 
 
 def test_refuses_an_embedding_of_zeros(tmp_path):
     vectors = np.ones((90, 4), np.float32)
     vectors[41] = 0
     np.save(tmp_path / "vectors.npy", vectors)
-    with pytest.raises(InputError, match=r"embeddings of length 0 in rows 40"):
+    with pytest.raises(InputError, match=r"an embedding of length 0 in row 41: it has"):
         embed_rows(torch.nn.Identity(), Inputs([tmp_path / "vectors.npy"]), range(90), 20)
 
 
@@ -103,5 +105,98 @@ def test_refuses_a_number_that_is_not_finite(tmp_path, bad):
     vectors = np.ones((90, 4), np.float32)
     vectors[83, 2] = bad
     np.save(tmp_path / "vectors.npy", vectors)
-    with pytest.raises(InputError, match=r"non-finite embeddings in rows 80"):
+    with pytest.raises(InputError, match=r"a non-finite embedding in row 83$"):
         embed_rows(torch.nn.Identity(), Inputs([tmp_path / "vectors.npy"]), range(90), 20)
+
+
+CPU = torch.device("cpu")
+
+
+def test_the_largest_layer_is_measured_on_one_row():
+    network = torch.nn.Sequential(
+        torch.nn.Linear(10, 100), torch.nn.ReLU(), torch.nn.Linear(100, 2)
+    )
+    block = np.zeros((3, 10), np.float32)
+    assert largest_layer(network, block) == 3 * (100 + 100) * 4
+    assert largest_layer(lambda rows: rows, block) == block.nbytes
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_passes_are_as_large_as_their_bytes_allow(encoder, inputs, monkeypatch):
+    row_bytes = largest_layer(encoder, inputs[np.arange(1)])
+    monkeypatch.setattr(cuts, "CPU_BYTES", 7 * row_bytes + 1)
+    passes = micro_batches(encoder, inputs, range(90), 50, CPU)
+    assert [len(part) for part in passes] == [7] * 12 + [6]
+    assert np.concatenate(passes).tolist() == list(range(90))
+    assert len(micro_batches(encoder, inputs, range(90), 4, CPU)[0]) == 4
+    monkeypatch.setattr(cuts, "CPU_BYTES", 1)
+    assert len(micro_batches(encoder, inputs, range(90), 50, CPU)) == 90
+
+
+class Lengths(torch.nn.Module):
+    """Sums rows of unequal length, and notes the blocks that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Identity()
+        self.shapes = []
+
+    def row_lengths(self, rows):
+        return (rows != 0).sum(dim=1)
+
+    def forward(self, rows):
+        longest = int(self.row_lengths(rows).max())
+        self.shapes.append((len(rows), longest))
+        cut = self.layer(rows[:, :longest].float())
+        return torch.stack([cut.sum(dim=1), cut.amax(dim=1)], dim=1)
+
+
+def test_rows_of_unequal_length_are_sorted_and_come_back_in_order(monkeypatch):
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(1, 30, 90)
+    rows = np.where(np.arange(30) < lengths[:, None], rng.integers(1, 9, (90, 30)), 0)
+    rows = rows.astype(np.int32)
+    network = Lengths()
+    monkeypatch.setattr(cuts, "CPU_BYTES", 8 * 30 * 4)  # four of the longest rows, in and out
+    vectors = embed_rows(network, rows, range(90), 16)
+    np.testing.assert_array_equal(vectors, np.stack([rows.sum(1), rows.max(1)], axis=1))
+    counts, longest = zip(*network.shapes[1:], strict=True)
+    assert sorted(longest, reverse=True) == list(longest)
+    assert counts[0] == 4
+    assert max(counts) == 16
+    assert all(count * length <= 4 * 30 for count, length in network.shapes[1:])
+
+
+class Notes:
+    """Keeps what is finished, and stops after some passes."""
+
+    def __init__(self, start=None, passes=10**9) -> None:
+        self.start, self.passes, self.rows = start, passes, None
+
+    def load(self):
+        return self.start
+
+    def keep(self, parts):
+        self.rows = np.concatenate(parts)
+        if len(parts) == self.passes:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("lost", [0, 3])
+def test_a_killed_process_goes_on_behind_its_last_pass(encoder, inputs, lost):
+    complete = embed_rows(encoder, inputs, range(90), 16)
+    killed = Notes(passes=3)
+    with pytest.raises(KeyboardInterrupt):
+        embed_rows(encoder, inputs, range(90), 16, keeper=killed)
+    assert len(killed.rows) == 48
+    calls = []
+    # Rows that do not end with a pass, of another device for example, are computed again.
+    again = embed_rows(
+        lambda block: (calls.append(len(block)), encoder(block))[1],
+        inputs,
+        range(90),
+        16,
+        keeper=Notes(start=killed.rows[: 48 - lost]),
+    )
+    np.testing.assert_array_equal(again, complete)
+    assert sum(calls) - 1 == (90 if lost else 42)

@@ -8,7 +8,7 @@ from remine.data.errors import StoreError
 from remine.train.checkpoint import encoder_bytes, load_encoder, load_optimizer, optimizer_bytes
 from remine.train.config import EncoderConfig, TrainConfig
 from remine.train.encoders.encoder import build_encoder
-from remine.train.loop import make_optimizer
+from remine.train.optimization.groups import make_optimizer
 
 SHAPE = (1, 12, 12)
 

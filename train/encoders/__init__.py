@@ -8,5 +8,6 @@ In reading order:
     efficientnet      EfficientNet-Lite0 for photos
     minilm            MiniLM for text
     custom            networks from a function of the user
+    layers            parameters by layer, from the output to the input
     design            what determines an architecture; builds the encoder from it
 """

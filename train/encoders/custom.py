@@ -10,12 +10,12 @@ The function takes no arguments and returns a torch module, or (module, transfor
         return numpy.stack([...])
 
 - The transform turns a list of contents into one array (rows, ...) of uint8, int32, int64 or
-  float32, with the same shape for every row. Contents are texts, decoded pictures (`PIL.Image`,
-  upright, eight bits per channel) or (d,) float32 vectors. Without a transform the module gets the
-  inputs of remine's built-in encoders: pictures as uint8 (channels, height, width) of
-  data.image_size, hashed grams of texts, vectors.
-- The module turns a tensor of such rows, (m, ...), into (m, d) features of any length; remine
-  normalises them. Outside training it is set to `eval()`.
+  float32, with the same shape for every row, or into a dict of such arrays. Contents are texts,
+  decoded pictures (`PIL.Image`, upright, eight bits per channel) or (d,) float32 vectors. Without
+  a transform the module gets the inputs of remine's built-in encoders: pictures as uint8
+  (channels, height, width) of data.image_size, hashed grams of texts, vectors.
+- The module turns a tensor of such rows, (m, ...), or a dict of them, into (m, d) features of any
+  length; remine normalises them. Outside training it is set to `eval()`.
 - The function is called with torch's generator seeded by the run's seed, which determines random
   weights. A frozen network is created with seed 0 every time and must get the same weights.
 
@@ -29,7 +29,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +42,7 @@ from torch import Tensor, nn
 from remine.data.errors import InputError
 from remine.data.items.inputs import Omissions, Transform, vector_transform
 from remine.data.items.pictures import decode_image
+from remine.data.items.tensors import as_records, blank
 
 DTYPES = ("uint8", "int32", "int64", "float32")
 
@@ -175,7 +176,8 @@ class CustomTransform:
             location: from the number of an item to the file and row for an error message.
 
         Returns:
-            (rows, ...) of one of DTYPES; float64 is cast to float32.
+            (rows, ...) of one of DTYPES, or (rows,) records of such arrays by name; float64 is cast
+            to float32.
 
         Raises:
             InputError: the transform fails, or returns another dtype or number of rows.
@@ -185,21 +187,35 @@ class CustomTransform:
         self.omissions.add(len(items), notes)
         try:
             result = self.transform(items)
-            block = np.asarray(result.numpy() if isinstance(result, Tensor) else result)
+            arrays = {k: _array(v) for k, v in _by_name(result).items()}
         except Exception as error:
             raise InputError(
                 f"encoder.name {self.name!r}: its transform fails on {location(0)} and the"
                 f" {len(items) - 1} after it: {error_line(error)}"
             ) from error
-        if block.dtype == np.float64:
-            block = block.astype(np.float32)
-        if str(block.dtype) not in DTYPES or block.ndim < 2 or len(block) != len(items):
-            raise InputError(
-                f"encoder.name {self.name!r}: its transform makes {block.dtype}"
-                f" {block.shape} of {len(items)} items; it must make ({len(items)}, ...) of"
-                f" {', '.join(DTYPES)}"
-            )
-        return block
+        for name, block in arrays.items():
+            if str(block.dtype) not in DTYPES or block.ndim < 2 or len(block) != len(items):
+                part = f" as {name!r}" if name else ""
+                raise InputError(
+                    f"encoder.name {self.name!r}: its transform makes {block.dtype}"
+                    f" {block.shape}{part} of {len(items)} items; it must make ({len(items)}, ...)"
+                    f" of {', '.join(DTYPES)}"
+                )
+        return as_records(arrays) if "" not in arrays else arrays[""]
+
+
+def _by_name(result: Any) -> dict[str, Any]:
+    """The arrays of a transform; the name of a single one is empty."""
+    if not isinstance(result, Mapping):
+        return {"": result}
+    if not result or not all(isinstance(k, str) and k.isidentifier() for k in result):
+        raise ValueError(f"a dict of arrays needs names that are identifiers, got {list(result)}")
+    return dict(result)
+
+
+def _array(value: Any) -> np.ndarray:
+    array = np.asarray(value.numpy() if isinstance(value, Tensor) else value)
+    return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 def output_dimensions(name: str, network: nn.Module, shape: Sequence[int], dtype: str) -> int:
@@ -209,13 +225,13 @@ def output_dimensions(name: str, network: nn.Module, shape: Sequence[int], dtype
         name: of the encoder, for error messages.
         network: the user's module; set to `eval()`.
         shape: of one input.
-        dtype: of the inputs, one of DTYPES.
+        dtype: of the inputs, as a card has it.
 
     Raises:
         InputError: the module fails, or its result is not (2, d) floating-point numbers.
 
     """
-    rows = torch.zeros((2, *shape), dtype=getattr(torch, dtype))
+    rows = blank(2, shape, dtype)
     try:
         with torch.inference_mode():
             out = network.eval()(rows)

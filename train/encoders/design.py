@@ -6,7 +6,7 @@ of its weights or source, and refused if it has changed since.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,17 +16,26 @@ from torch import nn
 from remine.data.errors import InputError, StoreError
 from remine.data.items.inputs import PICTURES, ImageTransform, Transform, vector_transform
 from remine.train.checkpoint import encoder_bytes
-from remine.train.config import EncoderConfig
+from remine.train.config import EncoderConfig, LoraConfig
+from remine.train.encoders.adapter import add_adapter
 from remine.train.encoders.custom import as_transform, load_custom, output_dimensions
 from remine.train.encoders.efficientnet import load_efficientnet
 from remine.train.encoders.encoder import Encoder, GramTransform, build_encoder
 from remine.train.encoders.heads import BackboneWithHead, build_head
-from remine.train.encoders.minilm import TOKENIZER_SHA256, TokenTransform, load_minilm
+from remine.train.encoders.pretrained.network import (
+    facts,
+    load_network,
+    token_transform,
+    weights_of,
+)
 from remine.train.encoders.weights_packages import WEIGHTS_PACKAGES
 
-LOADERS = {"efficientnet_lite0": load_efficientnet, "minilm": load_minilm}
-NEWER_SETTINGS = ("frozen", "head")
+LITE_SIDE = 224
+"""Side of the pictures that EfficientNet-Lite0 was trained on."""
+NEWER_SETTINGS = ("frozen", "head", "adapter", "pooling", "prompt", "max_tokens", "lora")
 """Settings that older cards lack; newer cards omit them at their defaults, so that both agree."""
+OTHER_SETTINGS = ("gradient_checkpointing",)
+"""Settings that change how a network computes, and not what."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +55,11 @@ class Design:
     def to_json(self) -> dict[str, Any]:
         """As stored in a card."""
         settings = asdict(self.config)
-        defaults = {f.name: f.default for f in fields(self.config)}
+        defaults = asdict(EncoderConfig())
         settings = {
-            k: v for k, v in settings.items() if k not in NEWER_SETTINGS or v != defaults[k]
+            k: v
+            for k, v in settings.items()
+            if k not in OTHER_SETTINGS and (k not in NEWER_SETTINGS or v != defaults[k])
         }
         card = {**settings, "content": self.content, "shape": list(self.shape)}
         if self.backbone:
@@ -62,7 +73,18 @@ class Design:
         names = ("content", "dtype", "backbone")
         fields_by_name = {name: settings.pop(name) for name in names if name in settings}
         shape = tuple(settings.pop("shape"))
+        if "lora" in settings:
+            lora = {**settings["lora"], "targets": tuple(settings["lora"]["targets"])}
+            settings["lora"] = LoraConfig(**lora)
         return cls(config=EncoderConfig(**settings), shape=shape, **fields_by_name)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The card without where the model lies: its hash says which one it is."""
+        card = self.to_json()
+        if self.config.library in ("st", "hf") and self.config.name != "minilm":
+            card["name"] = self.config.library
+        return card
 
     @property
     def feature_dimensions(self) -> int:
@@ -91,8 +113,11 @@ def design(
         network, source = load_custom(config.name, base).parts
         backbone["dimensions"] = output_dimensions(config.name, network, shape, dtype)
         backbone["source"] = source
-        if config.frozen:
+        if config.frozen or config.adapter != "none":
             backbone["weights"] = hashlib.sha256(encoder_bytes(network)).hexdigest()
+    elif config.library:
+        known = facts(config, content, base)
+        backbone = {"dimensions": known.dimensions, "weights": known.weights}
     elif config.name in WEIGHTS_PACKAGES:
         package = WEIGHTS_PACKAGES[config.name]
         if content not in package.contents:
@@ -117,6 +142,10 @@ def build_trainable(design: Design, base: Path, seed: int = 0) -> Encoder:
     if config.frozen:
         return Encoder(head)
     backbone = build_backbone(design, base, seed)
+    if config.adapter == "lora":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            backbone = add_adapter(backbone, config.lora)
     # A fine-tuned backbone needs no head unless one is configured or dimensions differ.
     if config.head == "auto" and config.dimensions in (0, dimensions):
         return Encoder(backbone)
@@ -133,22 +162,31 @@ def full_encoder(trainable: Encoder, design: Design, base: Path) -> Encoder:
 def build_backbone(design: Design, base: Path, seed: int = 0) -> nn.Module:
     """The pretrained or user network before any training, set to `eval()`.
 
-    A frozen user network is always created with seed 0: no checkpoint has its weights.
+    A user network that is frozen or has an adapter is always created with seed 0: no checkpoint has
+    its weights.
 
     Raises:
         StoreError: the source or the frozen weights differ from those of the design.
 
     """
     config = design.config
+    keeps_weights = config.frozen or config.adapter != "none"
+    if config.library:
+        if weights_of(config, base) != design.backbone["weights"]:
+            raise StoreError(
+                f"encoder.name {config.name!r}: its files are not those of the checkpoint;"
+                " `remine run` starts from a fresh encoder"
+            )
+        return load_network(config, design.content, base)
     if not config.is_custom:
-        return LOADERS[config.name]().eval()
-    network, source = load_custom(config.name, base, 0 if config.frozen else seed).parts
+        return load_efficientnet().eval()
+    network, source = load_custom(config.name, base, 0 if keeps_weights else seed).parts
     if source != design.backbone["source"]:
         raise StoreError(
             f"encoder.name {config.name!r}: its source is not the one of the checkpoint;"
             " `remine run` starts from a fresh encoder"
         )
-    if config.frozen:
+    if keeps_weights:
         weights = hashlib.sha256(encoder_bytes(network)).hexdigest()
         if weights != design.backbone["weights"]:
             raise StoreError(
@@ -178,12 +216,36 @@ def input_transform(
         return pictures
     if content == "vector":
         return vector_transform
-    return TokenTransform() if config.name == "minilm" else GramTransform()
+    return token_transform(config, base) if config.library else GramTransform()
+
+
+def picture_transform(
+    config: EncoderConfig, content: str, base: Path, side: int, channels: int
+) -> ImageTransform:
+    """The transform of new pictures: the settings', or where they say 0 what the network asks for.
+
+    Args:
+        config: The encoder.
+        content: What the items are.
+        base: The folder in which a model is looked up.
+        side: data.image_size.
+        channels: data.channels.
+
+    """
+    if content in PICTURES and config.library:
+        side, channels = side or facts(config, content, base).side, channels or 3
+    elif content in PICTURES and config.name in WEIGHTS_PACKAGES:
+        side, channels = side or LITE_SIDE, channels or 3
+    return ImageTransform(side, channels)
 
 
 def transform_key(config: EncoderConfig, base: Path) -> list[str]:
-    """Hash of a transform's source or tokenizer: what determines the inputs beside the data."""
+    """What determines the inputs beside the data and its settings: source, tokenizer, prompt."""
     if config.is_custom:
         custom = load_custom(config.name, base)
         return [config.name, custom.source] if custom.transform else []
-    return [TOKENIZER_SHA256] if config.name == "minilm" else []
+    if config.library:
+        settings = [config.prompt, str(config.max_tokens)]
+        return [config.library, weights_of(config, base), *settings]
+    # Its pictures have a size and channels of their own where data says 0.
+    return [config.name] if config.name in WEIGHTS_PACKAGES else []

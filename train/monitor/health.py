@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from remine.data.errors import StoreError
+from remine.data.items.tensors import Tensors
 from remine.data.measures import row_distances, triplet_kinds
 from remine.data.types import Float32, Int8
 from remine.train.monitor.config import HealthConfig
+from remine.train.optimization.modes import evaluating
 
 DEPTH = 10
 """Number of nearest neighbours that `overlap` is measured on."""
@@ -108,14 +109,11 @@ def _decline(name: str, first: float, current: float, limit: float) -> str:
     return f"the {name} of the embedding went from {first:.4g} to {current:.4g}, below {limit:.4g}"
 
 
-def embed_for_evaluation(encoder: torch.nn.Module, inputs: Tensor) -> Float32:
+def embed_for_evaluation(encoder: torch.nn.Module, inputs: Tensors) -> Float32:
     """(m, d) embeddings of inputs (m, ...) as mining sees them; the encoder does not change.
 
     Evaluation mode, so that batch statistics are used and not updated, and no gradients.
     """
-    was_training = encoder.training
-    encoder.eval()
-    with torch.no_grad():
+    with evaluating(encoder):
         vectors: Float32 = encoder(inputs).float().cpu().numpy()
-    encoder.train(was_training)
     return vectors

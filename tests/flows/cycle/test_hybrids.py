@@ -18,7 +18,7 @@ from remine.flows.query.terminal import print_counts
 from remine.flows.query.triplets import TripletTable
 from remine.flows.report.cycle_page import write_report
 from remine.flows.report.rounds_table import round_rows, round_table
-from remine.flows.stages.train import training_labels
+from remine.flows.stages.rounds.making import training_labels
 
 PK = ("train.batches=pk", "train.miner=semi_hard")
 CONFUSABLE = ("train.batches=confusable", "train.miner=semi_hard")

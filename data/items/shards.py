@@ -81,6 +81,9 @@ def stage_items(
                 f"{source.row_name(start)}: shape {block.shape[1:]}, the first is {shape}"
             )
         shape, dtype = block.shape[1:], dtype_text(block.dtype)
+        if getattr(transform, "reasons", None):  # of `BadItems`: these shards are not to be stored
+            progress(stop, len(catalogue.ids))
+            continue
         parquet, npy = folder / f"{start}.parquet", folder / f"{start}.npy"
         table = items_table(catalogue, slice(start, stop), contents, source)
         schemas.write(table, parquet, schema=items_schema_name(catalogue), provenance={})

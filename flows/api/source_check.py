@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from remine.data.errors import InputError
-from remine.data.items.catalogue import Catalogue
+from remine.data.items.catalogue import TEST, TRAIN, VAL, Catalogue
 from remine.data.items.changes import content_hashes
 from remine.data.items.inputs import PICTURES, Omissions, vector_transform
 from remine.data.items.pictures import decode_image
@@ -92,6 +92,7 @@ def check_source(
         ("copies", _copies(catalogue, hashes)),
         *(("reading", note) for note in source.notes),
         *(("unusual", remark) for remark in _remarks(catalogue)),
+        *(("unusual", remark) for remark in _content_remarks(check, catalogue, hashes)),
         *(("left out", line) for line in check.omissions.lines()),
         *_fault_rows(check),
     )
@@ -138,6 +139,19 @@ def _remarks(catalogue: Catalogue) -> Iterator[str]:
     for split in SPLITS:
         if not catalogue.counts()[split]["items"]:
             yield f"no item is in the split {split}"
+
+
+def _content_remarks(
+    check: ContentCheck, catalogue: Catalogue, hashes: np.ndarray
+) -> Iterator[str]:
+    grey = check.kinds["pictures of mode L"]
+    if grey and check.kinds["pictures of mode RGB"]:
+        yield f"{grey:,} grey pictures among coloured ones: all are read with three channels"
+    _, codes = np.unique(hashes, return_inverse=True)
+    for split, number in (("train", TRAIN), ("val", VAL)):
+        shared = np.isin(codes[catalogue.splits == TEST], codes[catalogue.splits == number])
+        if count := int(shared.sum()):
+            yield f"{count:,} test items have the content of an item in {split}"
 
 
 def _copies(catalogue: Catalogue, hashes: np.ndarray) -> str:

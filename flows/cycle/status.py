@@ -44,6 +44,8 @@ def status(config: Config, now: float | None = None) -> dict[str, Any]:
         report["served"] = _served(store, events, now)
         report["choice"] = choice_line(store, newest)
         report["advice"] = advice(newest)
+        if bad_items := newest.artifacts["items"].card.get("skipped"):
+            report["set_aside"] = f"set aside: {bad_items}"
         report["unfinished"] = None if newest.finished else _unfinished(store, newest)
     try:
         decision = decision_of(config, store, newest)
@@ -183,7 +185,7 @@ def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and text of each line; the name is empty if it is that of the line before."""
     yield "store", report["store"]
     yield "served", _served_line(report["served"])
-    for name in ("choice", "advice"):
+    for name in ("choice", "advice", "set_aside"):
         if text := report.get(name):
             yield "", text
     yield "lock", f"held by {report['lock']}" if report["lock"] else "free"

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from remine.data.items.inputs import MIN_ROWS, SHARD_BYTES, ImageTransform, Inputs, shard_rows
+from remine.data.items.inputs import (
+    MIN_ROWS,
+    SHARD_BYTES,
+    ImageTransform,
+    Inputs,
+    input_bytes,
+    shard_rows,
+)
 from remine.flows.config.settings import load_config
 from remine.flows.jobs.console import Console
 from remine.flows.report.item_cards import THUMBNAIL_SIDE, Gallery, picture_url
@@ -134,17 +141,18 @@ def test_a_change_of_one_photo_writes_one_small_shard(photos, monkeypatch):
 
 
 def test_rows_of_a_shard():
-    def transform(contents, _row_name):
-        return np.zeros((len(contents), 1 << 20), np.uint8)
+    assert shard_rows(1 << 20, 8192) == MIN_ROWS
+    assert shard_rows(1 << 20, 5) == 5
+    assert shard_rows(3 * 224 * 224, 8192) == SHARD_BYTES // (3 * 224 * 224)
+    assert shard_rows(0, 8192) == shard_rows(1024, 8192) == 8192
 
-    assert shard_rows(transform, [0], 8192) == MIN_ROWS
-    assert shard_rows(transform, [0], 5) == 5
+
+def test_bytes_of_an_input():
     pictures = ImageTransform(side=224, channels=3)
+    frames = [Image.new("RGB", (9, 9), colour) for colour in ("black", "red")]
     content = io.BytesIO()
-    Image.new("RGB", (9, 9)).save(
-        content, "GIF", save_all=True, append_images=[Image.new("RGB", (9, 9), "red")]
-    )
-    assert shard_rows(pictures, [content.getvalue()], 8192) == SHARD_BYTES // (3 * 224 * 224)
-    assert shard_rows(pictures, [b"no picture"], 8192) == 8192
+    frames[0].save(content, "GIF", save_all=True, append_images=frames[1:])
+    assert input_bytes(pictures, [content.getvalue()]) == 3 * 224 * 224
+    assert input_bytes(pictures, [b"no picture"]) == 0
     assert pictures.omissions.rows == 0  # counted once, when it is stored
-    assert shard_rows(GramTransform(), ["a text"], 8192) == 8192
+    assert input_bytes(GramTransform(), ["a text"]) == 1024

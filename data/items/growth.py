@@ -210,6 +210,14 @@ class ItemsUpdate:
             inputs_card={"shape": card["shape"], "dtype": card["dtype"]},
         )
 
+    def new_contents(self, rows: int) -> Iterator[Sequence[Any]]:
+        """The contents that are new or changed, of `rows` items at a time."""
+        start = 0
+        for block in self.source.blocks(rows):
+            is_new = ~self.comparison.same_content[start : start + len(block)]
+            yield [block[row] for row in np.flatnonzero(is_new).tolist()]
+            start += len(block)
+
     def _reusable_files(
         self, start: int, stop: int, old: Inputs
     ) -> tuple[FileRef | None, FileRef | None]:

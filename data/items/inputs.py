@@ -86,6 +86,36 @@ def transform_counted(
         vars(transform)["omissions"] = Omissions.total([before, counter])
 
 
+SHARD_BYTES = 16 << 20
+"""Bytes of inputs in a shard above which it has fewer rows than data.unit_rows: a shard is written
+anew when one of its items is changed or deleted."""
+
+MIN_ROWS = 16
+"""Rows of a shard of the largest inputs."""
+
+
+def shard_rows(transform: Transform, first: Any, unit_rows: int) -> int:
+    """The rows of a shard: `unit_rows`, or fewer if the inputs are large.
+
+    Args:
+        transform: Turns contents into inputs.
+        first: The first content, whose input has the size of all.
+        unit_rows: data.unit_rows.
+
+    Returns:
+        unit_rows if the first content cannot be read, which is to be said with its row.
+    """
+    counts = getattr(transform, "omissions", None)
+    try:
+        size = transform_counted(transform, first, str)[0].nbytes
+    except InputError:
+        return unit_rows
+    finally:
+        if counts is not None:  # the item is counted when it is stored
+            vars(transform)["omissions"] = counts
+    return min(unit_rows, max(MIN_ROWS, SHARD_BYTES // max(1, size)))
+
+
 def without_padding(block: np.ndarray, transform: Transform) -> np.ndarray:
     """The block as it is stored: cut to its longest row, if zeros at the end are padding."""
     if not getattr(transform, "pads", False) or block.ndim != 2:

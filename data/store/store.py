@@ -232,6 +232,10 @@ class Store:
         """Hold the write lock; StoreBusyError if another process holds it."""
         return self.place.lock()
 
+    def release_lock(self) -> None:
+        """Give back the write lock that this process holds, if it would outlive the process."""
+        self.place.release_lock()
+
     def lock_holder(self) -> str | None:
         """The process that holds the write lock, as text for people, or None."""
         return self.place.lock_holder()

@@ -13,6 +13,10 @@ from remine.data.items.inputs import Inputs
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 
+THUMBNAIL_SIDE = 100
+"""Largest width and height in pixels of an item's picture on a page, which shows hundreds."""
+JPEG_QUALITY = 80
+
 PICTURE_CONTENT = ("image", "path")
 
 
@@ -72,7 +76,9 @@ class Gallery:
             return ""
         pixels = block[0]  # (channels, height, width)
         grey_or_rgb = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-        return picture_url(Image.fromarray(grey_or_rgb))
+        image = Image.fromarray(grey_or_rgb)
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        return picture_url(image)
 
     def _text(self, row: int) -> str:
         """The text of an item, from the file that has its row."""
@@ -85,7 +91,11 @@ class Gallery:
 
 
 def picture_url(image: Image.Image) -> str:
-    """A picture as a PNG data URL."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    """A picture as a data URL: JPEG, or PNG where that is smaller, as of drawings."""
+    contents = {}
+    for name, options in (("png", {}), ("jpeg", {"quality": JPEG_QUALITY})):
+        buffer = io.BytesIO()
+        image.save(buffer, name, **options)
+        contents[name] = buffer.getvalue()
+    name, content = min(contents.items(), key=lambda pair: len(pair[1]))
+    return f"data:image/{name};base64," + base64.b64encode(content).decode()

@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.responses import Response
 
 from remine.data.items.inputs import vector_transform
-from remine.data.items.pictures import FORMATS
+from remine.data.sources.picture_formats import formats
 from remine.data.types import Float32, Int64, Split, unit
 from remine.flows.query.snapshot import Answers, Filter, Queries, SearchOptions
 from remine.flows.serving.context import (
@@ -291,7 +291,7 @@ def _picture_queries(version: ServedVersion, raw: bytes) -> Queries:
 def _check_picture(raw: bytes, max_pixels: int) -> None:
     """Refuse a file that is not a picture, and a picture that is too large, before decoding it."""
     try:
-        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(raw), formats=formats()) as image:
             pixels = image.width * image.height
             if pixels <= max_pixels:
                 image.load()

@@ -25,6 +25,7 @@ from remine.flows.query.snapshot import SearchOptions, Snapshot
 from remine.flows.stages.encoder import load_checkpoint
 from remine.flows.stages.evaluate import TEST
 from remine.flows.stages.split import read_split
+from remine.train.encoders.heads import principal_components
 
 NETS = """
 from pathlib import Path
@@ -224,3 +225,15 @@ def test_texts_through_minilm(config_file):
 def test_augmentation_of_kept_features_is_refused(config_file):
     with pytest.raises(InputError, match="a step uses features that were computed once"):
         load_config(config_file, [*FROZEN, "augment.rotate=5"])
+
+
+def test_a_head_into_fewer_dimensions_starts_as_the_components_of_the_training_features(nets):
+    settings = ("encoder.name=nets:smaller", "encoder.frozen=true", "encoder.dimensions=3")
+    store, _ = cycle(nets, *settings, *PK)
+    start = next(version for version in store.versions() if version.round == 0)
+    checkpoint = start.artifacts["checkpoint"]
+    weight = load_checkpoint(store, checkpoint, nets.parent).body.head.layer.weight
+    splits = read_catalogue(store, start.artifacts["items"]).splits
+    features = Inputs(store.paths(start.artifacts["features"]))[np.flatnonzero(splits == 0)]
+    expected = principal_components(features, 3)
+    np.testing.assert_allclose(weight.detach().numpy(), expected, atol=1e-3)

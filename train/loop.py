@@ -209,7 +209,10 @@ class Training:
         if self.augment is not None and isinstance(inputs, Tensor):
             stream = (AUGMENT, process.number)
             inputs = self.augment(inputs, step_seed(self.loader.seed, step, stream))
-        with autocast(self.device, bf16=self.bf16):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), autocast(self.device, bf16=self.bf16):
+            # Dropout must not depend on the steps that this process made before.
+            torch.manual_seed(step_seed(self.loader.seed, step, (DROPOUT, process.number)))
             return process.features(inputs, len(rows))
 
     def _save(self, history: History, learner: Learner) -> None:
@@ -288,6 +291,8 @@ def make_optimizer(encoder: Encoder, config: TrainConfig) -> torch.optim.Optimiz
 
 AUGMENT = 1
 """Number of the random stream of augmentation."""
+DROPOUT = 2
+"""Number of the random stream of an adapter's dropout."""
 
 
 def step_seed(seed: int, step: int, stream: tuple[int, ...] = ()) -> int:

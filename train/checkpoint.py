@@ -66,7 +66,10 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer) -> bytes:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, source: Source) -> None:
-    """Load the state of `source` into `optimizer`; its settings do not change."""
+    """Load the state of `source` into `optimizer`; its settings do not change.
+
+    A state whose shapes are those of other parameters is left out.
+    """
     _load_state(optimizer, _tensors(source))
 
 
@@ -121,11 +124,13 @@ def _load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor])
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         place, name = key.split(".", 1)
-        number = numbers[int(place)]
-        parameter = parameters[number]
-        if value.shape == parameter.shape:
+        number = numbers.get(int(place))
+        # Moments of a network as an earlier version built it, which are soon gathered again.
+        if number is None or value.shape not in (parameters[number].shape, torch.Size([])):
+            return
+        if value.dim():
             # Fused optimizers read all by address, so the layouts must agree.
-            value = torch.empty_like(parameter).copy_(value)  # noqa: PLW2901
+            value = torch.empty_like(parameters[number]).copy_(value)  # noqa: PLW2901
         state.setdefault(number, {})[name] = value
     # torch loads settings together with the state; pass the current ones, which may be new.
     groups: list[Mapping[str, Any]] = optimizer.state_dict()["param_groups"]

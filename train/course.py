@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from remine.data.items.tensors import as_tensors
+from remine.data.items.tensors import Tensors, as_tensors, take_rows
 from remine.data.types import Int64
 from remine.train.batches.row_batch import RowBatch, row_batches
 from remine.train.checkpoint import (
@@ -23,6 +23,7 @@ from remine.train.config import TrainConfig
 from remine.train.history import History
 from remine.train.learner import Learner
 from remine.train.losses.batch import Batch, LossValue
+from remine.train.losses.triplet import TripletLoss
 from remine.train.monitor.health import Reading, RoundStoppedError, collapse_reason
 from remine.train.monitor.probe import Baseline
 from remine.train.objective import Objective
@@ -30,7 +31,7 @@ from remine.train.optimization.cached import BatchInParts, WholeBatch
 from remine.train.optimization.modes import set_training
 from remine.train.optimization.schedule import rate_share, set_rates
 from remine.train.precision import autocast
-from remine.train.processes import training_process
+from remine.train.processes import SingleProcess, training_process
 from remine.train.recipe import recipe_of
 from remine.train.saves import Parts, Saves
 
@@ -98,16 +99,10 @@ class Course:
             keeps_statistics=recipe.batch_statistics == "kept",
             holds_backbone=step <= held_steps,
         )
-        embedded = self._embed(rows.rows, step)
-        batch = self._batch(rows, self.process.gather(embedded.features, len(rows.rows)))
-        value: LossValue = self.learner.objective(batch, step_seed(training.loader.seed, step))
-        if not torch.isfinite(value.loss):
-            raise RoundStoppedError(f"step {step}: the loss is {value.loss.item()}")
         optimizers = [training.optimizer, *self.learner.optimizers.values()]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(value.loss)
-        embedded.backward()
+        value = self._backward(step, rows)
         if recipe.clip_norm:
             torch.nn.utils.clip_grad_norm_(training.encoder.parameters(), recipe.clip_norm)
         # A loss sets the rates of its own parameters, which do not follow the schedule.
@@ -116,18 +111,83 @@ class Course:
             optimizer.step()
         self.history.add(value)
 
-    def _embed(self, rows: Int64, step: int) -> WholeBatch:
-        """The share of this process of the rows (m,), through the encoder."""
+    def _backward(self, step: int, rows: RowBatch) -> LossValue:
+        """Gradients of the loss of a batch, in parts if it does not fit."""
+        inputs = self._inputs(rows.rows, step)
+        size = self.training.part
+        if not size or rows.triplets is None or not self._adds_up:
+            return self._backward_at_once(step, rows, inputs, size=size)
+        # A mean over triplets is a sum of the means of parts, and needs no second forward pass.
+        triplets = rows.triplets.tensor_split(self.process.parts(len(rows.rows), size), dim=1)
+        loss = active = torch.zeros(())
+        for number, part in enumerate(triplets):
+            places = part.reshape(-1)
+            part_rows = RowBatch(
+                rows=rows.rows[places.numpy()], triplets=torch.arange(len(places)).view(3, -1)
+            )
+            share = part.shape[1] / rows.triplets.shape[1]
+            value = self._backward_at_once(
+                step, part_rows, take_rows(inputs, places), number=number, share=share
+            )
+            loss, active = loss + share * value.loss.detach(), active + share * value.active
+        return LossValue(loss, active)
+
+    def _backward_at_once(
+        self,
+        step: int,
+        rows: RowBatch,
+        inputs: Tensors,
+        *,
+        size: int = 0,
+        number: int = 0,
+        share: float = 1.0,
+    ) -> LossValue:
+        """Gradients of the loss of a batch, or of a part of one.
+
+        Args:
+            step: Number of the step.
+            rows: The batch.
+            inputs: Of this process's rows.
+            size: Items that go through the encoder at a time; 0 for all.
+            number: Of the part.
+            share: Of the part in the loss.
+        """
+        count = self.process.parts(len(rows.rows), size)
+        embedded = self._embed(inputs, step, number, count)
+        batch = self._batch(rows, self.process.gather(embedded.features, len(rows.rows)))
+        seed = step_seed(self.training.loader.seed, step)
+        value: LossValue = self.learner.objective(batch, seed)
+        if not torch.isfinite(value.loss):
+            raise RoundStoppedError(f"step {step}: the loss is {value.loss.item()}")
+        torch.autograd.backward(value.loss if share == 1 else share * value.loss)
+        embedded.backward()
+        return value
+
+    @property
+    def _adds_up(self) -> bool:
+        """Whether the loss of given triplets is a mean over them, in one process."""
+        objective = self.learner.objective
+        meets_others = objective.miner is not None or objective.memory is not None
+        is_alone = type(self.process) is SingleProcess
+        return isinstance(objective.loss, TripletLoss) and not meets_others and is_alone
+
+    def _inputs(self, rows: Int64, step: int) -> Tensors:
+        """The share of this process of the rows (m,), augmented."""
         training, process = self.training, self.process
-        seed = training.loader.seed
         inputs = as_tensors(training.inputs[rows[process.share(len(rows))]], training.device)
         if training.augment is not None and isinstance(inputs, Tensor):
-            inputs = training.augment(inputs, step_seed(seed, step, (AUGMENT, process.number)))
+            stream = (AUGMENT, process.number)
+            return training.augment(inputs, step_seed(training.loader.seed, step, stream))
+        return inputs
+
+    def _embed(self, inputs: Tensors, step: int, first_part: int, count: int) -> WholeBatch:
+        """The inputs of this process through the encoder, in `count` parts."""
+        training, process = self.training, self.process
 
         def part_seed(number: int) -> int:
-            return step_seed(seed, step, (DROPOUT, process.number, number))
+            stream = (DROPOUT, process.number, first_part + number)
+            return step_seed(training.loader.seed, step, stream)
 
-        count = process.parts(len(rows), training.part)
         precision = autocast(training.device, bf16=training.bf16)
         if count == 1:
             return WholeBatch(process, inputs, part_seed, precision)

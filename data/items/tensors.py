@@ -61,6 +61,13 @@ def split_rows(inputs: Tensors, count: int) -> list[Tensors]:
     return [{name: tensors[number] for name, tensors in parts.items()} for number in range(count)]
 
 
+def take_rows(inputs: Tensors, places: Tensor) -> Tensors:
+    """The rows of inputs at `places` (r,)."""
+    if isinstance(inputs, Tensor):
+        return inputs[places.to(inputs.device)]
+    return {name: tensor[places.to(tensor.device)] for name, tensor in inputs.items()}
+
+
 def first_tensor(inputs: Tensors) -> Tensor:
     """The inputs, or the first of several tensors: for their number of rows and device."""
     return inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))

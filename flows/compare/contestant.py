@@ -27,6 +27,7 @@ from remine.flows.stages.mine import engine_setup
 from remine.flows.stages.rounds.settings import kind_of_checkpoint
 from remine.flows.stages.train import train
 from remine.flows.stages.training_data import training_data
+from remine.train.batches.triplet_loader import count_triplets
 from remine.train.config import TrainConfig
 from remine.train.monitor.health import RoundStoppedError
 from remine.train.recipe import recipe_of, resolved
@@ -205,6 +206,8 @@ class Contestant:
         run = replace(self.run, config=replace(config, train=train_config))
         seed = self._seed("train")
         data = self.training_data
+        if data and data.kind == "triplets":
+            _check_triplets(run, data, self.arm.name)
         key_parts: list[Any] = [checkpoint.digest, data and data.digest]
         key_parts += [seed, asdict(train_config)]
         key_parts += [asdict(config.online), asdict(config.health), config.mining.margin]
@@ -215,8 +218,6 @@ class Contestant:
             lambda: train(run, checkpoint, data, self.items, self.inputs, seed),
         )
         steps_trained = result.card["steps"] - checkpoint.card["steps"]
-        if not steps_trained:
-            raise RoundStoppedError("no triplets were mined, so that nothing is left to learn")
         if steps_trained < steps:  # the triplets are stale (train.refresh_when): mine again
             self.mining_round = -1
         self.checkpoints.append(result)
@@ -257,6 +258,18 @@ class Contestant:
         self.usage.seconds[stage] += share * receipt.card["seconds"]
         self.usage.resumed |= receipt.card["resumed"]
         return artifact
+
+
+def _check_triplets(run: Run, triplets: Artifact, arm: str) -> None:
+    """Refuse fewer triplets than a batch takes: a round would adapt, and the arm train on less."""
+    train_config = run.config.train
+    count = count_triplets(run.store.paths(triplets), train_config.kinds)
+    if count < train_config.batch and train_config.batches == "triplets":
+        raise InputError(
+            f"compare.arms.{arm}: {count} triplets of kind {' or '.join(train_config.kinds)} were"
+            f" mined, and a step takes {train_config.batch}: a smaller compare.items or a larger"
+            " mining.margin would help"
+        )
 
 
 def _with_resolved_settings(run: Run, checkpoint: Artifact) -> Run:

@@ -157,8 +157,9 @@ class Snapshot:
     def transform(self) -> Transform:
         """The transform of contents to encoder inputs with which the items were prepared."""
         design = Design.from_json(self.version.artifacts["checkpoint"].card["encoder"])
-        if self.content in PICTURES:
-            shape = self.version.artifacts["inputs"].card["shape"]
+        shape = self.version.artifacts["inputs"].card["shape"]
+        # A transform of the user's own may make rows of any shape, and gets the pictures whole.
+        if self.content in PICTURES and len(shape) == 3:
             pictures = ImageTransform.for_shape(shape, resize=True)
         else:
             pictures = ImageTransform()

@@ -23,6 +23,7 @@ from remine.flows.stages.shard import put_table
 from remine.mining.config import MiningConfig
 from remine.mining.engines.engine_choice import choose_engine, unit_anchors
 from remine.mining.engines.engines import EngineSetup, open_engine, prepare
+from remine.mining.kernel_cache import COMPILING, must_compile
 from remine.mining.miner import PhaseTimer, mine_block, mine_shards, sort_by_anchor
 from remine.mining.problem import Problem, by_label
 from remine.mining.stats import MiningStats
@@ -52,6 +53,8 @@ def mine(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifa
     config = run.config.mining
     anchors = items.card["splits"]["train"]["items"]
     same_as = _put_same_as(run, items)
+    if must_compile():
+        run.console.say(f"{run.console.round:<9} {'mine':<9} {COMPILING}")
     with run.console.stage("mine", "anchors") as bar:
         setup = engine_setup(run, embeddings, items, seed)
         job = MineJob(

@@ -306,6 +306,6 @@ def _transform(source: Source, config: "Config", shape: Sequence[int] = ()) -> T
     """From contents to inputs. shape: of earlier inputs, which new pictures must have, too."""
     side, channels = config.data.image_size, config.data.channels
     pictures = picture_transform(config.encoder, source.content, config.base, side, channels)
-    if shape and source.content in PICTURES:
+    if len(shape) == 3 and source.content in PICTURES:
         pictures = ImageTransform.for_shape(shape, resize=pictures.resize)
     return input_transform(config.encoder, source.content, config.base, pictures)

@@ -86,6 +86,16 @@ def test_an_optimizer_comes_back_with_its_state_and_keeps_its_settings(tmp_path)
     assert fresh.state[next(encoder.parameters())]["step"] == 3
 
 
+def test_a_state_of_other_shapes_is_left_out():
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(3, 2))])
+    optimizer.param_groups[0]["params"][0].sum().backward()
+    optimizer.step()
+    for shape in ((2, 2), (3, 2)):
+        other = torch.optim.Adam([torch.nn.Parameter(torch.ones(shape))])
+        load_optimizer(other, optimizer_bytes(optimizer))
+        assert bool(other.state) is (shape == (3, 2))
+
+
 def test_an_optimizer_that_never_stepped_has_nothing_to_save(tmp_path):
     encoder = conv()
     optimizer = make_optimizer(encoder, TrainConfig())

@@ -54,7 +54,8 @@ def test_a_round_in_bfloat16_is_near_and_its_losses_and_weights_are_float32(tmp_
     half = replace(rounds.training(tmp_path, "half", "image", config), bf16=True)
     inside = []
     half.encoder.body.register_forward_hook(lambda _m, _i, out: inside.append(out.dtype))
-    features = Course(half, config)._embed(np.arange(7), 1).features
+    inputs = torch.from_numpy(half.inputs[np.arange(7)])
+    features = Course(half, config)._embed(inputs, 1, 0, count=1).features
     assert inside[0] == torch.bfloat16
     assert features.dtype == torch.float32
     plain_history, half_history = (

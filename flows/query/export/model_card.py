@@ -1,9 +1,11 @@
 """README.md of an exported encoder: how it is loaded, on what it was trained, how good it is."""
 
 import importlib.metadata
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from remine.flows.config.settings import Config
 from remine.flows.query.snapshot import Snapshot
 from remine.flows.report.rounds_table import round_rows
 
@@ -58,7 +60,9 @@ def card(snapshot: Snapshot, target: str, usage: str) -> str:
         "",
         "## Settings",
         "",
-        *_table(_flat(version.config)),
+        "Those that are not the defaults of remine.",
+        "",
+        *_table(_chosen_settings(version.config)),
         "",
         "## Versions",
         "",
@@ -98,6 +102,13 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _chosen_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that differ from the defaults."""
+    defaults = json.loads(json.dumps(_flat(Config().to_json()), default=list))
+    settings = json.loads(json.dumps(_flat(config), default=list))
+    return {k: v for k, v in settings.items() if k not in defaults or v != defaults[k]}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A batch in parts has the loss and the gradients of the whole; how large the parts are."""
 
+import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,15 @@ from remine.train.processes import SingleProcess
 
 CPU = torch.device("cpu")
 PLAIN = autocast(CPU, bf16=False)
+
+
+@pytest.fixture(scope="module")
+def rounds():
+    place = Path(__file__).parents[1] / "rounds.py"
+    spec = importlib.util.spec_from_file_location("rounds", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def encoder(*extra):
@@ -125,3 +136,39 @@ def test_batch_statistics_forbid_parts(inputs, monkeypatch):
     network.eval()
     assert forecast(network, inputs, 96, replace(small, micro_batch=5), CPU).part == 5
     assert machine_memory(CPU) > 1e9
+
+
+CASES = {
+    "mean over triplets": TrainConfig(steps=6, batch=7, learning_rate=0.01),
+    "all of a batch": TrainConfig(steps=6, batch=15, per_class=5, batches="pk", learning_rate=0.01),
+    "with a memory": TrainConfig(
+        steps=6, batch=15, per_class=5, batches="pk", memory=40, margin=0.5, learning_rate=0.01
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("content", ["vector", "image"])
+def test_a_round_in_parts_ends_as_one_of_whole_batches(rounds, tmp_path, case, content):
+    """The largest pass through the encoder is that of a part."""
+    rounds.lay_down(tmp_path, content)
+    config = replace(CASES[case], batch_statistics="kept")
+    weights, losses, sizes = {}, {}, {}
+    for part in (0, 4):
+        round_ = rounds.training(
+            tmp_path, f"parts-{part}", content, replace(config, micro_batch=part)
+        )
+        passes = []
+        round_.encoder.body.register_forward_hook(
+            lambda _m, args, _out, passes=passes: passes.append(len(args[0]))
+        )
+        losses[part] = round_.run(config, lambda *_: None).loss
+        weights[part], sizes[part] = round_.encoder.state_dict(), passes
+    items = 21 if case == "mean over triplets" else 15
+    assert set(sizes[0]) == {items}
+    assert max(sizes[4]) <= 6  # two whole triplets
+    # Triplets that add up go through once, others twice.
+    assert sum(sizes[4]) == 6 * items * (1 if case == "mean over triplets" else 2)
+    assert losses[4] == pytest.approx(losses[0], abs=1e-4)
+    for key, weight in weights[0].items():
+        torch.testing.assert_close(weights[4][key], weight, atol=2e-4, rtol=0)

@@ -41,19 +41,20 @@ class TableSource:
     Implements `remine.data.sources.source.Source`.
     """
 
-    def __init__(self, path: Path, columns: dict[str, str]) -> None:
+    def __init__(self, path: Path, columns: dict[str, str], *, needs_labels: bool = True) -> None:
         """Open the file or folder and read its schema.
 
         Args:
             path: A Parquet or .csv file, or a folder with Parquet files in it or below it.
             columns: The user's column names by ours, where they differ.
+            needs_labels: Refuse a table without a column of labels.
         """
         self.path, self.root = path, path if path.is_dir() else path.parent
         self.files, other_files = parquet_files(path) if path.is_dir() else ([path], [])
         with arrow_errors_as_input_errors(path):
             try:
                 self.dataset = _open_dataset(self.files, path, columns)
-                self.columns = self._find_columns(path, columns)
+                self.columns = self._find_columns(path, columns, needs_labels=needs_labels)
             except UnicodeDecodeError:
                 raise InputError(f"{path}: a column's name is not UTF-8") from None
         contents = [c for c in (*CONTENTS, "vector") if c in self.columns]
@@ -95,7 +96,9 @@ class TableSource:
             files = [file for file in files if not is_picture(file)]
         return [f"{self.path}: passed over {count_endings(files)}"] if files else []
 
-    def _find_columns(self, path: Path, columns: dict[str, str]) -> dict[str, str]:
+    def _find_columns(
+        self, path: Path, columns: dict[str, str], *, needs_labels: bool
+    ) -> dict[str, str]:
         """The user's column names by ours, of the columns that exist."""
         names = self.dataset.schema.names
         for ours, theirs in columns.items():
@@ -103,7 +106,7 @@ class TableSource:
                 raise InputError(f"{path} has no column {theirs!r} (data.columns.{ours})")
         ours_to_theirs = {c: columns.get(c, c) for c in (*METADATA, *CONTENTS, "vector")}
         present = {ours: theirs for ours, theirs in ours_to_theirs.items() if theirs in names}
-        if "label" not in present:
+        if needs_labels and "label" not in present:
             raise InputError(
                 f"{path} has no column 'label'; it has {', '.join(names)}"
                 " (name yours: data.columns.label)"
@@ -144,9 +147,17 @@ class TableSource:
         return [fragment.count_rows() for fragment in self.dataset.get_fragments()]
 
     def metadata(self) -> pa.Table:
-        """The columns `label` and, if present, `id`, `split` and `group`, in order of id."""
+        """The columns `label` and, if present, `id`, `split` and `group`.
+
+        In order of id if ids are integers, else as the rows lie.
+        """
         names = [name for name in METADATA if name in self.columns]
+        if not names:  # without labels: only the number of rows counts
+            content = self.columns[self.content]
+            return self._read([content]).select([])
         table = self._read([self.columns[name] for name in names]).rename_columns(names)
+        if isinstance(self.dataset, CsvTable):
+            self.notes += [note for note in self.dataset.notes if note not in self.notes]
         if "split" in names:
             table = self._with_canonical_splits(table)
         if "id" in names and pa.types.is_integer(table["id"].type) and not table["id"].null_count:
@@ -195,10 +206,10 @@ class TableSource:
     def _read_in_order(self, column: str, order: Int64) -> pa.ChunkedArray:
         values = self._read([column])[column]
         if values.nbytes > SORT_LIMIT:
-            if self.lacks_ids:
+            if self.order is None:
                 raise InputError(
-                    f"{self.path}: rows changed places, and without ids they are too large to"
-                    " reorder in memory; add new rows at the end, or a column of ids"
+                    f"{self.path}: rows changed places, and without ids that are integers they are"
+                    " too large to reorder in memory; add new rows at the end, or integer ids"
                 )
             raise InputError(
                 f"{self.files[0]} is not sorted by id and too large to sort in memory; sort it"
@@ -248,7 +259,7 @@ def _open_dataset(
 ) -> CsvTable | ParquetTable:
     names = {name: columns.get(name, name) for name in (*METADATA, *CONTENTS, "vector")}
     if files[0].suffix.lower() == ".csv":
-        return CsvTable(files[0], integers=[names["id"]], label=names["label"])
+        return CsvTable(files[0], ids=names["id"], label=names["label"])
     return ParquetTable(files, path if path.is_dir() else None, names)
 
 

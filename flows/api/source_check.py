@@ -13,7 +13,6 @@ from remine.data.items.changes import content_hashes
 from remine.data.items.inputs import PICTURES, Omissions, vector_transform
 from remine.data.items.pictures import decode_image
 from remine.data.items.source_catalogue import build_catalogue
-from remine.data.sources.labels import merge_note
 from remine.data.sources.source import Source, open_source
 from remine.data.types import SPLITS
 from remine.flows.config.settings import Config
@@ -101,9 +100,10 @@ def check_source(
 
 
 def _items(source: Source, catalogue: Catalogue) -> str:
-    numbered = ", numbered in their order" if source.lacks_ids else ""
+    ids = ", ids are texts" if catalogue.keys else ""
+    ids = ", numbered in their order" if source.lacks_ids else ids
     classes = f"{len(catalogue.labels):,} classes"
-    return f"{len(catalogue.ids):,} items of {classes}, {source.content}{numbered}"
+    return f"{len(catalogue.ids):,} items of {classes}, {source.content}{ids}"
 
 
 def _split_rows(source: Source, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
@@ -125,8 +125,9 @@ def _class_sizes(catalogue: Catalogue) -> str:
 
 
 def _remarks(catalogue: Catalogue) -> Iterator[str]:
-    if note := merge_note(catalogue.merged_labels):
-        yield note
+    yield from catalogue.cleaning.lines()
+    if catalogue.val_note:
+        yield catalogue.val_note
     sizes = np.bincount(catalogue.label_codes, minlength=len(catalogue.labels))
     if singles := int((sizes == 1).sum()):
         yield f"{singles:,} classes have one item: no pair can be made of it"

@@ -10,9 +10,10 @@ from typing import Any
 import typer
 
 from remine.data.errors import InputError, StoreError, machine_line
-from remine.flows.cli.commands import index, triplets
+from remine.flows.cli.commands import checkpoint, index, triplets
 from remine.flows.cli.commands.check import check
 from remine.flows.cli.commands.compare import compare
+from remine.flows.cli.commands.embed import embed
 from remine.flows.cli.commands.init import init
 from remine.flows.cli.commands.losses import losses
 from remine.flows.cli.commands.mine import mine, plan
@@ -25,12 +26,10 @@ from remine.flows.cli.commands.status import status
 from remine.flows.cli.commands.store import gc, history, verify
 from remine.flows.cli.commands.suspects import suspects
 from remine.flows.jobs.environment import set_environment
+from remine.flows.jobs.termination import INTERRUPTED, LINE
 
 # Typer carries Click inside and exports only the leaves of its exceptions.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
 
 LONGEST_LINE = 1000
 """Longest message in characters; a cell of the data may be a book."""
@@ -54,11 +53,13 @@ app.command()(compare)
 app.command()(losses)
 app.command()(search)
 app.command()(suspects)
+app.command()(embed)
 app.command()(serve)
 app.command()(history)
 app.command()(verify)
 app.command()(gc)
 app.command()(status)
+app.add_typer(checkpoint.app, name="checkpoint")
 app.add_typer(index.app, name="index")
 app.add_typer(triplets.app, name="triplets")
 
@@ -93,7 +94,7 @@ def _misused(error: Any) -> None:
 
 
 def _interrupted() -> None:
-    _fail("interrupted; the same command resumes", INTERRUPTED)
+    _fail(LINE, INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> None:

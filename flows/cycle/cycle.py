@@ -1,5 +1,8 @@
 """One cycle: R rounds of embed, index, evaluate, mine, train, each round's state published.
 
+Each version chooses the round to serve, the best so far on val (`round_choice`). The next cycle
+starts from it.
+
 Engine-free: `call` runs a stage, directly or as a task of Prefect. A cycle that was killed is run
 again from its first round; every finished stage is recalled from the store, so that it goes on at
 the stage where the kill struck, with the same bits.
@@ -7,21 +10,24 @@ the stage where the kill struck, with the same bits.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from remine.data.errors import InputError, StoreBusyError
+from remine.data.store.pins import CHOICE, chosen_version
 from remine.data.store.records import Artifact, Version, digest
 from remine.data.store.store import Store, store_exists
 from remine.data.store.views import check_latest, lacks_page, lay_out, view
 from remine.flows.config.settings import Config
 from remine.flows.cycle.failures import failures_logged
 from remine.flows.cycle.refresh import INDEX, NOTHING, Decision, decide, plain
+from remine.flows.cycle.round_choice import advice, choice_line, choose_round, rounds_without_gain
 from remine.flows.cycle.stopped_rounds import note_stop, stop_of
 from remine.flows.jobs.console import Bar, Console
 from remine.flows.jobs.job import Execute
 from remine.flows.jobs.run_context import Run
+from remine.flows.jobs.trackers import check_trackers, open_trackers
 from remine.flows.stages.embed import embed
 from remine.flows.stages.encoder import first_checkpoint, fits
 from remine.flows.stages.evaluate import evaluate
@@ -106,6 +112,7 @@ def _enter(stack: ExitStack, config: Config) -> bool:
     """Note failures in the store's log and lock the store, if there is one; whether there is."""
     stack.enter_context(failures_logged(config))
     config.check_cycle()
+    check_trackers(config.track)
     if not store_exists(config.store):
         return False
     store = Store(config.store)
@@ -173,7 +180,7 @@ def run_cycle(
         decision: Why the cycle runs; if it is to refresh the index, no round trains.
 
     Returns:
-        The last version.
+        The last version. Which one is served, is in its `choice`.
 
     Raises:
         RoundStoppedError: The embedding collapsed; the versions before stay.
@@ -183,19 +190,40 @@ def run_cycle(
     cycle, rounds = base.cycle + 1 if base else 1, run.config.run.rounds
     if decision and decision.action == INDEX:
         rounds = 0
-    state = _State(run, call, base, items, inputs, records=_decision_record(run, base, decision))
+    served = base and chosen_version(run.store, base)
+    state = _State(run, call, served, items, inputs, records=_decision_record(run, base, decision))
     state.start()
+    with state.tracked(cycle):
+        return _run_rounds(run, state, (cycle, rounds), base, on_publish)
+
+
+def _run_rounds(
+    run: Run,
+    state: "_State",
+    place: tuple[int, int],
+    base: Version | None,
+    on_publish: Callable[[Version], None],
+) -> Version:
+    """The rounds of a cycle. place: the number of the cycle, and of its rounds."""
+    cycle, rounds = place
     for number in range(rounds + 1):
         run.console.round = f"round {number}"
         state.embed_and_evaluate(number)
+        if why := state.reason_to_end(number):
+            rounds = number
         version = _publish(run, base, (cycle, number, rounds), state.artifacts())
         on_publish(version)
-        if number < rounds:
-            seed = int(digest([run.config.run.seed, cycle, number])[:7], 16)
-            try:
-                state.mine_and_train(number, seed)
-            except RoundStoppedError as error:
-                raise _stopped(run, version, error) from None
+        if number == rounds:
+            break
+        seed = int(digest([run.config.run.seed, cycle, number])[:7], 16)
+        try:
+            state.mine_and_train(number, seed)
+        except RoundStoppedError as error:
+            raise _stopped(run, version, error) from None
+    run.console.round = ""
+    for line in (why, choice_line(run.store, version), advice(version)):
+        if line:
+            run.console.say(line)
     return version
 
 
@@ -203,8 +231,8 @@ def run_cycle(
 class _State:
     """The artifacts of a cycle as it goes on.
 
-    base: the last version of the cycle before. records: artifacts of all rounds so far, by the
-    names that versions give them.
+    base: the version of the cycle before that was served. records: artifacts of all rounds so far,
+    by the names that versions give them. rounds: the metrics of all rounds so far.
     """
 
     run: Run
@@ -216,6 +244,7 @@ class _State:
     checkpoint: Artifact | None = None
     embeddings: Artifact | None = None
     index: Artifact | None = None
+    rounds: list[Artifact] = field(default_factory=list)
 
     def start(self) -> None:
         """Choose the checkpoint, and compute the features if its backbone is frozen."""
@@ -225,6 +254,18 @@ class _State:
             self.records["features"] = self.call(
                 features, self.run, self.checkpoint, self.inputs, self.items, earlier
             )
+
+    @contextmanager
+    def tracked(self, cycle: int) -> Iterator[None]:
+        """Send the curves of the cycle to its trackers while the context lasts."""
+        assert self.checkpoint is not None
+        config, steps = self.run.config, self.checkpoint.card["steps"]
+        trackers = open_trackers(config.track, self.run.store.root, cycle, steps, config.to_json())
+        self.run = replace(self.run, trackers=trackers)
+        try:
+            yield
+        finally:
+            trackers.close()
 
     def embed_and_evaluate(self, number: int) -> None:
         """The first half of a round, which ends in a version."""
@@ -239,6 +280,27 @@ class _State:
         metrics = self.call(evaluate, run, embeddings, self.items)
         _check_spread(metrics)
         self.records[f"metrics/round={number}"] = metrics
+        self.rounds.append(metrics)
+        assert self.checkpoint is not None
+        run.trackers.log_metrics(metrics.card, self.checkpoint.card["steps"], number)
+        settings = run.config.run
+        self.records[CHOICE] = choose_round(
+            run.store, settings.publish, settings.select, embeddings, self.rounds
+        )
+
+    def reason_to_end(self, number: int) -> str:
+        """Why the cycle ends with round `number` although more were asked for; else empty."""
+        settings = self.run.config.run
+        if not settings.patience or number >= settings.rounds:
+            return ""
+        end = f"the cycle ends after round {number} of {settings.rounds}"
+        assert self.checkpoint is not None
+        if number and self.checkpoint.card.get("best_step") == 0:
+            return f"{end}: no step of the last round made the model better on val"
+        stale_rounds = rounds_without_gain(self.records[CHOICE])
+        if stale_rounds < settings.patience:
+            return ""
+        return f"{end}: none of the last {stale_rounds} was better on val (run.patience)"
 
     def mine_and_train(self, number: int, seed: int) -> None:
         """The second half of a round, which ends in a checkpoint."""
@@ -323,7 +385,7 @@ def finished_without_page(run: Run, items: Artifact) -> Version | None:
 
 
 def _start(run: Run, base: Version | None, items: Artifact, inputs: Artifact) -> Artifact:
-    """The last cycle's checkpoint, or a fresh encoder if there is none that fits."""
+    """The checkpoint that the last cycle served, or a fresh encoder if there is none that fits."""
     if base:
         checkpoint = base.artifacts["checkpoint"]
         if fits(run, checkpoint, items, inputs):

@@ -11,6 +11,7 @@ from typing import Any
 from remine.data.items.changes import Change, EarlierItems, source_key
 from remine.data.items.growth import ItemsUpdate
 from remine.data.sources.source import Source, open_source
+from remine.data.store.pins import chosen_version
 from remine.data.store.records import Artifact, Version, digest
 from remine.data.store.store import Store, store_exists
 from remine.data.store.views import lacks_page
@@ -118,12 +119,13 @@ def _unfinished(config: Config, store: Store, newest: Version, change: Change | 
 
 def _same_source(config: Config, store: Store, newest: Version, change: Change | None) -> Decision:
     """Same items and settings: only the code that embeds may have changed."""
-    checkpoint, old = newest.artifacts["checkpoint"], newest.artifacts["embeddings"]
+    served = chosen_version(store, newest)
+    checkpoint, old = served.artifacts["checkpoint"], served.artifacts["embeddings"]
     if old.card.get("recipe") == embedding_recipe(checkpoint, config.index.batch):
         return Decision(action=NOTHING, reason="same source, same settings, cycle finished")
     from remine.flows.cycle.drift_probe import probe
 
-    overlap = probe(config, store, newest)
+    overlap = probe(config, store, served)
     text = f"the code changed; of {config.refresh.sample:,} items {overlap:.1%} of the neighbours"
     if overlap >= config.refresh.overlap:
         return Decision(action=NOTHING, reason=f"{text} stay", change=change, overlap=overlap)
@@ -141,6 +143,7 @@ def _changed_tables(version: Version, config: Config) -> list[str]:
     recipe = asdict(RECIPES[kind_of_checkpoint(version.artifacts["checkpoint"])])
     for tables in (old, new):
         tables["data"].pop("unit_rows", None)  # does not affect what is stored already
+        tables["data"].pop("val_from_train", None)  # its effect are the splits of the items
         # A value that is named is no other than "auto" where that stands for the same.
         automatic = [name for name in recipe if tables["train"].get(name) == "auto"]
         tables["train"] = {**tables["train"], **{name: recipe[name] for name in automatic}}

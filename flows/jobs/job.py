@@ -10,6 +10,7 @@ killed job resumes at the unit.
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -100,7 +101,8 @@ def _watch(store: "Store", sizes: Mapping[str, int], progress: Progress) -> Iter
         while not stop.wait(0.5):
             progress(count(), total)
 
-    thread = threading.Thread(target=watch, daemon=True)
+    # In this context: Prefect's logger, to which lines of progress go, knows its run from there.
+    thread = threading.Thread(target=copy_context().run, args=(watch,), daemon=True)
     thread.start()
     try:
         yield

@@ -13,14 +13,14 @@ import torch
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue
-from remine.data.items.changes import EarlierItems, source_key
+from remine.data.items.changes import EarlierItems, numbering_note, source_key
+from remine.data.items.colour import first_with_colour
 from remine.data.items.growth import ItemsUpdate, NumberedSource
-from remine.data.items.inputs import PICTURES, ImageTransform, Transform, omission_lines
+from remine.data.items.inputs import PICTURES, ImageTransform, Transform, omission_lines, shard_rows
 from remine.data.items.shards import StagedItems, stage_items
 from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import clear_beside, staging_folder
 from remine.data.items.tensors import blank
-from remine.data.sources.labels import merge_note
 from remine.data.sources.source import Source, open_source
 from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store, place_of
@@ -38,6 +38,9 @@ from remine.train.encoders.design import (
 if TYPE_CHECKING:
     from remine.flows.config.settings import Config
     from remine.flows.jobs.console import Bar, Console
+
+HEADERS = 1024
+"""Pictures whose headers are read at a time."""
 
 StoredData = tuple[Artifact, Artifact]
 """The items and the inputs."""
@@ -126,14 +129,19 @@ class _Preparation:
             update = None
             if earlier:
                 update = ItemsUpdate.of(self.source, self.config.data, earlier)
+                if note := numbering_note(update.catalogue, earlier):
+                    console.say(note)
                 console.say(update.comparison.change.line())
             source = update.source if update else self.source
             catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
             for line in self.source.notes[note_count:]:
                 console.say(line)
-            if note := merge_note(catalogue.merged_labels):
-                console.say(note)
+            for line in (*catalogue.cleaning.lines(), catalogue.val_note):
+                if line:
+                    console.say(line)
             transform = self._transform(update)
+            if line := _choose_channels(transform, source):
+                console.say(line)
             staged_items = self._stage(store, update, catalogue, transform, folder, bar)
             for line in omission_lines(transform):
                 console.say(line)
@@ -160,7 +168,8 @@ class _Preparation:
         bar: "Bar",
     ) -> StagedItems:
         """Write the shards to `folder`; earlier inputs are used again if the recipe is the same."""
-        rows = self.config.data.unit_rows
+        first = next(iter((update.source if update else self.source).blocks(1)))
+        rows = shard_rows(transform, first, self.config.data.unit_rows)
         if store and update and self._reuses_inputs(update):
             bar.partial = True
             return update.stage(store, transform, folder, rows, bar.update)
@@ -174,12 +183,37 @@ class _Preparation:
         return _transform(self.source, self.config, shape)
 
     def _reuses_inputs(self, update: ItemsUpdate) -> bool:
-        return bool(update.comparison.same_content.any()) and self._fits(update.earlier)
+        if not update.comparison.same_content.any() or not self._fits(update.earlier):
+            return False
+        return not self._gains_colour(update)
+
+    def _gains_colour(self, update: ItemsUpdate) -> bool:
+        """Whether a new picture has colour and the earlier inputs have none."""
+        shape = update.earlier.inputs.card["shape"]
+        if self.config.data.channels or self.source.content not in PICTURES:
+            return False
+        if len(shape) != 3 or shape[0] != 1:
+            return False
+        return first_with_colour(update.new_contents(HEADERS)) is not None
 
     def _fits(self, earlier: EarlierItems) -> bool:
         """Whether the earlier inputs were made by this recipe from the same kind of content."""
         origin = earlier.inputs.card.get("recipe"), earlier.items.card["content"]
         return origin == (self.recipe, self.source.content)
+
+
+def _choose_channels(transform: Transform, source: Source) -> str:
+    """Settle the channels of pictures if data.channels leaves them open; a line that says how."""
+    if not isinstance(transform, ImageTransform) or transform.channels:
+        return ""
+    row = first_with_colour(source.blocks(HEADERS))
+    transform.channels = 1 if row is None else 3
+    if row is None:
+        return "pictures: 1 channel, for none has colour (data.channels = 3 makes three)"
+    return (
+        f"pictures: 3 channels, for {source.row_name(row)} has colour (data.channels = 1 makes all"
+        " grey)"
+    )
 
 
 def _origin(source: Source, catalogue: Catalogue, update: ItemsUpdate | None) -> dict[str, Any]:
@@ -248,6 +282,6 @@ def _transform(source: Source, config: "Config", shape: Sequence[int] = ()) -> T
     """From contents to inputs. shape: of earlier inputs, which new pictures must have, too."""
     side, channels = config.data.image_size, config.data.channels
     pictures = picture_transform(config.encoder, source.content, config.base, side, channels)
-    if shape and source.content in PICTURES:
+    if len(shape) == 3 and source.content in PICTURES:
         pictures = ImageTransform.for_shape(shape, resize=pictures.resize)
     return input_transform(config.encoder, source.content, config.base, pictures)

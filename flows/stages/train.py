@@ -78,7 +78,7 @@ def train(
     this_round.announce(this_round, arguments)
     training = make_training(this_round, *arguments)
     _say(this_round, training, checkpoint)
-    history = _run(this_round, training, key)
+    history = _run(this_round, training, key, checkpoint.card["steps"])
     artifact = _checkpoint(this_round, training, history, checkpoint, material)
     run.store.remember(key, artifact)
     run.store.clear_scratch(key)
@@ -168,13 +168,14 @@ def _place(
     }
 
 
-def _run(run: "Run", training: Training, key: str) -> History:
+def _run(run: "Run", training: Training, key: str, steps_before: int) -> History:
     config = run.config.train
     steps = recipe_of(config).steps
     with run.console.stage("train", "steps") as bar:
 
         def progress(step: int, loss: float, active: float) -> None:
             bar.update(step, steps, f"loss {loss:.4f}, active {active:.0%}")
+            run.trackers.log_step(steps_before + step, loss, active)
 
         try:
             return training.run(config, progress)

@@ -9,7 +9,12 @@ from PIL import Image
 
 from remine.data.errors import InputError
 from remine.data.items import inputs, pictures
-from remine.data.items.inputs import ImageTransform, Inputs, vector_transform
+from remine.data.items.inputs import (
+    ImageTransform,
+    Inputs,
+    vector_transform,
+    without_padding,
+)
 from remine.data.items.pictures import open_image
 
 ORIENTATION = 0x0112
@@ -191,3 +196,25 @@ def test_row_that_is_not_there(shards, row):
 
 def test_shards_are_mapped_not_loaded(shards):
     assert all(isinstance(shard, np.memmap) for shard in shards[1].shards)
+
+
+class Padded:
+    """A transform whose zeros at the ends of rows are padding."""
+
+    pads = True
+
+
+def test_padding_is_not_stored_and_comes_back(tmp_path):
+    rows = np.zeros((6, 9), np.int32)
+    for row, length in enumerate((2, 5, 1, 3, 3, 1)):
+        rows[row, :length] = row + 1
+    paths = [tmp_path / "0.npy", tmp_path / "1.npy"]
+    for path, block in zip(paths, np.split(rows, 2), strict=True):
+        np.save(path, without_padding(block, Padded()))
+    assert [np.load(path).shape for path in paths] == [(3, 5), (3, 3)]
+    inputs = Inputs(paths)
+    np.testing.assert_array_equal(inputs[np.arange(6)], rows[:, :5])
+    np.testing.assert_array_equal(inputs[np.array([5, 3])], rows[[5, 3], :3])
+    assert without_padding(rows[:0], Padded()).shape == (0, 1)
+    assert without_padding(np.zeros((2, 4), np.int32), Padded()).shape == (2, 1)
+    np.testing.assert_array_equal(without_padding(rows, ImageTransform()), rows)

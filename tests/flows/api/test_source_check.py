@@ -62,6 +62,7 @@ def test_what_is_left_out_is_counted(photos):
     rows = [line for line in lines(photos) if line.startswith(("reading", "left out"))]
     assert rows == [
         f"reading    {photos}: 1 passed over: 1 .heic",
+        "reading    .heic files would be read after: pip install pillow-heif",
         "left out   1 of 43 pictures: several frames or pages, of which only the first is read",
     ]
 

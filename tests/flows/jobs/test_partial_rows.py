@@ -1,6 +1,7 @@
 """Finished rows of an unfinished unit: they count as progress, and outlive the process."""
 
 import time
+from contextvars import ContextVar
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from remine.data.store.store import Store
 from remine.flows.jobs import partial_rows
 from remine.flows.jobs.job import run_job, run_plain
 from remine.flows.jobs.partial_rows import PartialRows, rows_in_progress
+
+CONTEXT = ContextVar("CONTEXT", default="")
 
 
 @pytest.fixture
@@ -59,6 +62,13 @@ def test_progress_moves_within_a_unit(store):
 
             return work
 
-    run_job(store, Slow(), [(0, 0, 5)], run_plain, lambda *step: calls.append(step))
+    def progress(count, total):
+        contexts.add(CONTEXT.get())
+        calls.append((count, total))
+
+    contexts = set()
+    CONTEXT.set("run")
+    run_job(store, Slow(), [(0, 0, 5)], run_plain, progress)
+    assert contexts == {"run"}  # Prefect finds its logger by it
     assert {(1, 5), (2, 5), (3, 5)} <= set(calls)
     assert calls[-1] == (5, 5)

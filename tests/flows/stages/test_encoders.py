@@ -25,6 +25,7 @@ from remine.flows.query.snapshot import SearchOptions, Snapshot
 from remine.flows.stages.encoder import load_checkpoint
 from remine.flows.stages.evaluate import TEST
 from remine.flows.stages.split import read_split
+from remine.train.encoders.heads import principal_components
 
 NETS = """
 from pathlib import Path
@@ -228,3 +229,55 @@ def test_texts_through_minilm(config_file):
 def test_augmentation_of_kept_features_is_refused(config_file):
     with pytest.raises(InputError, match="a step uses features that were computed once"):
         load_config(config_file, [*FROZEN, "augment.rotate=5"])
+
+
+def test_a_head_into_fewer_dimensions_starts_as_the_components_of_the_training_features(nets):
+    settings = ("encoder.name=nets:smaller", "encoder.frozen=true", "encoder.dimensions=3")
+    store, _ = cycle(nets, *settings, *PK)
+    start = next(version for version in store.versions() if version.round == 0)
+    checkpoint = start.artifacts["checkpoint"]
+    weight = load_checkpoint(store, checkpoint, nets.parent).body.head.layer.weight
+    splits = read_catalogue(store, start.artifacts["items"]).splits
+    features = Inputs(store.paths(start.artifacts["features"]))[np.flatnonzero(splits == 0)]
+    expected = principal_components(features, 3)
+    np.testing.assert_allclose(weight.detach().numpy(), expected, atol=1e-3)
+
+
+TWO_ARRAYS = """
+import numpy as np
+import torch
+from torch import nn
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(257, 12)
+
+    def forward(self, inputs):
+        pixels = inputs["pixels"].float().flatten(1) / 255
+        return self.layer(torch.cat([pixels, inputs["mean"]], dim=1))
+
+def build():
+    def transform(pictures):
+        pixels = np.stack([np.asarray(picture) for picture in pictures])
+        return {"pixels": pixels, "mean": pixels.mean(axis=(1, 2))[:, None] / 255}
+    return Two(), transform
+
+def wrong():
+    return Two(), lambda pictures: {"a b": np.zeros((len(pictures), 2))}
+"""
+
+
+def test_a_network_of_two_arrays_is_trained_and_searched(nets, glyphs):
+    (nets.parent / "two.py").write_text(TWO_ARRAYS)
+    store, version = cycle(nets, "encoder.name=two:build", "encoder.dimensions=0", *PK)
+    card = version.artifacts["inputs"].card
+    assert (card["shape"], card["dtype"]) == ([], "pixels:uint8:16x16,mean:float32:1")
+    item = pq.read_table(glyphs).slice(7, 1).to_pylist()[0]
+    (nets.parent / "seven.png").write_bytes(item["image"])
+    question = Question(image=nets.parent / "seven.png")
+    number, _, distance = nearest(store, version, question, nets.parent)
+    assert number == item["id"]
+    assert distance < 1e-5
+    with pytest.raises(InputError, match=r"its transform fails on .*names that are identifiers"):
+        cycle(nets, "encoder.name=two:wrong")

@@ -199,8 +199,8 @@ class TrainConfig:
     encoder part by part, at the cost of a second forward pass. 0 for what `memory_limit` allows.
     """
     memory_limit: Annotated[float, Field(gt=0, le=10_000), Unit("GB")] | Auto = "auto"
-    """Memory for what the encoder keeps of a step for the backward pass. "auto" is 4 GB, or half of
-    a GPU's memory, and never more than half of the machine's.
+    """Memory for what the encoder keeps of a step for the backward pass. "auto" is 1 GB, or half of
+    a GPU's memory.
     """
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Arithmetic of the encoder's forward and backward pass; weights and losses stay in float32.

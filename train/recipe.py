@@ -54,6 +54,8 @@ class Recipe:
 
 
 RECIPES: dict[Kind, Recipe] = {
+    # The demo's glyphs rise from 64 to 95 % R@1 in three rounds with these, and a constant rate lets
+    # a comparison stop anywhere.
     "scratch": Recipe(
         steps=300,
         learning_rate=1e-3,
@@ -64,6 +66,11 @@ RECIPES: dict[Kind, Recipe] = {
         batch_statistics="batch",
         val_every=0,
     ),
+    # MAP@R on unseen classes, EfficientNet-Lite0 on 2,020 photos of Caltech-101 (79.2 before) and
+    # MiniLM on banking77 (64.2 before), one split each. Without validation and at a constant 1e-3
+    # three rounds end at 73.6 and 64.0, at 1e-4 at 80.4 and 68.2. With them: 1e-3 81.3 and 68.3,
+    # 3e-4 81.3 and 68.0, 1e-4 81.4 and 67.9, 3e-5 81.5 and 67.5: little depends on the rate, and
+    # the lower ones find their best weights after more than a few steps.
     "head": Recipe(
         steps=300,
         learning_rate=1e-4,
@@ -84,6 +91,8 @@ RECIPES: dict[Kind, Recipe] = {
         batch_statistics="kept",
         val_every=TENTH,
     ),
+    # MiniLM on 2,160 texts of banking77, 60 steps of 32 triplets at 2e-5: 63.7 to 68.5 MAP@R on
+    # unseen classes. At 1e-3 it collapses within 30 steps.
     "whole": Recipe(
         steps=100,
         learning_rate=2e-5,
@@ -94,6 +103,8 @@ RECIPES: dict[Kind, Recipe] = {
         batch_statistics="kept",
         val_every=TENTH,
     ),
+    # Nobody knows whether it was pretrained: the rate that harms no such network, but batch norm as
+    # the network's author wrote it.
     "own": Recipe(
         steps=100,
         learning_rate=2e-5,

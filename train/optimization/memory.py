@@ -16,8 +16,9 @@ from remine.train.config import TrainConfig
 from remine.train.optimization.modes import uses_batch_statistics
 
 GB = 1e9
-LIMIT_GB = 4.0
-"""Of a CPU, as `train.memory_limit` says."""
+LIMIT_GB = 1.0
+"""Of a CPU. Small parts are also fast: 48 photos through EfficientNet-Lite0 at 224 pixels take 4.0
+CPU-seconds in parts of 12, forwards and backwards, and 5.5 to 7.1 in one piece of 3.9 GB."""
 PROBES = 4
 """Items of the pass that is measured. More than one, since batch norm needs it."""
 POOL = 1024
@@ -145,7 +146,7 @@ def memory_limit(config: TrainConfig, device: torch.device) -> float:
     total = machine_memory(device)
     if config.memory_limit != "auto":
         return config.memory_limit * GB
-    return total / 2 if device.type == "cuda" else min(LIMIT_GB * GB, total / 2)
+    return total / 2 if device.type == "cuda" else min(LIMIT_GB * GB, total / 4)
 
 
 def machine_memory(device: torch.device) -> float:

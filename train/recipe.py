@@ -54,7 +54,7 @@ class Recipe:
 
 
 RECIPES: dict[Kind, Recipe] = {
-    # The demo's glyphs rise from 64 to 95 % R@1 in three rounds with these, and with a constant rate
+    # The demo rises from 64 to 95 % R@1 in three rounds with these, and with a constant rate
     # a comparison may stop anywhere.
     "scratch": Recipe(
         steps=300,

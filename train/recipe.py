@@ -81,6 +81,7 @@ RECIPES: dict[Kind, Recipe] = {
         batch_statistics="kept",
         val_every=TENTH,
     ),
+    # On the texts of "whole", below: 63.7 to 68.4 in 60 steps, still rising.
     "lora": Recipe(
         steps=100,
         learning_rate=2e-4,

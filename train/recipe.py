@@ -54,8 +54,8 @@ class Recipe:
 
 
 RECIPES: dict[Kind, Recipe] = {
-    # The demo's glyphs rise from 64 to 95 % R@1 in three rounds with these, and a constant rate lets
-    # a comparison stop anywhere.
+    # The demo's glyphs rise from 64 to 95 % R@1 in three rounds with these, and a constant rate
+    # lets a comparison stop anywhere.
     "scratch": Recipe(
         steps=300,
         learning_rate=1e-3,

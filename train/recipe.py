@@ -54,8 +54,8 @@ class Recipe:
 
 
 RECIPES: dict[Kind, Recipe] = {
-    # The demo rises from 64 to 95 % R@1 in three rounds with these, and with a constant rate
-    # a comparison may stop anywhere.
+    # The demo's glyphs rise from 64 to 95 % R@1 in three rounds with these, and a constant rate
+    # lets a comparison stop anywhere.
     "scratch": Recipe(
         steps=300,
         learning_rate=1e-3,
@@ -81,6 +81,7 @@ RECIPES: dict[Kind, Recipe] = {
         batch_statistics="kept",
         val_every=TENTH,
     ),
+    # On the texts of "whole", below: 63.7 to 68.4 in 60 steps, still rising.
     "lora": Recipe(
         steps=100,
         learning_rate=2e-4,

@@ -17,9 +17,9 @@ from benchmarks.common import show
 from benchmarks.memory import peak, reset_peak
 from remine.train.config import EncoderConfig, TrainConfig
 from remine.train.encoders.encoder import build_encoder
-from remine.train.loop import make_optimizer
 from remine.train.losses.batch import Batch
 from remine.train.objective import Objective
+from remine.train.optimization.groups import make_optimizer
 
 PAIRS, SHAPE, D = 64, (1, 32, 32), 64
 LOSSES = ("triplet", "n_pair", "lifted_structure", "angular")

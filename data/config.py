@@ -46,7 +46,7 @@ class DataConfig:
     """What to read, one of:
     "glyphs", which generates pictures of characters;
     a Parquet or CSV file, or a folder of Parquet files, with one row per item;
-    a folder of images with one sub-folder per class;
+    a folder of images with one folder per class (class_folders), perhaps below train, val, test;
     an .npy file of vectors, together with `labels`.
     """
     labels: str = ""
@@ -62,7 +62,16 @@ class DataConfig:
     Scale every picture to this side. 0 takes pictures as they are; all must have one size.
     """
     channels: Literal[0, 1, 3] = 0
-    """1 for grey, 3 for colour, 0 for the channels of the first picture."""
+    """1 for grey, 3 for colour, 0 for colour if any picture has some, else grey."""
+    class_folders: Literal["leaf", "top"] = "leaf"
+    """Which folders of a folder of images are the classes: "leaf", those that hold the pictures,
+    named by their path; or "top", those at the top, with all that is below them.
+    """
+
+    bad: Literal["refuse", "skip"] = "refuse"
+    """What to do with items whose picture, text or vector cannot be read: refuse the source and
+    list them, or set them aside and count them. One that is mended later is a new item.
+    """
 
     val_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """# Splits
@@ -71,15 +80,17 @@ class DataConfig:
     """
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the classes in the test split, if the data has no split column."""
-    val_from_train: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the training classes that become the validation split, if the data has only the
-    splits train and test.
+    val_from_train: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the training classes that become the validation split, if the data has a split
+    column without val; 0 for none. Where classes are also tested (a closed set), or are fewer than
+    ten, that share of the items of each becomes val instead.
     """
 
     unit_rows: Annotated[int, Field(ge=16, le=1_000_000)] = 8192
     """# Work
 
-    Rows per shard, the unit of work of the Beam jobs.
+    Most rows of a shard, the unit of work of the Beam jobs; of large inputs, such as photos, a
+    shard has fewer, so that it weighs 16 MiB.
     """
     glyphs: GlyphConfig = field(default_factory=GlyphConfig)
 

@@ -233,7 +233,9 @@ def type_noun(hint: Any) -> str:
     if origin is Mapping:
         return f"a table of {PLURALS.get(parts[1], 'tables')}"
     scalars = _scalar_types(hint)
-    return NOUNS[scalars.pop()] if scalars else "a table"
+    # A number that may also be "auto" is a number.
+    noun_types = scalars - {str} or scalars
+    return NOUNS[noun_types.pop()] if noun_types else "a table"
 
 
 def expectation(hint: Any) -> str:
@@ -244,8 +246,7 @@ def expectation(hint: Any) -> str:
     if Notation in texts:
         return texts[Notation]
     if origin is Literal:
-        is_text = isinstance(parts[0], str)
-        return f"one of {', '.join(parts)}" if is_text else _alternatives(parts)
+        return _literal_expectation(parts)
     if origin in UNIONS:
         return " or ".join(map(expectation, parts))
     if origin is tuple:
@@ -254,6 +255,12 @@ def expectation(hint: Any) -> str:
         return "a non-empty text" if bounds else ""
     text = _range(bounds)
     return f"{text} ({texts[Unit]})" if Unit in texts else text
+
+
+def _literal_expectation(values: tuple[Any, ...]) -> str:
+    if not isinstance(values[0], str):
+        return _alternatives(values)
+    return f"one of {', '.join(values)}" if len(values) > 1 else f'"{values[0]}"'
 
 
 def _list_expectation(hint: Any, parts: tuple[Any, ...]) -> str:

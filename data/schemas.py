@@ -23,6 +23,9 @@ ROW_GROUP = 65_536
 CONTENTS = {"image": pa.binary(), "path": pa.string(), "text": pa.string()}
 """Columns that hold the content of an item, with their types. Vectors are stored as inputs."""
 
+ITEMS = ("items/1", "items/2")
+"""Schemas of items: items/2 has a column `key` with the ids of data whose ids are texts."""
+
 TRIPLETS = pa.schema(
     [
         ("anchor_id", pa.int64()),
@@ -36,13 +39,16 @@ TRIPLETS = pa.schema(
 )
 
 
-def items_schema(content: str) -> pa.Schema:
+def items_schema(content: str, *, has_keys: bool = False) -> pa.Schema:
     """The columns of items with the given content: `image`, `path`, `text` or `vector`.
 
     Vectors are stored with the inputs, so items have no column for them.
+
+    has_keys: Whether the data's ids are texts, which have a column of their own.
     """
     columns = [
         pa.field("id", pa.int64(), nullable=False),
+        *([pa.field("key", pa.string(), nullable=False)] if has_keys else ()),
         pa.field("label", pa.string(), nullable=False),
         pa.field("label_code", pa.int32(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
@@ -60,14 +66,17 @@ def write(table: pa.Table, path: Path, *, schema: str, provenance: Mapping[str, 
     Byte-stream split halves the compressed size of ids and floats compared with plain encoding.
     Vectors are not compressed: zstd saves only a tenth and makes them 50 % slower to read.
     """
-    note = {"schema": schema, **provenance}
+    note = {**provenance, "schema": schema}
     table = table.replace_schema_metadata({"remine": json.dumps(note, sort_keys=True)})
     dictionary, byte_stream_split, compression = [], [], {}
     for column in table.schema:
         if pa.types.is_fixed_size_list(column.type):  # a vector
             continue
         compression[column.name] = "zstd"
-        if pa.types.is_dictionary(column.type) or column.name in ("label", "split", "group"):
+        is_repetitive = column.name in ("label", "split", "group") or (
+            pa.types.is_string(column.type) and column.name.endswith("_id")
+        )
+        if pa.types.is_dictionary(column.type) or is_repetitive:
             dictionary.append(column.name)
         elif pa.types.is_primitive(column.type):
             byte_stream_split.append(column.name)
@@ -83,20 +92,25 @@ def write(table: pa.Table, path: Path, *, schema: str, provenance: Mapping[str, 
     )
 
 
-def check(path: Path, *, schema: str) -> dict[str, Any]:
-    """The provenance of the Parquet file at `path`.
+def check(path: Path, *, schema: str | tuple[str, ...]) -> dict[str, Any]:
+    """The provenance of the Parquet file at `path`, which has this schema, or one of these.
 
     Raises:
         StoreError: The file has another schema, or was not written by remine.
     """
     metadata = pq.read_schema(path).metadata or {}
     note: dict[str, Any] = json.loads(metadata.get(b"remine", b"{}"))
-    if note.get("schema") != schema:
-        raise StoreError(f"{path} holds {note.get('schema', 'no remine schema')}, not {schema}")
+    names = (schema,) if isinstance(schema, str) else schema
+    if note.get("schema") not in names:
+        raise StoreError(
+            f"{path} holds {note.get('schema', 'no remine schema')}, not {' or '.join(names)}"
+        )
     return note
 
 
-def read(paths: Iterable[Path], *, schema: str, columns: list[str] | None = None) -> pa.Table:
+def read(
+    paths: Iterable[Path], *, schema: str | tuple[str, ...], columns: list[str] | None = None
+) -> pa.Table:
     """All rows of the Parquet files at `paths`, in order; each file's schema is checked."""
     tables = []
     for path in paths:

@@ -1,14 +1,24 @@
 """All robustness tests, one after the other; each prints its counts.
 
 `make torture` takes half an hour. The variables TORTURE_KILLS, TORTURE_DAMAGES, TORTURE_FAULTS,
-TORTURE_FILES, TORTURE_REQUESTS, TORTURE_INTERVALS and TORTURE_SEED change its length and course.
+TORTURE_FILES, TORTURE_TABLES, TORTURE_REQUESTS, TORTURE_INTERVALS and TORTURE_SEED change its
+length and course.
 """
 
 import os
 import subprocess
 import sys
 
-SCRIPTS = ("kills", "damage", "faults", "states", "fuzz", "http_requests", "endurance")
+SCRIPTS = (
+    "kills",
+    "damage",
+    "faults",
+    "states",
+    "fuzz",
+    "odd_tables",
+    "http_requests",
+    "endurance",
+)
 
 
 def main() -> None:

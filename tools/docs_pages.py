@@ -58,9 +58,33 @@ def on_page_markdown(markdown: str, *, page: "Page", **_: object) -> str:
             log.warning("%s names %s, which does not exist", page.file.src_uri, path)
     if page.file.src_uri == "configuration.md":
         markdown = markdown.replace("<!-- settings -->", _settings())
+    if page.file.src_uri == "training.md":
+        markdown = markdown.replace("<!-- recipes -->", _recipes())
     if page.file.src_uri == "commands.md":
         markdown = markdown.replace("<!-- commands -->", _commands())
     return _link_pages(markdown, "../")
+
+
+def _recipes() -> str:
+    """What settings at "auto" stand for, a row for each kind of encoder."""
+    from remine.train.recipe import DESCRIPTIONS, RECIPES, TENTH
+
+    rows = [
+        "| trained is | steps | learning rate | warm-up | decay | clipped at | validated every |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind, recipe in RECIPES.items():
+        val_every = "tenth of a round" if recipe.val_every == TENTH else "never"
+        values = [
+            recipe.steps,
+            f"{recipe.learning_rate:g}, {recipe.schedule}",
+            f"{recipe.warmup:.0%}" if recipe.warmup else "none",
+            recipe.weight_decay or "none",
+            recipe.clip_norm or "none",
+            val_every,
+        ]
+        rows.append(f"| {DESCRIPTIONS[kind]} | {' | '.join(map(str, values))} |")
+    return "\n".join(rows)
 
 
 def _missing_sources(markdown: str) -> list[str]:

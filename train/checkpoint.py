@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from remine.data.errors import StoreError
 
 State = dict[str, Tensor]
+Source = Path | bytes
+"""A file, or its content."""
 
 
 def encoder_bytes(encoder: nn.Module) -> bytes:
@@ -23,25 +25,25 @@ def encoder_bytes(encoder: nn.Module) -> bytes:
 
 
 def load_encoder(
-    encoder: nn.Module, path: Path, renamed: Callable[[State], State] = lambda state: state
+    encoder: nn.Module, source: Source, renamed: Callable[[State], State] = lambda state: state
 ) -> None:
-    """Load the weights at `path` into `encoder`.
+    """Load the weights of `source` into `encoder`.
 
     Args:
         encoder: Gets the weights.
-        path: What `encoder_bytes` wrote.
+        source: What `encoder_bytes` wrote.
         renamed: Gives the tensors of earlier versions their names of today.
 
     Raises:
         StoreError: the weights are those of another architecture.
 
     """
-    state, full_state = renamed(load(path.read_bytes())), encoder.state_dict()
+    state, full_state = renamed(_tensors(source)), encoder.state_dict()
     try:
         encoder.load_state_dict({**{n: full_state[n] for n in _base_names(encoder)}, **state})
     except RuntimeError as error:
         raise StoreError(
-            f"{path} holds the weights of another encoder: {_last_line(error)}"
+            f"{_name(source)} holds the weights of another encoder: {_last_line(error)}"
         ) from None
 
 
@@ -63,9 +65,12 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer) -> bytes:
     return save(_state_tensors(optimizer))
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
-    """Load the state at `path` into `optimizer`; its settings do not change."""
-    _load_state(optimizer, load(path.read_bytes()))
+def load_optimizer(optimizer: torch.optim.Optimizer, source: Source) -> None:
+    """Load the state of `source` into `optimizer`; its settings do not change.
+
+    A state whose shapes are those of other parameters is left out.
+    """
+    _load_state(optimizer, _tensors(source))
 
 
 def objective_bytes(
@@ -82,42 +87,74 @@ def objective_bytes(
 
 
 def load_objective(
-    objective: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], path: Path
+    objective: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], source: Source
 ) -> None:
-    """Load the state at `path` into an objective and its optimizers.
+    """Load the state of `source` into an objective and its optimizers.
 
     Raises:
         StoreError: the state is that of another loss.
 
     """
     parts: dict[str, dict[str, Tensor]] = {name: {} for name in ("state", *optimizers)}
-    for key, value in load(path.read_bytes()).items():
+    for key, value in _tensors(source).items():
         part, name = key.split(".", 1)
         parts.setdefault(part, {})[name] = value
     try:
         objective.load_state_dict(parts["state"])
     except RuntimeError as error:
-        raise StoreError(f"{path} holds the state of another loss: {_last_line(error)}") from None
+        raise StoreError(
+            f"{_name(source)} holds the state of another loss: {_last_line(error)}"
+        ) from None
     for name, optimizer in optimizers.items():
         _load_state(optimizer, parts[name])
 
 
 def _state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for parameter, state in optimizer.state_dict()["state"].items():
+    places = _places(optimizer)
+    for number, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
-            tensors[f"{parameter}.{name}"] = torch.as_tensor(value).cpu().contiguous()
+            tensors[f"{places[number]}.{name}"] = torch.as_tensor(value).cpu().contiguous()
     return tensors
 
 
 def _load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    numbers = {place: number for number, place in enumerate(_places(optimizer))}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        parameter, name = key.split(".", 1)
-        state.setdefault(int(parameter), {})[name] = value
+        place, name = key.split(".", 1)
+        number = numbers.get(int(place))
+        # Moments of a network as an earlier version built it, which are soon gathered again.
+        if number is None or value.shape not in (parameters[number].shape, torch.Size([])):
+            return
+        if value.dim():
+            # Fused optimizers read all by address, so the layouts must agree.
+            value = torch.empty_like(parameters[number]).copy_(value)  # noqa: PLW2901
+        state.setdefault(number, {})[name] = value
     # torch loads settings together with the state; pass the current ones, which may be new.
     groups: list[Mapping[str, Any]] = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _places(optimizer: torch.optim.Optimizer) -> list[int]:
+    """The place of each parameter of the optimizer in its module.
+
+    torch numbers parameters group by group. Groups follow from the settings, and a state must
+    outlive a change of them: it is saved by the places that groups note, if they do.
+    """
+    groups = optimizer.param_groups
+    if all("places" in group for group in groups):
+        return [place for group in groups for place in group["places"]]
+    return list(range(sum(len(group["params"]) for group in groups)))
+
+
+def _tensors(source: Source) -> dict[str, Tensor]:
+    return load(source if isinstance(source, bytes) else source.read_bytes())
+
+
+def _name(source: Source) -> str:
+    return "a save" if isinstance(source, bytes) else str(source)
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

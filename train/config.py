@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from remine.data.config_table import Notation, Share, Unit, config_table
 from remine.data.errors import InputError
 from remine.data.types import Kind
+from remine.train.config_checks import check_combinations, check_warmup
 from remine.train.losses.config import GeneratorsConfig, Loss, LossesConfig, Synthesis
 
 BuiltinEncoder = Literal["auto", "conv", "ngram", "linear", "efficientnet_lite0", "minilm"]
@@ -18,6 +19,10 @@ Batches = Literal["triplets", "pk", "confusable"]
 Miner = Literal["auto", "batch_all", "batch_hard", "semi_hard", "distance_weighted", "random"]
 PRETRAINED_ENCODERS: tuple[PretrainedEncoder, ...] = get_args(PretrainedEncoder)
 
+Schedule = Literal["auto", "constant", "linear", "cosine"]
+BatchStatistics = Literal["auto", "batch", "kept"]
+
+Auto = Literal["auto"]
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
@@ -177,15 +182,26 @@ class TrainConfig:
     A step is one update of the weights. A PK batch has P classes with K = per_class items each.
     """
 
-    steps: Steps = 300
-    """# Optimizer
+    steps: Steps | Auto = "auto"
+    """# Length of a round
 
     Steps per round.
     """
-    batch: Annotated[int, Field(ge=2, le=65_536)] = 96
+    epochs: Annotated[float, Field(ge=0, le=100_000)] = 0.0
+    """Passes through the round's training data in place of `steps`: all mined triplets, or as many
+    items as there are to train on for PK batches; 0 for `steps`.
+    """
+    batch: Annotated[int, Field(ge=1, le=65_536)] = 96
     """Triplets per step, or items per step for PK batches."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
-    """Learning rate of Adam."""
+    micro_batch: Annotated[int, Field(ge=0, le=200_000)] = 0
+    """Items that go through the encoder at a time, which bounds the memory of a step and does not
+    change its loss: the gradients of the embeddings are computed first, and passed through the
+    encoder part by part, at the cost of a second forward pass. 0 for what `memory_limit` allows.
+    """
+    memory_limit: Annotated[float, Field(gt=0, le=10_000), Unit("GB")] | Auto = "auto"
+    """Memory for what the encoder keeps of a step for the backward pass. "auto" is 1 GB, or half of
+    a GPU's memory.
+    """
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Arithmetic of the encoder's forward and backward pass; weights and losses stay in float32.
     fp32: float32
@@ -194,6 +210,41 @@ class TrainConfig:
     """
     save_every: Steps = 100
     """Steps between checkpoints from which a killed run resumes."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    """# Optimizer: AdamW. "auto" is chosen by the kind of encoder and said when training starts
+
+    Highest learning rate of a round.
+    """
+    schedule: Schedule = "auto"
+    """How the rate goes on after the warm-up, over the steps of a round.
+    auto: by the kind of encoder
+    constant: as it is
+    linear: falls to 0 in a straight line
+    cosine: falls to 0 along half a cosine
+    """
+    warmup: Annotated[float, Field(ge=0, le=1_000_000)] | Auto = "auto"
+    """Steps in which the rate of a round rises to its height; below 1, a share of the round."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | Auto = "auto"
+    """Decay of the weights per step, times the rate; none of biases, norms and other vectors."""
+    clip_norm: Annotated[float, Field(ge=0, le=1e6)] | Auto = "auto"
+    """Largest length of the encoder's gradient, which is scaled down to it; 0 for any."""
+    head_factor: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+    """Of a pretrained or your own network with a head: the head's rate, as a multiple."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of a pretrained or your own network: the rate of a layer as a multiple of that of the layer
+    above it.
+    """
+    unfreeze_after: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    """Of a pretrained or your own network with a head: train the head alone in the first steps of
+    the first rounds, this many in all.
+    """
+    batch_statistics: BatchStatistics = "auto"
+    """What normalises the layers of a network with batch norm while it trains.
+    auto: kept for the pretrained networks that remine knows, else batch
+    batch: mean and variance of each batch, which also update those of the network
+    kept: those of the network, which stay
+    """
 
     loss: Loss | Annotated[str, Field(pattern="^pml:"), Notation("pml:Name")] = "triplet"
     """# Loss
@@ -249,13 +300,30 @@ class TrainConfig:
     refresh_after: Steps = 50
     """Steps before which a round does not end early."""
 
+    idle_share: Share = 0.01
+    """End a round early when over 25 steps no more than this share of mined triplets was active, or
+    none at all of others: nothing is left to learn, and the next round mines again. 0 never.
+    """
+
+    val_every: Annotated[int, Field(ge=0, le=10_000_000)] | Auto = "auto"
+    """# Validation in a round
+
+    Steps between two measurements of MAP@R on the split val; 0 for none. A round ends with the
+    weights of its best measurement, which may be those that it began with. "auto" is a tenth of a
+    round for pretrained networks, and 0 for others.
+    """
+    val_items: Annotated[int, Field(ge=2, le=1_000_000)] = 500
+    """Items that are measured at most, of as many classes as possible, drawn by run.seed."""
+    patience: Annotated[int, Field(ge=0, le=100_000)] = 4
+    """End a round early after this many measurements in a row without a better one; 0 never."""
+
     losses: LossesConfig = field(default_factory=LossesConfig)
     generators: GeneratorsConfig = field(default_factory=GeneratorsConfig)
 
     def __post_init__(self) -> None:
-        _check_combinations(self)
+        check_combinations(self)
         if self.warmup_rounds:
-            _check_warmup(self)
+            check_warmup(self)
 
     @property
     def uses_pk_batches(self) -> bool:
@@ -276,115 +344,3 @@ class TrainConfig:
             batch = 3 * batch // self.per_class * self.per_class
         warm = replace(self, warmup_rounds=0, refresh_when=0.0)
         return replace(warm, batches="pk", batch=batch, miner=self.warmup_miner)
-
-
-WHOLE_BATCH_LOSSES = ("n_pair", "lifted_structure", "angular", "softmax", "l2_softmax")
-"""Losses that use every item of a batch, so that a miner has nothing to select."""
-SYMMETRICAL_LOSSES = ("triplet", "n_pair", "lifted_structure", "angular")
-
-
-def _check_combinations(config: TrainConfig) -> None:
-    """Refuse settings that contradict each other."""
-    if config.losses.pml and not config.loss.startswith("pml:"):
-        raise InputError(
-            f"train.losses.pml is set, but train.loss is {config.loss!r}: remove the options, or"
-            ' set train.loss = "pml:Name"'
-        )
-    if config.has_unsquared_margin and config.margin > 2:
-        raise InputError(
-            f"train.margin is {config.margin}; it must be at most 2 (unsquared Euclidean distance,"
-            ' because train.losses.triplet.distance is "unsquared")'
-        )
-    if config.uses_pk_batches:
-        _check_pk_batches(config)
-        if config.refresh_when:
-            raise InputError(
-                f"train.refresh_when is {config.refresh_when}, a share of the mined triplets, but"
-                f' train.batches = "{config.batches}" uses none: remove it'
-            )
-    _check_candidates(config)
-    if config.synthesis == "symmetrical":
-        _check_symmetrical(config)
-    elif config.synthesis != "none":
-        _check_generator(config)
-
-
-def _check_warmup(config: TrainConfig) -> None:
-    """Check the settings of the warm-up rounds."""
-    if config.batches == "pk":
-        raise InputError(
-            f"train.warmup_rounds is {config.warmup_rounds}, but later rounds train on PK batches"
-            ' too: set train.batches = "triplets" or "confusable", or remove it'
-        )
-    try:
-        config.after_rounds(0)
-    except InputError as error:
-        raise InputError(
-            f"in the first {config.warmup_rounds} rounds (train.warmup_rounds), where the miner is"
-            f" train.warmup_miner = {config.warmup_miner!r}: {error}"
-        ) from None
-
-
-def _check_pk_batches(config: TrainConfig) -> None:
-    if config.batch % config.per_class or config.batch < 2 * config.per_class:
-        raise InputError(
-            f"train.batch is {config.batch} and train.per_class {config.per_class}: a PK batch"
-            " consists of two or more classes of per_class items each; make batch a multiple"
-        )
-    if config.per_class == 1 and config.loss not in ("softmax", "l2_softmax"):
-        raise InputError(
-            "train.per_class is 1: with one item per class no item has a positive, which the loss"
-            f" {config.loss} needs; it must be 2 or more"
-        )
-
-
-def _check_candidates(config: TrainConfig) -> None:
-    """Refuse a miner or a memory that the loss or the batches would not use."""
-    has_miner = config.miner != "auto"
-    if config.loss in WHOLE_BATCH_LOSSES and (has_miner or config.memory):
-        name, value = ("miner", config.miner) if has_miner else ("memory", config.memory)
-        raise InputError(
-            f"train.{name} is {value!r}, but the loss {config.loss} uses the whole batch: remove it"
-        )
-    if config.memory and not (has_miner or config.uses_pk_batches):
-        raise InputError(
-            f"train.memory is {config.memory}, but mined triplets used as they are need no further"
-            ' candidates: set a train.miner, or train.batches = "pk"'
-        )
-
-
-def _check_symmetrical(config: TrainConfig) -> None:
-    _refuse_memory(config)
-    if config.loss not in SYMMETRICAL_LOSSES:
-        raise InputError(
-            f"train.synthesis is 'symmetrical', which works with the losses"
-            f" {', '.join(SYMMETRICAL_LOSSES)}; train.loss is {config.loss!r}"
-        )
-    if config.miner != "auto":
-        raise InputError(
-            "train.synthesis is 'symmetrical', which selects the hardest of 16 points itself:"
-            f" remove train.miner = {config.miner!r}"
-        )
-
-
-def _check_generator(config: TrainConfig) -> None:
-    """Check the settings of the syntheses that train a generator: hdml and daml."""
-    _refuse_memory(config)
-    if config.loss != "triplet":
-        raise InputError(
-            f'train.synthesis is {config.synthesis!r}, which needs train.loss = "triplet";'
-            f" it is {config.loss!r}"
-        )
-    if (config.uses_pk_batches and config.miner == "auto") or config.miner == "batch_all":
-        raise InputError(
-            f"train.synthesis is {config.synthesis!r}, which changes one negative per pair: set a"
-            ' train.miner that selects one, such as "semi_hard"'
-        )
-
-
-def _refuse_memory(config: TrainConfig) -> None:
-    if config.memory:
-        raise InputError(
-            f"train.synthesis is {config.synthesis!r}, which cannot use a memory: set"
-            " train.memory = 0"
-        )

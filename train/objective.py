@@ -22,10 +22,13 @@ from remine.train.losses.margin import MarginLoss
 from remine.train.losses.n_pair import NPairLoss
 from remine.train.losses.softmax import SoftmaxLoss, check_alpha
 from remine.train.losses.triplet import TripletLoss
+from remine.train.recipe import recipe_of
 from remine.train.synthesis.daml import Daml
 from remine.train.synthesis.hdml import Hdml
 from remine.train.synthesis.symmetrical import SymmetricalLoss
 
+PROXY_RATE = 1e-3
+"""Least learning rate that a tenth of the proxies' one is."""
 Miner = Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor | None]
 """A miner inside the batch.
 
@@ -96,15 +99,16 @@ class Objective(nn.Module):
         if config.loss == "margin":  # as in the authors' code: momentum, no weight decay
             rate = config.losses.margin.learning_rate
             return {"boundaries": torch.optim.SGD(parameters, lr=rate, momentum=0.9)}
-        rates = {
+        rates: dict[str, float] = {
             "softmax": config.losses.softmax.learning_rate,
             "l2_softmax": config.losses.l2_softmax.learning_rate,
             "triplet": config.generators.hdml.learning_rate
             if config.synthesis == "hdml"
             else config.generators.daml.learning_rate,
         }
-        # Of an external loss the parameters are proxies, usually trained faster than the encoder.
-        rate = rates.get(config.loss, 10 * config.learning_rate)
+        # Of an external loss the parameters are proxies, which start from random numbers and are
+        # usually trained faster than the encoder, however slowly that is to move.
+        rate = rates.get(config.loss, 10 * max(recipe_of(config).learning_rate, PROXY_RATE))
         return {"parameters": torch.optim.Adam(parameters, lr=rate)}
 
 

@@ -40,6 +40,6 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
-def autocast(device: torch.device, *, bf16: bool) -> AbstractContextManager[object]:
+def autocast(device: torch.device, *, bf16: bool) -> AbstractContextManager[None]:
     """The context for an encoder's forward pass."""
     return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()

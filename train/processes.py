@@ -7,6 +7,7 @@ Networks with batch statistics are the exception: each process normalises by its
 running statistics are those of process 0, as is usual. Only process 0 writes.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -40,11 +41,26 @@ class SingleProcess:
         """The rows of a batch of m that this process embeds."""
         return slice(0, m)
 
-    def features(self, inputs: Tensors, m: int) -> Tensor:
-        """Embed this process's share (r, ...); returns features (m, d) float32 of the batch."""
-        rows = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
-        assert len(rows) == m
+    def parts(self, m: int, size: int) -> int:
+        """In how many parts every process embeds its share of m rows, so that none has over `size`.
+
+        1 for a size of 0.
+        """
+        return -(-m // size) if size else 1
+
+    def forward(self, inputs: Tensors) -> Tensor:
+        """Embed rows (r, ...) of this process's share; returns features (r, d) float32."""
         return self.encoder.features(inputs)
+
+    def gather(self, features: Tensor, m: int) -> Tensor:
+        """The features (m, d) of the batch from those (r, d) of this process's share."""
+        assert len(features) == m
+        return features
+
+    def synchronised(self, *, is_last: bool) -> AbstractContextManager[None]:
+        """The context of one of several backward passes of a step."""
+        del is_last
+        return nullcontext()
 
     def from_first(self, value: Value) -> Value:
         """The value that process 0 passes."""
@@ -74,15 +90,29 @@ class DistributedProcess(SingleProcess):
             raise InputError(f"{m} rows in a batch cannot be shared out to {self.count} processes")
         return self._share(m, self.number)
 
-    def features(self, inputs: Tensors, m: int) -> Tensor:
-        """Embed this process's share (r, ...); returns features (m, d) float32 of the batch.
+    def parts(self, m: int, size: int) -> int:
+        """The same number in every process, as they pass through the network in step."""
+        longest, shortest = -(-m // self.count), m // self.count
+        return min(super().parts(longest, size), shortest)
 
-        Only the rows of this process carry a gradient.
-        """
+    def forward(self, inputs: Tensors) -> Tensor:
+        """Embed rows (r, ...) of this process's share; returns features (r, d) float32."""
         local: Tensor = self.network(inputs).float()
         if local.requires_grad:
             # DistributedDataParallel averages the gradients of the processes; they must be summed.
             local.register_hook(lambda gradient: gradient * self.count)  # type: ignore[no-untyped-call]
+        return local
+
+    def synchronised(self, *, is_last: bool) -> AbstractContextManager[None]:
+        """Gradients are exchanged in the last backward pass of a step, with those before it."""
+        return nullcontext() if is_last else self.network.no_sync()
+
+    def gather(self, features: Tensor, m: int) -> Tensor:
+        """The features (m, d) of the batch from those (r, d) of this process's share.
+
+        Only the rows of this process carry a gradient.
+        """
+        local = features
         longest = -(-m // self.count)
         # all_gather needs the same shape everywhere, so shorter shares are padded.
         padded_features = torch.zeros((longest, local.shape[1]), device=local.device)

@@ -1,8 +1,13 @@
-"""The catalogue of stored items: id, label, split and content hash of each."""
+"""The catalogue of stored items: id, label, split and content hash of each.
+
+Items are numbered: their numbers are int64, the ids in embeddings, indexes and triplets. Where the
+user's ids are integers, these are the numbers. Where they are texts (keys), an item has both.
+"""
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from remine.data import schemas
+from remine.data.errors import InputError
+from remine.data.sources.keys import Keys, holds_text
+from remine.data.sources.labels import Cleaning
 from remine.data.store.records import Artifact
 from remine.data.types import SPLITS, Int8, Int32, Int64
 
@@ -20,13 +28,17 @@ if TYPE_CHECKING:
 Hashes = NDArray[np.bytes_]
 """(n,) content hashes, 32 hex characters each."""
 
+WHOLE = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
+
 TRAIN, VAL, TEST = range(3)
 """Codes of the splits, their positions in SPLITS."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """Ids, labels and splits of all items, in order of id; 13 bytes an item plus label names.
+    """Ids, labels and splits of all items, in order of id.
+
+    13 bytes an item, the label names, and the texts of ids that are texts.
 
     Attributes:
         ids: (n,) int64, ascending and unique.
@@ -34,8 +46,9 @@ class Catalogue:
         labels: The c label names.
         splits: (n,) int8 into SPLITS.
         groups: The optional column `group`, n strings or nulls.
-        merged_labels: The number of spellings of labels that a source has beyond its classes,
-            different in white space or Unicode form only.
+        cleaning: What was done to the spellings of the source's labels.
+        val_note: A line on training items that became val; empty if none did.
+        keys: The user's ids if they are texts, by row; None if they are the integers of `ids`.
     """
 
     ids: Int64
@@ -43,7 +56,51 @@ class Catalogue:
     labels: Sequence[str]
     splits: Int8
     groups: pa.ChunkedArray | None
-    merged_labels: int = 0
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    val_note: str = ""
+    keys: Keys | None = None
+
+    def id_at(self, row: int) -> int | str:
+        """The user's id of the item at `row`."""
+        return int(self.ids[row]) if self.keys is None else self.keys[row]
+
+    def ids_at(self, rows: Int64) -> pa.Array:
+        """The user's ids (m,) of the items at `rows`, int64 or string."""
+        return pa.array(self.ids[rows]) if self.keys is None else self.keys.take(rows)
+
+    def ids_of(self, numbers: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+        """The user's ids of items with these numbers; a null stays one."""
+        if self.keys is None:
+            return numbers
+        rows = np.searchsorted(self.ids, pc.fill_null(numbers, 0).to_numpy(zero_copy_only=False))
+        return self.keys.take(pa.array(rows, mask=np.asarray(pc.is_null(numbers))))
+
+    def rows_of_ids(self, ids: "Sequence[int | str] | np.ndarray | pa.Array") -> Int64:
+        """The row (q,) of each of the user's ids, -1 for an unknown one.
+
+        Raises:
+            InputError: An id is a text and the items' are integers, or the other way round.
+        """
+        array = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else _id_array(ids)
+        has_texts = holds_text(array.type)
+        if has_texts != (self.keys is not None) and len(array):
+            noun = "integers" if self.keys is None else "texts"
+            raise InputError(f"no item {array[0].as_py()!r} in the index: its ids are {noun}")
+        if self.keys is not None:
+            return self.keys.rows(array)
+        return rows_of(np.asarray(array).astype(np.int64), self.ids)
+
+    def typed_id(self, text: str) -> int | str:
+        """An id that was typed: itself, or its number if the items' ids are integers.
+
+        Raises:
+            InputError: It must be a number and is none.
+        """
+        if self.keys is not None:
+            return text
+        if not WHOLE.fullmatch(text.strip()) or not 0 <= int(text) < 2**63:
+            raise InputError(f"no item {text!r} in the index: ids are 0 to 2^63 - 1")
+        return int(text)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """The number of items and classes of each split."""
@@ -64,8 +121,8 @@ class Catalogue:
 def read_catalogue(store: "Store", items: Artifact) -> Catalogue:
     """Load the catalogue of a stored `items` artifact."""
     *shards, label_file = store.paths(items)
-    columns = ["id", "label_code", "split", "group"]
-    table = schemas.read(shards, schema="items/1", columns=columns)
+    columns = ["id", "label_code", "split", "group", *(["key"] if has_keys(items) else [])]
+    table = schemas.read(shards, schema=schemas.ITEMS, columns=columns)
     splits = pc.index_in(table["split"], pa.array(SPLITS))
     return Catalogue(
         ids=table["id"].to_numpy(),
@@ -73,13 +130,36 @@ def read_catalogue(store: "Store", items: Artifact) -> Catalogue:
         labels=json.loads(label_file.read_bytes()),
         splits=splits.to_numpy().astype(np.int8),
         groups=table["group"],
+        keys=Keys(table["key"]) if has_keys(items) else None,
     )
+
+
+def has_keys(items: Artifact) -> bool:
+    """Whether the ids of the data that was stored are texts."""
+    return bool(items.card.get("keys", False))
 
 
 def read_hashes(store: "Store", items: Artifact) -> Hashes:
     """The content hashes of stored items, in order of id."""
-    table = schemas.read(store.paths(items)[:-1], schema="items/1", columns=["content_hash"])
+    table = schemas.read(store.paths(items)[:-1], schema=schemas.ITEMS, columns=["content_hash"])
     return np.array(table["content_hash"].to_pylist(), "S32")
+
+
+def _id_array(ids: Sequence[int | str] | np.ndarray) -> pa.Array:
+    """Ids as integers or strings.
+
+    Raises:
+        InputError: They are neither, or both.
+    """
+    try:
+        array = pa.array(ids)
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
+        raise InputError("ids are integers below 2^63 or texts, and all of one kind") from None
+    if not len(array):
+        return array.cast(pa.int64())
+    if not (pa.types.is_integer(array.type) or holds_text(array.type)):
+        raise InputError(f"no item {array[0].as_py()!r} in the index: ids are integers or texts")
+    return array
 
 
 def rows_of(ids: Int64, ascending_ids: Int64) -> Int64:

@@ -3,6 +3,7 @@
 An item is identified by its id and its content hash. In a source without ids the row number does
 not identify an item, because inserting a row shifts all rows after it. There an item is identified
 by its content and keeps the id that it was first assigned; ids of deleted items are not reused.
+In a source whose ids are texts, an item keeps the number that its id was first assigned.
 """
 
 from collections import defaultdict, deque
@@ -16,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from remine.data.config import DataConfig
+from remine.data.errors import InputError
 from remine.data.items.catalogue import (
     Catalogue,
     Hashes,
@@ -24,6 +26,7 @@ from remine.data.items.catalogue import (
     rows_of,
 )
 from remine.data.items.shards import content_hash
+from remine.data.sources.keys import Keys
 from remine.data.sources.source import Source
 from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store
@@ -144,6 +147,8 @@ def compare_items(catalogue: Catalogue, hashes: Hashes, earlier: EarlierItems) -
     old = earlier.catalogue
     # Rows of new ids are -1 and index the last earlier item below; `has_earlier` masks them out.
     rows = rows_of(catalogue.ids, old.ids)
+    if (catalogue.keys is None) != (old.keys is None):
+        rows = np.full_like(rows, -1)  # equal numbers do not mean one item
     has_earlier = rows >= 0
     same_content = has_earlier & (earlier.hashes[rows] == hashes)
     new_codes = {label: code for code, label in enumerate(catalogue.labels)}
@@ -185,6 +190,39 @@ def assign_ids(labels: Sequence[str], hashes: Hashes, earlier: EarlierItems) -> 
     is_new = ids < 0
     ids[is_new] = earlier.next_id + np.arange(int(is_new.sum()))
     return ids
+
+
+def assign_numbers(keys: Keys, earlier: EarlierItems) -> Int64:
+    """Numbers (n,) for the items of a source whose ids are texts.
+
+    An item keeps the number of the earlier item with its id. The remaining ones get the next
+    numbers, and so do all if the earlier ids were no texts.
+
+    Raises:
+        InputError: There are not enough numbers left.
+    """
+    old = earlier.catalogue
+    rows = np.full(len(keys), -1) if old.keys is None else old.keys.rows(keys.texts)
+    is_new = rows < 0
+    n_new = int(is_new.sum())
+    if earlier.next_id + n_new > 2**63:
+        raise InputError(
+            f"id: the items in the store had integer ids up to {earlier.next_id - 1}, so that"
+            f" {n_new:,} texts cannot be numbered after them: name another store in run.store"
+        )
+    numbers: Int64 = old.ids[rows]
+    numbers[is_new] = earlier.next_id + np.arange(n_new)
+    return numbers
+
+
+def numbering_note(catalogue: Catalogue, earlier: EarlierItems) -> str | None:
+    """The line that says that ids are of another kind than before; None if they are not."""
+    kinds = [
+        "integers" if keys is None else "texts" for keys in (earlier.catalogue.keys, catalogue.keys)
+    ]
+    if kinds[0] == kinds[1]:
+        return None
+    return f"id: {kinds[0]} before, {kinds[1]} now: all items count as new"
 
 
 def _assign_free_ids(

@@ -20,13 +20,21 @@ from remine.data.items.changes import (
     EarlierItems,
     ItemComparison,
     assign_ids,
+    assign_numbers,
     compare_items,
     content_hashes,
     shard_ranges,
 )
 from remine.data.items.inputs import Inputs, Transform, without_padding
-from remine.data.items.shards import Progress, StagedItems, items_card, items_table
+from remine.data.items.shards import (
+    Progress,
+    StagedItems,
+    items_card,
+    items_schema_name,
+    items_table,
+)
 from remine.data.items.source_catalogue import build_catalogue, texts
+from remine.data.sources.keys import holds_text, read_keys
 from remine.data.sources.labels import clean_labels
 from remine.data.sources.source import Source
 from remine.data.store.records import FileRef
@@ -38,13 +46,13 @@ Block = Sequence[Any] | np.ndarray
 
 
 class NumberedSource:
-    """A source without ids, presented as one with the assigned ids, in order of id."""
+    """A source without integer ids, presented as one with the assigned ids, in order of id."""
 
     lacks_ids = False
 
     def __init__(self, source: Source, ids: Int64) -> None:
         """ids: (n,) by row of `source`."""
-        self.source: Any = source  # without ids, so it has the method `ordered_blocks`
+        self.source: Any = source  # with the method `ordered_blocks`
         self.content, self.root, self.notes = source.content, source.root, source.notes
         self.order = np.argsort(ids, kind="stable")
         self.ids: Int64 = ids[self.order]
@@ -60,8 +68,11 @@ class NumberedSource:
         return str(self.source.row_name(int(self.order[row])))
 
     def metadata(self) -> pa.Table:
-        """The metadata of the underlying source, and the ids."""
+        """The metadata of the underlying source, and the ids; its own ids are called `key`."""
         table: pa.Table = self.source.metadata().take(self.order)
+        table = table.rename_columns(
+            ["key" if name == "id" else name for name in table.column_names]
+        )
         return table.append_column("id", pa.array(self.ids))
 
     def blocks(self, rows: int) -> Iterator[Sequence[Any] | Float32]:
@@ -98,6 +109,28 @@ def recode_labels(catalogue: Catalogue, earlier_labels: Sequence[str]) -> Catalo
     return replace(catalogue, labels=labels, label_codes=codes[catalogue.label_codes])
 
 
+def match_by_key(
+    source: Source, ids: pa.ChunkedArray, hashes: Hashes, earlier: EarlierItems
+) -> tuple[NumberedSource, Hashes]:
+    """Give the items of a source whose ids are texts the numbers of the earlier items.
+
+    Args:
+        source: The source.
+        ids: Its column of ids.
+        hashes: (n,) the content hashes of its items.
+        earlier: The items that were stored last.
+
+    Returns:
+        The source with numbers, and the content hashes in their order.
+
+    Raises:
+        InputError: An id is missing, empty, or given twice.
+    """
+    keys = read_keys(ids, source.row_name)
+    numbered_source = NumberedSource(source, assign_numbers(keys, earlier))
+    return numbered_source, hashes[numbered_source.order]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ItemsUpdate:
     """A changed source, ready to be stored next to the earlier items.
@@ -124,10 +157,12 @@ class ItemsUpdate:
             InputError: The source's ids, labels or splits are not valid.
         """
         # Reading the metadata brings the rows into the order of ids.
-        source.metadata()
+        metadata = source.metadata()
         hashes = content_hashes(source)
         if source.lacks_ids:
             source, hashes = match_by_content(source, hashes, earlier)
+        elif holds_text(metadata["id"].type):
+            source, hashes = match_by_key(source, metadata["id"], hashes, earlier)
         catalogue = recode_labels(build_catalogue(source, config), earlier.catalogue.labels)
         comparison = compare_items(catalogue, hashes, earlier)
         return cls(
@@ -159,7 +194,8 @@ class ItemsUpdate:
             parquet, npy = folder / f"{start}.parquet", folder / f"{start}.npy"
             if items is None:
                 table = self._table(start, stop, contents)
-                schemas.write(table, parquet, schema="items/1", provenance={})
+                name = items_schema_name(self.catalogue)
+                schemas.write(table, parquet, schema=name, provenance={})
             if inputs is None:
                 block = self._inputs(start, stop, contents, old, transform)
                 np.save(npy, without_padding(block, transform))
@@ -173,6 +209,14 @@ class ItemsUpdate:
             items_card={**items_card(self.source, self.catalogue), "change": change},
             inputs_card={"shape": card["shape"], "dtype": card["dtype"]},
         )
+
+    def new_contents(self, rows: int) -> Iterator[Sequence[Any]]:
+        """The contents that are new or changed, of `rows` items at a time."""
+        start = 0
+        for block in self.source.blocks(rows):
+            is_new = ~self.comparison.same_content[start : start + len(block)]
+            yield [block[row] for row in np.flatnonzero(is_new).tolist()]
+            start += len(block)
 
     def _reusable_files(
         self, start: int, stop: int, old: Inputs

@@ -52,6 +52,14 @@ class Omissions:
         self.rows += rows
         self.counts.update(notes)
 
+    @classmethod
+    def total(cls, parts: Iterable["Omissions"]) -> "Omissions":
+        """The sum of several counts."""
+        result = cls()
+        for part in parts:
+            result.add(part.rows, part.counts.elements())
+        return result
+
     def lines(self) -> list[str]:
         """One line for each kind of omission."""
         return [f"{count:,} of {self.rows:,} {note}" for note, count in self.counts.items()]
@@ -61,6 +69,54 @@ def omission_lines(transform: Transform) -> list[str]:
     """What `transform` has left out so far, in lines for the console."""
     omissions = getattr(transform, "omissions", None)
     return omissions.lines() if isinstance(omissions, Omissions) else []
+
+
+def transform_counted(
+    transform: Transform, contents: Any, row_name: Callable[[int], str]
+) -> tuple[np.ndarray, Omissions]:
+    """The inputs of some contents, and what `transform` left out of these alone."""
+    before: Omissions | None = getattr(transform, "omissions", None)
+    if before is None:
+        return transform(contents, row_name), Omissions()
+    counter = Omissions()
+    vars(transform)["omissions"] = counter
+    try:
+        return transform(contents, row_name), counter
+    finally:
+        vars(transform)["omissions"] = Omissions.total([before, counter])
+
+
+SHARD_BYTES = 16 << 20
+"""Bytes of inputs in a shard above which it has fewer rows than data.unit_rows: a shard is written
+anew when one of its items is changed or deleted."""
+
+MIN_ROWS = 16
+"""Rows of a shard of the largest inputs."""
+
+
+def shard_rows(size: int, unit_rows: int) -> int:
+    """The rows of a shard of inputs of `size` bytes: `unit_rows`, or fewer if they are large."""
+    return min(unit_rows, max(MIN_ROWS, SHARD_BYTES // max(1, size)))
+
+
+def input_bytes(transform: Transform, first: Any) -> int:
+    """The bytes of an input.
+
+    Args:
+        transform: Turns contents into inputs.
+        first: The first content, whose input has the size of all.
+
+    Returns:
+        0 if the content cannot be read, which is to be said with its row.
+    """
+    counts = getattr(transform, "omissions", None)
+    try:
+        return int(transform_counted(transform, first, str)[0].nbytes)
+    except InputError:
+        return 0
+    finally:
+        if counts is not None:  # the item is counted when it is stored
+            vars(transform)["omissions"] = counts
 
 
 def without_padding(block: np.ndarray, transform: Transform) -> np.ndarray:

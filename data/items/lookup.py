@@ -48,7 +48,7 @@ class ContentCodes:
     def __init__(self, store: Store, items: Artifact) -> None:
         """Read the content hashes of all items."""
         shards = store.paths(items)[:-1]
-        table = schemas.read(shards, schema="items/1", columns=["content_hash"])
+        table = schemas.read(shards, schema=schemas.ITEMS, columns=["content_hash"])
         dictionary_array = pc.dictionary_encode(table["content_hash"].combine_chunks())
         if isinstance(dictionary_array, pa.ChunkedArray):
             dictionary_array = dictionary_array.combine_chunks()

@@ -14,9 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from remine.data.errors import InputError, first_line
-
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-"""Formats that are decoded. Pillow knows more, but starts other programs for some (EPS)."""
+from remine.data.sources.picture_formats import formats
 
 MAX_PIXELS = 64_000_000
 """Pixels above which a picture is refused before it is decoded."""
@@ -64,7 +62,7 @@ def decode_image(content: bytes | Path) -> tuple[Image.Image, list[str]]:
     try:
         if isinstance(content, Path) and content.exists() and not content.is_file():
             raise InputError(f"{content} is not a file")  # opening a pipe would block
-        with Image.open(source, formats=FORMATS) as image:
+        with Image.open(source, formats=formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{image.width}x{image.height} pixels are too many")
             notes = [SEVERAL_FRAMES] if _has_frames(image) else []
@@ -178,5 +176,5 @@ def _flat(image: Image.Image) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"none of {', '.join(FORMATS)}"
+        return f"none of {', '.join(formats())}"
     return first_line(error)

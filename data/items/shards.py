@@ -81,9 +81,12 @@ def stage_items(
                 f"{source.row_name(start)}: shape {block.shape[1:]}, the first is {shape}"
             )
         shape, dtype = block.shape[1:], dtype_text(block.dtype)
+        if getattr(transform, "reasons", None):  # of `BadItems`: these shards are not to be stored
+            progress(stop, len(catalogue.ids))
+            continue
         parquet, npy = folder / f"{start}.parquet", folder / f"{start}.npy"
         table = items_table(catalogue, slice(start, stop), contents, source)
-        schemas.write(table, parquet, schema="items/1", provenance={})
+        schemas.write(table, parquet, schema=items_schema_name(catalogue), provenance={})
         np.save(npy, without_padding(block, transform))
         files.append((parquet, npy, len(contents)))
         progress(stop, len(catalogue.ids))
@@ -97,11 +100,17 @@ def stage_items(
 
 def items_card(source: Source, catalogue: Catalogue) -> dict[str, Any]:
     """The card of an `items` artifact."""
-    return {
+    card = {
         "content": source.content,
         "splits": catalogue.counts(),
         "test_classes_seen": catalogue.test_classes_seen(),
     }
+    return {**card, "keys": True} if catalogue.keys else card
+
+
+def items_schema_name(catalogue: Catalogue) -> str:
+    """The schema of the items; stores with integer ids stay readable for remine 0.1."""
+    return schemas.ITEMS[catalogue.keys is not None]
 
 
 def row_namer(source: Source, start: int) -> Callable[[int], str]:
@@ -116,7 +125,7 @@ def items_table(
     source: Source,
     hashes: Sequence[str] | None = None,
 ) -> pa.Table:
-    """The `rows` of the items with their contents, in the columns of the schema items/1.
+    """The `rows` of the items with their contents, in the columns of `schemas.items_schema`.
 
     Args:
         catalogue: All items.
@@ -136,11 +145,14 @@ def items_table(
         "group": groups[rows] if groups is not None else pa.nulls(len(codes), pa.string()),
         "content_hash": hashes or [content_hash(content) for content in contents],
     }
+    if catalogue.keys:
+        columns["key"] = catalogue.keys.texts[rows]
     if source.content == "path":
         columns["path"] = [os.path.relpath(path, source.root) for path in contents]
     elif source.content in schemas.CONTENTS:
         columns[source.content] = contents
-    return pa.table(columns, schema=schemas.items_schema(source.content))
+    schema = schemas.items_schema(source.content, has_keys=catalogue.keys is not None)
+    return pa.table(columns, schema=schema)
 
 
 def content_hash(content: bytes | str | Path | np.ndarray) -> str:

@@ -1,6 +1,5 @@
 """The catalogue of a source: id, label and split of every item, checked before any is decoded."""
 
-import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +9,9 @@ import pyarrow.compute as pc
 from remine.data.config import DataConfig
 from remine.data.errors import InputError
 from remine.data.items.catalogue import TEST, TRAIN, VAL, Catalogue
-from remine.data.sources.labels import clean_labels
+from remine.data.items.val_split import has_val, label_fractions, with_val
+from remine.data.sources.keys import Keys, holds_text, read_keys
+from remine.data.sources.labels import Cleaning, clean_labels
 from remine.data.sources.source import Source
 from remine.data.sources.splits import VAL_NAMES
 from remine.data.types import SPLITS, Int8, Int32, Int64
@@ -26,25 +27,25 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
     table = source.metadata()
     if not len(table):
         raise InputError(f"data.source: {config.source} holds no items")
-    ids = _item_ids(table, source.row_name)
+    ids, keys = _item_ids(table, source.row_name)
     label_texts = texts(table, "label", config.source)
     labels, codes = _encode_labels(label_texts, table, source.row_name)
     if "split" in table.column_names:
         splits = _read_splits(texts(table, "split", config.source), source.row_name)
-        splits = _move_classes_to_val(splits, labels, codes, config)
-    elif config.val_from_train:
-        raise InputError(
-            "data.val_from_train is set, but the data has no splits: use data.val_share"
-        )
+        share = 0.0 if (splits == VAL).any() else config.val_from_train
     else:
         splits = _split_by_class(labels, codes, config)
+        share = 0.0 if has_val(splits, codes) else config.val_share
+    splits, val_note = with_val(splits, codes, labels, ids, share) if share else (splits, "")
     catalogue = Catalogue(
         ids=ids,
         label_codes=codes,
         labels=labels,
         splits=splits,
         groups=texts(table, "group", config.source) if "group" in table.column_names else None,
-        merged_labels=pc.count_distinct(label_texts).as_py() - len(labels),
+        cleaning=Cleaning.of(pc.unique(label_texts).to_pylist()),
+        val_note=val_note,
+        keys=keys,
     )
     _check_task(catalogue, config.source)
     return catalogue
@@ -60,7 +61,11 @@ def texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
     try:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
+        is_float = pa.types.is_floating(column.type)
         column = column.cast(pa.string())
+        if is_float:  # 0.0 and -0.0 are equal
+            is_zero = pc.is_in(column, pa.array(["-0", "-0.0"]))
+            column = pc.if_else(is_zero, pc.utf8_slice_codeunits(column, 1), column)
         # A file may declare arbitrary bytes to be strings; only full validation notices.
         column.validate(full=True)
     except pa.ArrowException:
@@ -71,16 +76,28 @@ def texts(table: pa.Table, name: str, source: str) -> pa.ChunkedArray:
     return column
 
 
-def _item_ids(table: pa.Table, row_name: Callable[[int], str]) -> Int64:
-    """The column of ids, checked; row numbers if the source has no ids."""
+def _item_ids(table: pa.Table, row_name: Callable[[int], str]) -> tuple[Int64, Keys | None]:
+    """The ids, checked, and the user's ids if these are texts.
+
+    Row numbers are the ids of a source without ids, and of one with texts that was not yet stored.
+    """
     if "id" not in table.column_names:
-        return np.arange(len(table), dtype=np.int64)
-    column = table["id"]
+        return np.arange(len(table), dtype=np.int64), None
+    if "key" in table.column_names:  # numbered, and so checked
+        return table["id"].to_numpy(), Keys(table["key"])
+    if holds_text(table["id"].type):
+        return np.arange(len(table), dtype=np.int64), read_keys(table["id"], row_name)
+    return _integer_ids(table["id"], row_name), None
+
+
+def _integer_ids(column: pa.ChunkedArray, row_name: Callable[[int], str]) -> Int64:
+    """The column of ids that are integers, ascending, checked."""
     if column.null_count:
         raise InputError(f"{row_name(pc.index(pc.is_null(column), True).as_py())}: id is missing")
     if not pa.types.is_integer(column.type):
         raise InputError(
-            f"id is {column.type}; ids are integers (leave the column out to number the rows)"
+            f"id is {column.type}; ids are integers or texts (leave the column out to number the"
+            " rows)"
         )
     values = column.to_numpy()
     out_of_range = (values < 0) | (values > np.iinfo(np.int64).max)
@@ -123,30 +140,9 @@ def _read_splits(column: pa.ChunkedArray, row_name: Callable[[int], str]) -> Int
     return splits
 
 
-def _move_classes_to_val(splits: Int8, labels: list[str], codes: Int32, config: DataConfig) -> Int8:
-    """Move the share `val_from_train` of the training classes to val."""
-    if not config.val_from_train:
-        return splits
-    if (splits == VAL).any():
-        raise InputError("data.val_from_train is set, but the data already has a split val")
-    goes_to_val = np.array(_label_fractions(labels)) < config.val_from_train
-    return np.where(goes_to_val[codes] & (splits == TRAIN), np.int8(VAL), splits)
-
-
-def _label_fractions(labels: list[str]) -> list[float]:
-    """A number in [0, 1) for each label, from a hash of the label alone.
-
-    It does not depend on the other labels, so adding a label moves no other class.
-    """
-    return [
-        int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest()) / 2**64
-        for label in labels
-    ]
-
-
 def _split_by_class(labels: list[str], codes: Int32, config: DataConfig) -> Int8:
     """Assign whole classes to splits by a hash of the label."""
-    fractions = _label_fractions(labels)
+    fractions = label_fractions(labels)
     edges = [config.test_share, config.test_share + config.val_share]
     interval = np.searchsorted(edges, fractions, side="right")
     split_of_class = np.array([TEST, VAL, TRAIN], np.int8)[interval]

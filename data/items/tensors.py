@@ -53,6 +53,26 @@ def dtype_of(text: str) -> np.dtype[Any]:
     return np.dtype(fields)
 
 
+def split_rows(inputs: Tensors, count: int) -> list[Tensors]:
+    """The rows of inputs in `count` parts, whose sizes differ by at most 1."""
+    if isinstance(inputs, Tensor):
+        return list(inputs.tensor_split(count))
+    parts = {name: tensor.tensor_split(count) for name, tensor in inputs.items()}
+    return [{name: tensors[number] for name, tensors in parts.items()} for number in range(count)]
+
+
+def take_rows(inputs: Tensors, places: Tensor) -> Tensors:
+    """The rows of inputs at `places` (r,)."""
+    if isinstance(inputs, Tensor):
+        return inputs[places.to(inputs.device)]
+    return {name: tensor[places.to(tensor.device)] for name, tensor in inputs.items()}
+
+
+def first_tensor(inputs: Tensors) -> Tensor:
+    """The inputs, or the first of several tensors: for their number of rows and device."""
+    return inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+
+
 def blank(rows: int, shape: Sequence[int], dtype: str) -> Tensors:
     """Inputs of zeros, to try a network: `rows` of `shape` and of a card's dtype."""
     return as_tensors(np.zeros((rows, *shape), dtype_of(dtype)))

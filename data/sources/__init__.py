@@ -10,7 +10,9 @@ In reading order:
     table_folder  which files of a folder are read; columns in names of folders (label=cat/)
     hugging_face  names of classes and paths of pictures in Parquet of Hugging Face data sets
     splits        other names of the validation split
+    picture_formats  formats of pictures, and what reads the others
     image_folder  one folder of images per class
+    keys          ids that are texts, and their search
     labels        the form of a label; a file of labels
     array         an .npy file of vectors with labels beside it; .npy and vector column helpers
     glyphs        the built-in data set: characters drawn with matplotlib's typefaces

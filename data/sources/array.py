@@ -113,11 +113,23 @@ def arrow_errors_as_input_errors(path: Path) -> Iterator[None]:
 
 def is_vector_type(column_type: pa.DataType) -> bool:
     """Whether a column of this type holds lists of numbers."""
-    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    if not any(check(column_type) for check in checks):
+    if not is_list_type(column_type):
         return False
     number = column_type.value_type
     return bool(pa.types.is_integer(number) or pa.types.is_floating(number))
+
+
+def is_list_type(column_type: pa.DataType) -> bool:
+    """Whether a column of this type holds lists, in any of Arrow's layouts."""
+    t = pa.types
+    checks = (
+        t.is_list,
+        t.is_large_list,
+        t.is_fixed_size_list,
+        t.is_list_view,
+        t.is_large_list_view,
+    )
+    return any(check(column_type) for check in checks)
 
 
 def vector_rows(values: pa.ChunkedArray, row_name: Callable[[int], str]) -> Float32:

@@ -1,5 +1,6 @@
 """Quoted fields of a CSV file: which of them span lines, and which hold swallowed rows."""
 
+import csv
 import mmap
 import re
 from array import array
@@ -31,12 +32,19 @@ class SwallowedRows:
     Attributes:
         start: Offset at which the quote opens.
         end: Offset after the closing quote.
-        rows: The fields of each line after the first.
+        column: The place of the field among the columns.
+        rows: The fields of each line, those of the first and the last outside the quotes included.
     """
 
     start: int
     end: int
+    column: int
     rows: list[list[str]]
+
+    def swallowed_fields(self, column: int) -> list[str]:
+        """The fields of a column in the lines, without the one that the row has outside quotes."""
+        rows = self.rows[:-1] if column > self.column else self.rows[1:]
+        return [row[column].strip('" ') for row in rows]
 
 
 class Quotes:
@@ -105,7 +113,7 @@ class Quotes:
             yield start, len(self.content), row_line
 
     def swallowed_rows(self, columns: int, integers: Sequence[int]) -> list[SwallowedRows]:
-        """The fields of which each line after the first looks like a row.
+        """The fields of which each line looks like a row.
 
         Args:
             columns: The number of columns; a row has as many fields.
@@ -115,11 +123,20 @@ class Quotes:
         for start, end in zip(self.starts, self.ends, strict=True) if columns > 1 else ():
             newline = NEWLINE.search(self.content, end)
             last_end = newline.start() if newline else len(self.content)
-            lines = NEWLINE.split(self.content[start:last_end])[1:]
+            before = self._fields_before(start)
+            first, *lines = NEWLINE.split(self.content[start:last_end])
+            lines = [b",".join([*before, first]), *lines]
             if all(_is_row(line, columns, integers) for line in lines):
                 rows = [line.decode(errors="replace").split(",") for line in lines]
-                result.append(SwallowedRows(start=start, end=end, rows=rows))
+                result.append(SwallowedRows(start=start, end=end, column=len(before), rows=rows))
         return result
+
+    def _fields_before(self, offset: int) -> list[bytes]:
+        """The fields that stand before a field in its line, each without quotes and commas."""
+        line_start = 1 + max(self.content.rfind(sign, 0, offset) for sign in (b"\n", b"\r"))
+        text = self.content[line_start:offset].removeprefix(BOM).decode(errors="replace")
+        fields = next(csv.reader([text]), [])[:-1]  # the text ends with a comma, or is empty
+        return [field.replace(",", " ").encode() for field in fields]
 
     def refuse_rows(self, field: SwallowedRows) -> InputError:
         """The error about a field that swallowed rows."""

@@ -1,8 +1,9 @@
 """The reader of CSV files, for items, queries and pairs of ids alike.
 
-Every column is text, except those that the caller names as integers: nothing is inferred from the
-values. Arrow parses blocks that end between two rows; blocks that it cuts itself may end inside a
-quoted field, where it stops or loses characters.
+Every column is text, except those that the caller names as integers, and one of ids, which is
+integers only if that loses nothing (`keys`). Nothing else is inferred from the values. Arrow parses
+blocks that end between two rows; blocks that it cuts itself may end inside a quoted field, where it
+stops or loses characters.
 """
 
 import mmap
@@ -17,13 +18,17 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from remine.data.errors import InputError, first_line
-from remine.data.sources.csv_quotes import ADVICE, Quotes
+from remine.data.sources.csv_quotes import ADVICE, NEWLINE, Quotes
+from remine.data.sources.keys import WHOLE_NUMBER, number_or_text
 
 BLOCK = 16 << 20
 """Bytes parsed at a time; a block is longer where a row is."""
 
+HEADER = 1 << 20
+"""Bytes in which the line of the header is looked for."""
+
 MIN_ROWS = 3
-"""Lines of a field that must look like rows to be refused, if there are no labels to compare."""
+"""Lines of a field after the first that must look like rows to be refused, if no labels show it."""
 
 
 class CsvTable:
@@ -32,29 +37,40 @@ class CsvTable:
     Has the methods of `pyarrow.dataset.Dataset` that `TableSource` calls.
     """
 
-    def __init__(self, path: Path, *, integers: Collection[str], label: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        integers: Collection[str] = (),
+        ids: str | None = None,
+        label: str | None = None,
+    ) -> None:
         """Map the file, check its quotes and read its header.
 
         Args:
             path: The file.
             integers: Names of the columns that hold integers; all others hold text.
+            ids: Name of the column of ids, integers or text as its values are.
             label: Name of the column of labels. Its values show whether the lines of a text are
                 rows that a stray quote swallowed.
 
         Raises:
             InputError: The file is missing, empty or not UTF-8, or its quotes are not balanced.
         """
-        self.path, self.label = path, label
+        self.path, self.label, self.ids = path, label, ids
+        self.notes: list[str] = []
         self.content = _map(path)
+        _check_delimiter(path, self.content)
         self.quotes = Quotes(path, self.content)
         self.names, self.start = self._read_header()
         types = {name: pa.int64() for name in integers}
         self.schema = pa.schema([(name, types.get(name, pa.string())) for name in self.names])
-        integer_places = [i for i, name in enumerate(self.names) if name in integers]
+        number_columns = {*integers, *([ids] if ids and self._starts_with_number(ids) else [])}
+        integer_places = [i for i, name in enumerate(self.names) if name in number_columns]
         self.suspects = self.quotes.swallowed_rows(len(self.names), integer_places)
         if label not in self.names:
             for field in self.suspects:
-                if len(field.rows) >= MIN_ROWS:
+                if len(field.rows) > MIN_ROWS:
                     raise self.quotes.refuse_rows(field)
 
     def to_table(self, columns: Sequence[str]) -> pa.Table:
@@ -63,7 +79,7 @@ class CsvTable:
         table = pa.Table.from_batches(self.to_batches(columns), schema)
         if self.label in columns:
             self._check_labels(table[self.label])
-        return table
+        return self._with_ids(table) if self.ids in columns else table
 
     def to_batches(self, columns: Sequence[str], **_options: object) -> Iterator[pa.RecordBatch]:
         """The named columns, block by block."""
@@ -79,6 +95,21 @@ class CsvTable:
                     table = table.set_column(place, name, column)
             yield from table.to_batches()
             start, row = end, row + len(table)
+
+    def _with_ids(self, table: pa.Table) -> pa.Table:
+        """The table with its ids as integers, if that loses nothing."""
+        ids = str(self.ids)
+        column, note = number_or_text(table[ids], self.row_name, ids)
+        if note and note not in self.notes:
+            self.notes.append(note)
+        return table.set_column(table.column_names.index(ids), ids, column)
+
+    def _starts_with_number(self, column: str) -> bool:
+        """Whether the first row has an integer in this column."""
+        for start, end, _ in self._rows() if self.names.count(column) == 1 else ():
+            value = self._parse(start, end, [column])[column]
+            return bool(pa.types.is_integer(number_or_text(value, str, column)[0].type))
+        return False
 
     def row_name(self, row: int) -> str:
         """The file and the line at which a row starts."""
@@ -196,7 +227,7 @@ class CsvTable:
         """Refuse a text whose lines look like rows and hold a label of this table."""
         place = self.names.index(self.label or "")
         for field in self.suspects:
-            candidates = pa.array([row[place].strip('" ') for row in field.rows], pa.string())
+            candidates = pa.array(field.swallowed_fields(place), pa.string())
             if pc.any(pc.is_in(candidates, labels)).as_py():
                 raise self.quotes.refuse_rows(field)
 
@@ -208,10 +239,11 @@ def integers(values: pa.ChunkedArray, row_name: Callable[[int], str], name: str)
         InputError: A value is not an integer, or does not fit.
     """
     trimmed = pc.utf8_trim_whitespace(values)
-    invalid = pc.invert(pc.match_substring_regex(trimmed, r"^-?[0-9]+$"))
-    row = pc.index(invalid, True).as_py()
+    row = pc.index(pc.match_substring_regex(trimmed, WHOLE_NUMBER), False).as_py()
     if row >= 0:
-        raise InputError(f"{row_name(row)}: {name} is {values[row].as_py()!r}, not a whole number")
+        value = values[row].as_py()
+        reason = "; one has no zeros in front" if value.strip(" -0123456789") == "" else ""
+        raise InputError(f"{row_name(row)}: {name} is {value!r}, not a whole number{reason}")
     try:
         return trimmed.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -223,6 +255,17 @@ def integers(values: pa.ChunkedArray, row_name: Callable[[int], str], name: str)
 
 def _fits(number: str) -> bool:
     return -(2**63) <= int(number) < 2**63
+
+
+def _check_delimiter(path: Path, content: mmap.mmap) -> None:
+    """Refuse a table whose header holds no comma but another sign that programs write instead."""
+    header = NEWLINE.split(content[:HEADER], 1)[0]
+    for sign, name in ((b";", "semicolons"), (b"\t", "tabs"), (b"|", "vertical bars")):
+        if sign in header and b"," not in header:
+            raise InputError(
+                f"{path}: the header has {name} and no comma; save the table with commas between"
+                " the columns"
+            )
 
 
 def _map(path: Path) -> mmap.mmap:

@@ -8,16 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from remine.data.errors import InputError
+from remine.data.sources.picture_formats import install_lines, is_picture_ending
 from remine.data.sources.splits import VAL_NAMES, val_note
 from remine.data.types import SPLITS, Int64
 
-IMAGE_SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in (
-        *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "bmp", "gif", "tif", "tiff", "webp"),
-        *("pbm", "pgm", "ppm", "pnm"),
-    )
-)
 ENDINGS_LISTED = 8
 """Endings of passed-over files that are named, the most frequent first."""
 LOOP = "linked folder already read"
@@ -27,6 +21,8 @@ HIDDEN_FILE = "hidden"
 class FolderSource:
     """One folder of images per class, optionally below folders train, val and test.
 
+    A class is a folder that holds pictures, at any depth, named by its path; or each top folder.
+
     Links to folders are followed, but to no folder twice within a class.
     Implements `remine.data.sources.source.Source`.
     """
@@ -34,9 +30,14 @@ class FolderSource:
     content = "path"
     lacks_ids = True
 
-    def __init__(self, root: Path) -> None:
-        """List the pictures; hidden files and files of other kinds are only counted."""
-        self.root = root
+    def __init__(self, root: Path, class_folders: str = "leaf") -> None:
+        """List the pictures; hidden files and files of other kinds are only counted.
+
+        Args:
+            root: The folder.
+            class_folders: "leaf" or "top": which folders are the classes.
+        """
+        self.root, self.class_folders = root, class_folders
         self.passed_over: Counter[str] = Counter()
         self.notes: list[str] = []
         top_folders = self._subfolders(root)
@@ -65,6 +66,7 @@ class FolderSource:
             self._add_class(folder, "val" if split == val_name else split)
         if self.has_splits and val_name != "val":
             self.notes.append(val_note(val_name, self.splits.count("val")))
+        self.notes += self._depth_lines()
         self.notes += self.omission_lines()
 
     def _add_class(self, folder: Path, split: str) -> None:
@@ -76,8 +78,24 @@ class FolderSource:
         for path in pictures:
             _check_utf8(path, self.root)
         self.paths += pictures
-        self.labels += [folder.name] * len(pictures)
+        if self.class_folders == "top":
+            self.labels += [folder.name] * len(pictures)
+        else:
+            self.labels += [path.parent.relative_to(folder.parent).as_posix() for path in pictures]
         self.splits += [split] * len(pictures)
+
+    def _depth_lines(self) -> list[str]:
+        """A line that counts the classes if there are folders within class folders."""
+        top = {label.partition("/")[0] for label in self.labels}
+        names = set(self.labels)
+        if names == top:
+            return []
+        depth = 1 + max(name.count("/") for name in names)
+        line = (
+            f"{self.root}: {len(names):,} classes, the folders that hold pictures, up to {depth}"
+            f' deep; data.class_folders = "top" makes {len(top):,} of the folders at the top'
+        )
+        return [line]
 
     def _subfolders(self, folder: Path) -> list[Path]:
         """The folders in `folder`; its files belong to no class and are counted."""
@@ -90,9 +108,12 @@ class FolderSource:
         return folders
 
     def omission_lines(self) -> list[str]:
-        """The files that were passed over, in one line for the console; none if there are none."""
+        """Lines that count the files that were passed over, and say how to read them."""
         count = self.passed_over.total()
-        return [f"{self.root}: {count:,} passed over: {_counts(self.passed_over)}"] if count else []
+        if not count:
+            return []
+        line = f"{self.root}: {count:,} passed over: {_counts(self.passed_over)}"
+        return [line, *install_lines(self.passed_over)]
 
     def fingerprint(self) -> object:
         """The relative path, size and times of each picture."""
@@ -166,7 +187,7 @@ def _list_files(folder: Path) -> tuple[list[Path], Counter[str]]:
         for path in _entries(current):
             if _is_visible_folder(path):
                 (links if path.is_symlink() else pending).append(path)
-            elif _ending(path) in IMAGE_SUFFIXES:
+            elif is_picture_ending(_ending(path)):
                 pictures.append(path)
             else:
                 passed_over[_ending(path)] += 1

@@ -5,7 +5,8 @@ byte order mark. A label that is then empty is missing.
 """
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,24 +27,50 @@ def clean_labels(labels: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.array(names, pa.string()).take(pc.index_in(labels, spellings))
 
 
-def merge_note(count: int) -> str | None:
-    """The line that says how many spellings of labels were merged into others; None for none."""
-    if not count:
-        return None
-    return (
-        f"labels: {count:,} spelling(s) differ from others in white space or Unicode form only:"
-        " they are the same class"
-    )
+@dataclass(frozen=True, kw_only=True)
+class Cleaning:
+    """What the form of `clean_label` did to the spellings of labels.
+
+    Attributes:
+        changed: Spellings that are stored in another form.
+        merged: Spellings beyond the classes: each differs from another one in its form only.
+    """
+
+    changed: int = 0
+    merged: int = 0
+
+    @classmethod
+    def of(cls, spellings: Iterable[str]) -> "Cleaning":
+        """Count over distinct spellings, none of them missing."""
+        names = {spelling: clean_label(spelling) for spelling in spellings}
+        changed = sum(name != spelling for spelling, name in names.items())
+        return cls(changed=changed, merged=len(names) - len(set(names.values())))
+
+    def lines(self) -> list[str]:
+        """Lines for the user; none if nothing was changed."""
+        lines = []
+        if self.changed:
+            lines.append(
+                f"labels: {self.changed:,} spelling(s) are stored without the white space around"
+                " them and in Unicode's composed form"
+            )
+        if self.merged:
+            lines.append(
+                f"labels: {self.merged:,} spelling(s) differ from others in white space or Unicode"
+                " form only: they are the same class"
+            )
+        return lines
 
 
-def count_merged(labels: Sequence[object], clean: Sequence[object]) -> int:
-    """The number of spellings of labels that `clean_values` merged into others."""
-    return len(_spellings(labels)) - len(_spellings(clean))
+def spellings(labels: Iterable[object]) -> set[str]:
+    """The distinct texts among labels, or within lists of them; bytes are UTF-8.
 
-
-def _spellings(labels: Sequence[object]) -> set[str | bytes]:
+    Raises:
+        UnicodeDecodeError: Bytes are not UTF-8.
+    """
     lists = (label if isinstance(label, list) else [label] for label in labels)
-    return {label for item in lists for label in item if isinstance(label, str | bytes)}
+    parts = {part for parts in lists for part in parts if isinstance(part, str | bytes)}
+    return {part.decode() if isinstance(part, bytes) else part for part in parts}
 
 
 def clean_values(labels: Sequence[object], row_name: Callable[[int], str]) -> list[object]:

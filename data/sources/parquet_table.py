@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 
 from remine.data.errors import InputError, first_line
 from remine.data.sources.array import arrow_errors_as_input_errors
-from remine.data.sources.column_types import common_type, value_type
+from remine.data.sources.column_types import common_type, plain_values, uuid_texts, value_type
 from remine.data.sources.hugging_face import class_names, decode_classes, has_bytes
 from remine.data.sources.table_folder import folder_values
 
@@ -33,6 +33,7 @@ class Shard:
         folder_values: Columns in the names of the folders above it.
         class_names: Names of the integers of a column, by column.
         path_columns: Columns of pictures of which only the field `path` is read.
+        uuid_columns: Columns of UUIDs, which are read as texts.
     """
 
     file: Path
@@ -40,6 +41,7 @@ class Shard:
     folder_values: Mapping[str, str | None]
     class_names: Mapping[str, Sequence[str]]
     path_columns: frozenset[str] = frozenset()
+    uuid_columns: frozenset[str] = frozenset()
 
     @classmethod
     def open(cls, file: Path, folder: Path | None, columns: Sequence[str]) -> "Shard":
@@ -61,6 +63,7 @@ class Shard:
             fragment=fragment,
             folder_values=folder_values(file, folder) if folder else {},
             class_names=class_names(fragment.physical_schema, columns, file),
+            uuid_columns=frozenset(_uuid_columns(fragment.metadata.schema)),
         )
 
     @property
@@ -75,6 +78,8 @@ class Shard:
         if name in self.class_names or name not in schema.names:
             return pa.string()
         column_type = schema.field(name).type
+        if name in self.uuid_columns:
+            return pa.string()
         if name in self.path_columns:
             column_type = column_type.field("path").type
         return value_type(column_type)
@@ -129,9 +134,9 @@ class Shard:
         if name not in table.column_names:
             value = self.folder_values.get(name)
             return pa.chunked_array([pa.repeat(pa.scalar(value, pa.string()), rows)])
-        column = table[name]
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+        column = plain_values(table[name])
+        if name in self.uuid_columns and pa.types.is_fixed_size_binary(column.type):
+            column = uuid_texts(column)
         if name in self.class_names:
             column = decode_classes(column, self.class_names[name], f"{self.file}: row ", name)
         if name in self.folder_values:
@@ -166,11 +171,11 @@ class ParquetTable:
         Raises:
             InputError: A column is missing in one file, or has another type there.
         """
-        classes = [columns[name] for name in ("label", "split", "group")]
+        classes = [columns[name] for name in ("label", "split", "group") if name in columns]
         shards = [Shard.open(file, folder, classes) for file in files]
         # A file without rows has nothing to read; its types are often those of an empty list.
         shards = [shard for shard in shards if shard.count_rows()] or shards[:1]
-        self.shards = _as_paths(shards, columns["image"])
+        self.shards = _as_paths(shards, columns.get("image", ""))
         self.files = [shard.file for shard in self.shards]
         self.notes = self._class_notes()
         fields: dict[str, pa.DataType] = {}
@@ -178,7 +183,7 @@ class ParquetTable:
             for name in shard.names:
                 fields.setdefault(name, shard.column_type(name))
         for name in (name for name in columns.values() if name in fields):
-            self._check_presence(name, is_optional=name == columns["group"])
+            self._check_presence(name, is_optional=name == columns.get("group"))
             fields[name] = self._unified_type(name)
         self.schema = pa.schema(list(fields.items()))
 
@@ -244,6 +249,21 @@ class ParquetTable:
             for values in shard.batches(column, column_type, batch_size, batch_readahead):
                 yield pa.RecordBatch.from_arrays([values], names=[column])
 
+    def row_name(self, row: int) -> str:
+        """The file and the row in it, for a row counted over all files."""
+        for shard in self.shards:
+            if row < shard.count_rows():
+                return f"{shard.file}: row {row}"
+            row -= shard.count_rows()
+        raise IndexError(row)
+
+    def check_count(self, path: Path, table: pa.Table) -> None:
+        """Refuse damaged Parquet: Arrow silently reads fewer rows if a page header states fewer."""
+        rows = sum(shard.count_rows() for shard in self.shards)
+        if len(table) != rows:
+            names = ", ".join(table.column_names)
+            raise InputError(f"{path}: {names} gives {len(table)} of {rows} rows: it is damaged")
+
     def folder_columns(self) -> list[Any]:
         """The columns in the names of folders, by file; empty if there are none."""
         values = [dict(shard.folder_values) for shard in self.shards]
@@ -259,6 +279,14 @@ class ParquetTable:
                 continue
             for values in shard.batches(column, column_type, 1024):
                 yield from _paths_of_missing_bytes(values)
+
+
+def _uuid_columns(schema: Any) -> Iterator[str]:
+    """The columns that Parquet itself calls UUIDs, whatever Arrow's schema in the file says."""
+    for leaf in range(len(schema)):
+        column = schema.column(leaf)
+        if column.logical_type.type == "UUID" and column.path == column.name:
+            yield column.name
 
 
 @contextmanager

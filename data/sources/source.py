@@ -85,13 +85,13 @@ def open_source(config: DataConfig, base: Path) -> Source:
     if is_file or (path.is_dir() and is_table_folder(path)):
         return TableSource(path, {str(ours): theirs for ours, theirs in config.columns.items()})
     if path.is_dir():
-        return _open_pictures(path)
+        return _open_pictures(path, config.class_folders)
     raise InputError(f"data.source: {path} is not a Parquet, CSV or .npy file, nor a folder")
 
 
-def _open_pictures(folder: Path) -> FolderSource:
+def _open_pictures(folder: Path, class_folders: str) -> FolderSource:
     try:
-        return FolderSource(folder)
+        return FolderSource(folder, class_folders)
     except InputError as error:
         if not (tables := [path for path in list_files(folder) if is_parquet(path)]):
             raise

@@ -147,12 +147,17 @@ class TableSource:
         return [fragment.count_rows() for fragment in self.dataset.get_fragments()]
 
     def metadata(self) -> pa.Table:
-        """The columns `label` and, if present, `id`, `split` and `group`, in order of id."""
+        """The columns `label` and, if present, `id`, `split` and `group`.
+
+        In order of id if ids are integers, else as the rows lie.
+        """
         names = [name for name in METADATA if name in self.columns]
         if not names:  # without labels: only the number of rows counts
             content = self.columns[self.content]
             return self._read([content]).select([])
         table = self._read([self.columns[name] for name in names]).rename_columns(names)
+        if isinstance(self.dataset, CsvTable):
+            self.notes += [note for note in self.dataset.notes if note not in self.notes]
         if "split" in names:
             table = self._with_canonical_splits(table)
         if "id" in names and pa.types.is_integer(table["id"].type) and not table["id"].null_count:
@@ -201,10 +206,10 @@ class TableSource:
     def _read_in_order(self, column: str, order: Int64) -> pa.ChunkedArray:
         values = self._read([column])[column]
         if values.nbytes > SORT_LIMIT:
-            if self.lacks_ids:
+            if self.order is None:
                 raise InputError(
-                    f"{self.path}: rows changed places, and without ids they are too large to"
-                    " reorder in memory; add new rows at the end, or a column of ids"
+                    f"{self.path}: rows changed places, and without ids that are integers they are"
+                    " too large to reorder in memory; add new rows at the end, or integer ids"
                 )
             raise InputError(
                 f"{self.files[0]} is not sorted by id and too large to sort in memory; sort it"
@@ -254,7 +259,7 @@ def _open_dataset(
 ) -> CsvTable | ParquetTable:
     names = {name: columns.get(name, name) for name in (*METADATA, *CONTENTS, "vector")}
     if files[0].suffix.lower() == ".csv":
-        return CsvTable(files[0], integers=[names["id"]], label=names["label"])
+        return CsvTable(files[0], ids=names["id"], label=names["label"])
     return ParquetTable(files, path if path.is_dir() else None, names)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from remine.data.errors import InputError
-from remine.data.sources.image_folder import IMAGE_SUFFIXES
+from remine.data.sources.picture_formats import is_picture_ending
 
 PARQUET_SUFFIXES = frozenset((".parquet", ".parq", ".pq"))
 """Endings of Parquet files, in any case."""
@@ -23,7 +23,7 @@ def is_parquet(path: Path) -> bool:
 
 def is_picture(path: Path) -> bool:
     """Whether the name of a file is that of a picture."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    return is_picture_ending(path.suffix.lower())
 
 
 def is_table_folder(folder: Path) -> bool:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from remine.data.config import DataConfig
 from remine.data.errors import InputError
 from remine.data.sources.array import load_matrix
-from remine.data.sources.image_folder import IMAGE_SUFFIXES
+from remine.data.sources.picture_formats import is_picture_ending
 from remine.data.sources.source import Source, open_source
 from remine.data.sources.table import TableSource
 from remine.data.types import Float32
@@ -71,7 +71,7 @@ def open_unlabelled(config: DataConfig, base: Path) -> Source:
         columns = {str(ours): theirs for ours, theirs in config.columns.items()}
         if suffix == ".csv" or suffix in (".parquet", ".parq", ".pq"):
             return TableSource(path, columns, needs_labels=False)
-        if suffix in IMAGE_SUFFIXES:
+        if is_picture_ending(suffix):
             return ListSource("path", path.parent, [path])
     try:
         return open_source(config, base)
@@ -84,4 +84,4 @@ def _flat_pictures(folder: Path) -> list[Path]:
     entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
     if any(entry.is_dir() for entry in entries):
         return []
-    return [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
+    return [entry for entry in entries if is_picture_ending(entry.suffix.lower())]

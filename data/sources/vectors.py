@@ -1,7 +1,7 @@
 """Readers of vectors that were computed elsewhere, for mining without items, splits or a store."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from remine.data.errors import InputError, first_line
+from remine.data.sources import table_folder
 from remine.data.sources.array import (
     arrow_errors_as_input_errors,
     float32,
@@ -20,7 +21,9 @@ from remine.data.sources.array import (
     vector_rows,
 )
 from remine.data.sources.csv_table import CsvTable
-from remine.data.sources.labels import clean_values, count_merged
+from remine.data.sources.keys import Keys, holds_text, id_texts, read_keys
+from remine.data.sources.labels import Cleaning, clean_values, spellings
+from remine.data.sources.parquet_table import ParquetTable
 from remine.data.types import Float32, Int64, unit
 
 
@@ -29,30 +32,39 @@ class VectorFile:
     """Vectors with ids and labels.
 
     Attributes:
-        ids: (n,) int64, unique.
+        ids: (n,) int64, unique; the row numbers if the file's ids are texts.
         vectors: (n, d) float32 of length 1.
         labels: n labels, or n lists of labels, or None.
-        merged_labels: The number of spellings of labels beyond their number, different in white
-            space or Unicode form only.
+        cleaning: What was done to the spellings of labels.
+        reader_notes: Lines of the reader: files that were passed over, numbers read as names.
+        keys: The ids if they are texts, by row; else None.
     """
 
     ids: Int64
     vectors: Float32
     labels: Sequence[object] | None
-    merged_labels: int = 0
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    reader_notes: Sequence[str] = ()
+    keys: Keys | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines for the user: what was passed over or taken for something else."""
+        return [*self.reader_notes, *self.cleaning.lines()]
 
 
 def read_vectors(
     path: Path, labels: Path | None = None, *, needs_labels: bool = True
 ) -> VectorFile:
-    """Read a Parquet file with the columns `vector`, `label` and perhaps `id`, or an .npy file.
+    """Read Parquet with the columns `vector`, `label` and perhaps `id`, or an .npy file.
 
     Args:
-        path: The file. A label in Parquet is a text, a number, or a list of them for an item of
-            several classes. Without ids the items are numbered from 0.
+        path: The file, or a folder of Parquet files. A label in Parquet is a text, a number, or a
+            list of them for an item of several classes. Ids are integers or texts; without ids the
+            items are numbered from 0.
         labels: An .npy or text file with the n labels of an .npy file.
         needs_labels: Whether labels are required; if not, a label column is not read.
 
@@ -62,6 +74,8 @@ def read_vectors(
     """
     _check_exists(path)
     raw_labels: Sequence[object] | None
+    keys: Keys | None = None
+    notes: Sequence[str] = ()
     if path.suffix == ".npy":
         matrix = load_matrix(path, memory_map=False)
         if needs_labels and labels is None:
@@ -70,19 +84,26 @@ def read_vectors(
         vectors = float32(matrix)
         raw_labels = _label_values(labels, len(vectors)) if labels else None
     else:
-        ids, vectors, raw_labels = _read_parquet(path, needs_labels=needs_labels)
+        table = _open_parquet(path)
+        notes = table.notes
+        ids, keys, vectors, raw_labels = _read_parquet(path, table, needs_labels=needs_labels)
         if labels:
             raise InputError(f"{path} has a label column; --labels is for .npy files")
     if not len(vectors):
         raise InputError(f"{path} holds no vectors")
     _check_unique(path, ids)
-    label_values, merged_count = None, 0
+    label_values, cleaning = None, Cleaning()
     if raw_labels is not None:
         label_values = clean_values(raw_labels, lambda row: f"{labels or path}: row {row}")
-        merged_count = count_merged(raw_labels, label_values)
+        cleaning = Cleaning.of(spellings(raw_labels))
     try:
         return VectorFile(
-            ids=ids, vectors=unit(vectors), labels=label_values, merged_labels=merged_count
+            ids=ids,
+            vectors=unit(vectors),
+            labels=label_values,
+            cleaning=cleaning,
+            reader_notes=notes,
+            keys=keys,
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -109,57 +130,68 @@ def vector_shape(path: Path) -> tuple[int, int]:
 
 
 def parquet_files(path: Path) -> list[Path]:
-    """The Parquet files that `path` stands for: itself, or those in a folder, by name.
+    """The Parquet files that `path` stands for: itself, or those in and below a folder, by name.
 
     Raises:
-        InputError: The folder has none, or their columns differ.
+        InputError: The folder has none.
     """
+    return _parquet_files(path)[0]
+
+
+def _parquet_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """The Parquet files, and the other files of the folder."""
     if not path.is_dir():
-        return [path]
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not any(p[0] in "._" for p in file.relative_to(path).parts)
-    )
+        return [path], []
+    files, other_files = table_folder.parquet_files(path)
     if not files:
         raise InputError(f"{path} holds no Parquet file")
-    columns: dict[str, pa.DataType] = {}
-    for file in files:
-        with arrow_errors_as_input_errors(file):
-            schema = pq.read_schema(file)
-        file_columns = dict(zip(schema.names, schema.types, strict=True))
-        columns = columns or file_columns
-        if file_columns != columns:
-            raise InputError(
-                f"{file}: its columns are {_described(file_columns)}, those of {files[0].name}"
-                f" {_described(columns)}: make them the same"
-            )
-    return files
+    return files, other_files
 
 
-def _described(columns: dict[str, pa.DataType]) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
+def _open_parquet(path: Path) -> ParquetTable:
+    """The columns that mining reads, each of one type over all files, as `remine run` does."""
+    files, other_files = _parquet_files(path)
+    names = {name: name for name in ("vector", "label", "id")}
+    with arrow_errors_as_input_errors(path):
+        table = ParquetTable(files, path if path.is_dir() else None, names)
+        _ = table.schema.names  # raises if a name is not UTF-8
+    if other_files:
+        table.notes.append(f"{path}: passed over {table_folder.count_endings(other_files)}")
+    return table
 
 
 def read_label_column(path: Path) -> Sequence[object] | None:
     """The labels of a Parquet file at `path`; None if it has no label column, or is an .npy."""
     if path.suffix == ".npy":
         return None
+    table = _open_parquet(path)
+    if "label" not in table.schema.names:
+        return None
     with arrow_errors_as_input_errors(path):
-        if "label" not in pq.read_schema(parquet_files(path)[0]).names:
-            return None
-        column = pq.read_table(parquet_files(path), columns=["label"], partitioning=None)["label"]
+        column = table.to_table(columns=["label"])["label"]
         column.validate(full=True)
-    labels: Sequence[object] = column.to_pylist()
-    return labels
+    return clean_values(column.to_pylist(), table.row_name)
 
 
-def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
-    """Read pairs of ids (p, 2) from two columns of a Parquet or CSV file."""
+def read_id_pairs(
+    path: Path, columns: tuple[str, str], keys: tuple[Keys | None, Keys | None] = (None, None)
+) -> Int64:
+    """Read pairs of ids (p, 2) from two columns of a Parquet or CSV file.
+
+    Args:
+        path: The file.
+        columns: The names of the columns.
+        keys: For each column the items' ids if they are texts; their rows are returned for them.
+
+    Raises:
+        InputError: A column or an id is missing, of another kind than the items' ids, or unknown.
+    """
     _check_exists(path)
     with arrow_errors_as_input_errors(path):
         dataset = (
-            CsvTable(path, integers=columns)
+            CsvTable(
+                path, integers=[c for c, texts in zip(columns, keys, strict=True) if not texts]
+            )
             if path.suffix == ".csv"
             else ds.dataset(path, format="parquet", partitioning=None)
         )
@@ -170,11 +202,29 @@ def read_id_pairs(path: Path, columns: tuple[str, str]) -> Int64:
                     f"{path} has no column {name!r}; it needs {columns[0]}, {columns[1]}"
                 )
         table = dataset.to_table(columns=list(columns))
-    _check_no_missing(
-        table,
-        dataset.row_name if isinstance(dataset, CsvTable) else lambda row: f"{path}: row {row}",
+    row_name = (
+        dataset.row_name if isinstance(dataset, CsvTable) else lambda row: f"{path}: row {row}"
     )
-    return np.stack([_integer_column(path, table, name) for name in columns], axis=1)
+    _check_no_missing(table, row_name)
+    numbers = [
+        _integer_column(path, table, name) if texts is None else _rows(table, name, texts, row_name)
+        for name, texts in zip(columns, keys, strict=True)
+    ]
+    return np.stack(numbers, axis=1)
+
+
+def _rows(table: pa.Table, name: str, keys: Keys, row_name: Callable[[int], str]) -> Int64:
+    """The rows of the items with the ids in a column of texts."""
+    if not holds_text(table[name].type):
+        raise InputError(
+            f"{row_name(0)}: {name} is {table[name].type}; the ids of these items are texts"
+        )
+    texts = id_texts(table[name], row_name, name)
+    rows = keys.rows(texts)
+    if (unknown := rows < 0).any():
+        row = int(unknown.argmax())
+        raise InputError(f"{row_name(row)}: {name}: no item {texts[row].as_py()!r}")
+    return rows
 
 
 def _check_no_missing(table: pa.Table, row_name: Callable[[int], str]) -> None:
@@ -190,30 +240,33 @@ def _check_exists(path: Path) -> None:
 
 
 def _read_parquet(
-    path: Path, *, needs_labels: bool
-) -> tuple[Int64, Float32, Sequence[object] | None]:
-    """The ids (n,), vectors (n, d) of any length, and labels if needed."""
-    files = parquet_files(path)
+    path: Path, parquet: ParquetTable, *, needs_labels: bool
+) -> tuple[Int64, Keys | None, Float32, Sequence[object] | None]:
+    """The ids (n,), also as texts, vectors (n, d) of any length, and labels if needed."""
+    names = ["vector", "label"] if needs_labels else ["vector"]
+    for name in names:
+        if name not in parquet.schema.names:
+            raise InputError(f"{path} has no column {name!r}; it has {parquet.schema.names}")
+    _check_vector_column(path, parquet.schema.field("vector").type)
+    if "id" in parquet.schema.names:
+        names.append("id")
     with arrow_errors_as_input_errors(path):
-        table = pq.read_table(files, partitioning=None)
-        _ = table.column_names  # raises if a name is not UTF-8
+        table = parquet.to_table(columns=names)
         # A file may declare arbitrary bytes to be strings; only full validation notices.
         table.validate(full=True)
-    for name in ("vector", "label") if needs_labels else ("vector",):
-        if name not in table.column_names:
-            raise InputError(f"{path} has no column {name!r}; it has {table.column_names}")
-        if table[name].null_count:
-            row = pc.index(pc.is_null(table[name]), True).as_py()
-            raise InputError(f"{path}: row {row}: {name} is missing")
-    column = table["vector"]
-    _check_vector_column(path, column.type)
+    parquet.check_count(path, table)
+    _check_no_missing(
+        table.drop_columns([name for name in names if name == "id"]), parquet.row_name
+    )
     if not len(table):
-        return np.empty(0, np.int64), np.empty((0, 0), np.float32), None
-    vectors = vector_rows(column, lambda row: f"{path}: row {row}")
+        return np.empty(0, np.int64), None, np.empty((0, 0), np.float32), None
+    vectors = vector_rows(table["vector"], parquet.row_name)
     labels = table["label"].to_pylist() if needs_labels else None
     if "id" not in table.column_names:
-        return np.arange(len(table)), vectors, labels
-    return _integer_column(path, table, "id"), vectors, labels
+        return np.arange(len(table)), None, vectors, labels
+    if holds_text(table["id"].type):
+        return np.arange(len(table)), read_keys(table["id"], parquet.row_name), vectors, labels
+    return _integer_column(path, table, "id"), None, vectors, labels
 
 
 def _check_vector_column(path: Path, column_type: pa.DataType) -> None:

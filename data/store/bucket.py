@@ -244,6 +244,11 @@ class Bucket:
             finally:
                 self._lease = None
 
+    def release_lock(self) -> None:
+        """Let the lease expire now."""
+        if self._lease:
+            self._lease.release()
+
     def lock_holder(self) -> str | None:
         """The process that holds the lock, or None if it has expired by this machine's clock."""
         return lock_holder(self)

@@ -165,6 +165,9 @@ class Folder:
             yield
             file.truncate(0)
 
+    def release_lock(self) -> None:
+        """Nothing: the system gives back the lock of a process that ends."""
+
     def lock_holder(self) -> str | None:
         """The process that holds the write lock, or None; does not take the lock."""
         path = self.local / "lock"

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from remine.data.config_table import Unit, config_table
 from remine.data.errors import StoreError
-from remine.data.store.pins import pinned_version
+from remine.data.store.pins import chosen_version, pinned_version
 from remine.data.store.records import Artifact, Version, unseal
 from remine.data.store.store import Store
 
@@ -39,8 +39,8 @@ class RetentionConfig:
     """What `remine gc` keeps."""
 
     keep: Annotated[int, Field(ge=1)] = 8
-    """How many of the last versions. The pinned version, versions that are being read and the last
-    finished one are always kept.
+    """How many of the last versions. The pinned version, the served one, versions that are being
+    read and the last finished one are always kept.
     """
     days: Annotated[float, Field(ge=0, le=36_500), Unit("days")] = 14.0
     """How long results that belong to no version (of a comparison or a killed run) are kept after
@@ -115,6 +115,7 @@ def retention_reasons(
     numbers_in_use, pin = store.place.versions_in_use(), pinned_version(store)
     if pin and pin not in versions:
         raise StoreError(f"version {pin} is pinned but does not exist: `remine index use --newest`")
+    chosen_numbers = _chosen_numbers(store, versions, {max(numbers, default=0), last_finished})
     reasons: dict[int, str] = {}
     # The first reason that applies is the one that `remine gc` prints.
     for number in numbers:
@@ -124,6 +125,8 @@ def retention_reasons(
             reasons[number] = "read"
         elif number in numbers[-retention.keep :]:
             reasons[number] = f"one of the last {retention.keep}"
+        elif number in chosen_numbers:
+            reasons[number] = "served, or the start of the next cycle"
         elif number == last_finished:
             reasons[number] = "the last finished cycle's end"
         elif number == last_trained:
@@ -131,6 +134,11 @@ def retention_reasons(
         elif number > last_finished:
             reasons[number] = "the cycle is not finished"
     return reasons
+
+
+def _chosen_numbers(store: Store, versions: dict[int, Version], choosers: set[int]) -> set[int]:
+    """The numbers of the versions that those with the numbers `choosers` choose to serve."""
+    return {chosen_version(store, versions[n]).number for n in choosers if n in versions}
 
 
 def _plan(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from remine.data.store.pins import pinned_version
+from remine.data.store.pins import pinned_version, served_version
 from remine.data.store.store import Store
 
 METRIC = "recall@1"
@@ -38,7 +38,7 @@ def history(store: Store) -> list[VersionSummary]:
     """Summarize all versions, newest first."""
     times = _publication_times(store)
     pin, numbers = pinned_version(store), store.numbers()
-    newest = numbers[-1] if numbers else 0
+    newest, served = numbers[-1] if numbers else 0, served_version(store)
     numbers_in_use = store.place.versions_in_use()
     summaries: list[VersionSummary] = []
     previous_files: set[str] = set()
@@ -49,7 +49,7 @@ def history(store: Store) -> list[VersionSummary]:
         notes = {
             "newest": number == newest,
             "pinned": number == pin,
-            "served": number == (pin or newest),
+            "served": served is not None and number == served.number,
             "read": number in numbers_in_use,
         }
         summaries.append(

@@ -73,6 +73,10 @@ class Lease:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """End the renewal, and let the lock expire now."""
         self._stop.set()
         self._thread.join()
         with suppress(Exception):  # otherwise it expires

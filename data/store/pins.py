@@ -1,16 +1,19 @@
-"""Which version is served: the newest, unless a user pinned another.
+"""Which version is served: the one that the newest chooses, unless a user pinned another.
 
-The pin is a small file next to CURRENT; published files never change.
+A version names the round of its cycle that is served: the best one so far on val. The pin is a
+small file next to CURRENT; published files never change.
 """
 
 from contextlib import suppress
 
 from remine.data.errors import InputError, StoreError
-from remine.data.store.records import Version, digest
+from remine.data.store.records import Artifact, Version, digest
 from remine.data.store.store import Store
 
 NAME = "PIN"
 """The file that holds the pin."""
+CHOICE = "choice"
+"""The artifact of a version that names the `round` to serve and its `embeddings` digest."""
 
 
 def pin(store: Store, number: int) -> Version:
@@ -26,7 +29,7 @@ def pin(store: Store, number: int) -> Version:
 
 
 def unpin(store: Store) -> None:
-    """Serve the newest version again."""
+    """Serve the version again that the newest one chooses."""
     store.place.remove(NAME)
 
 
@@ -49,6 +52,46 @@ def pin_line(number: int) -> bytes:
 
 
 def served_version(store: Store) -> Version | None:
-    """The pinned version, else the newest one; None before the first is published."""
-    number = pinned_version(store)
-    return store.version(number) if number else store.current()
+    """The pinned version, else the one that the newest chooses; None before the first."""
+    if number := pinned_version(store):
+        return store.version(number)
+    newest = store.current()
+    return newest and chosen_version(store, newest)
+
+
+def chosen_version(store: Store, version: Version) -> Version:
+    """The version of a round of its cycle that `version` chooses to serve.
+
+    Raises:
+        StoreError: That version does not exist.
+    """
+    choice = version.artifacts.get(CHOICE)
+    # Stores of 0.1 have no choice: they serve the newest.
+    if choice is None or choice.card["round"] == version.round:
+        return version
+    for number in reversed(store.numbers()):
+        if number < version.number:
+            candidate = store.version(number)
+            # A killed cycle with other settings may have left other versions of the round.
+            if candidate.cycle == version.cycle and _is_choice(candidate, choice):
+                return candidate
+    raise StoreError(
+        f"{store.address}: version {version.number} serves round {choice.card['round']} of its"
+        " cycle, which has no version any more; pin another: `remine index use NUMBER`"
+    )
+
+
+def cycle_record(store: Store, version: Version) -> Version:
+    """The version with the records (metrics, triplets, training) of all rounds of a cycle.
+
+    Returns:
+        The newest version if it chooses to serve `version`; `version` itself if it does not.
+    """
+    newest = store.current()
+    is_chosen = newest is not None and chosen_version(store, newest).number == version.number
+    return newest if newest is not None and is_chosen else version
+
+
+def _is_choice(version: Version, choice: Artifact) -> bool:
+    embeddings = version.artifacts["embeddings"].digest
+    return (version.round, embeddings) == (choice.card["round"], choice.card["embeddings"])

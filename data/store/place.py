@@ -90,6 +90,9 @@ class Place(Protocol):
     def lock(self) -> AbstractContextManager[None]:
         """Hold the write lock; StoreBusyError if another process holds it."""
 
+    def release_lock(self) -> None:
+        """Give back the write lock that this process holds, if it would outlive the process."""
+
     def lock_holder(self) -> str | None:
         """The process that holds the write lock, or None; does not take the lock."""
 

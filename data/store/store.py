@@ -5,7 +5,7 @@
     versions/00000042.json    the manifest of a published version, written once, never changed
     CURRENT, PIN              the number of the newest version (a hint) and the pinned one (`pins`)
     retired/, readers/        versions that are being removed (`gc`), and registered readers
-    views/, latest            versions as trees of links with plain names (`views`)
+    views/, latest, served    versions as trees of links with plain names (`views`)
     work/, tmp/, log.jsonl    unfinished work, and the log of events with their times
 
 A place (`place`) reads and writes the files in a folder or an object store. Each JSON file contains
@@ -146,6 +146,14 @@ class Store:
         self.place.touch(f"receipts/{key}.json")
         return artifact
 
+    def adopt(self, key: str, artifact: Artifact, other: "Store") -> Artifact:
+        """Copy the artifact of the work `key` from another store; returns it."""
+        for file in artifact.files:
+            with self.temporary() as temp:
+                shutil.copyfile(other.path(file), temp)
+                self.put(temp, name=file.name, rows=file.rows)
+        return self.remember(key, artifact)
+
     # Versions ------------------------------------------------------------------------------
 
     def numbers(self) -> list[int]:
@@ -223,6 +231,10 @@ class Store:
     def lock(self) -> AbstractContextManager[None]:
         """Hold the write lock; StoreBusyError if another process holds it."""
         return self.place.lock()
+
+    def release_lock(self) -> None:
+        """Give back the write lock that this process holds, if it would outlive the process."""
+        self.place.release_lock()
 
     def lock_holder(self) -> str | None:
         """The process that holds the write lock, as text for people, or None."""

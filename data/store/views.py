@@ -1,6 +1,7 @@
 """A version as a tree of links with plain names, for people, pandas and DuckDB.
 
     latest -> views/00000004
+    served -> views/00000003     the version that the latest chooses to serve
     views/00000004/triplets/round=0/part-00000.parquet -> ../../../../objects/<sha256>.parquet
 
 Views exist only on this machine, even for a store in a bucket. They can be made again from the
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from remine.data.errors import InputError, StoreError
+from remine.data.store.pins import chosen_version
 from remine.data.store.records import Artifact, FileRef, Version, file_sha256
 from remine.data.store.store import Store
 
@@ -31,22 +33,29 @@ def lacks_page(store: Store, version: Version) -> bool:
 
 
 def check_latest(store: Store) -> None:
-    """Check that `latest` can be replaced.
+    """Check that `latest` and `served` can be replaced.
 
     Raises:
-        InputError: It is a folder, as in a store that was copied by following its links.
+        InputError: One is a folder, as in a store that was copied by following its links.
     """
-    path = store.root / "latest"
-    if path.is_dir() and not path.is_symlink():
+    folders = [store.root / name for name in ("latest", "served")]
+    folders = [path for path in folders if path.is_dir() and not path.is_symlink()]
+    if folders:
+        listing = ", ".join(map(str, [*folders, store.root / "views"]))
         raise InputError(
-            f"{path} is a folder and not a link: the store was copied by following links; remove"
-            f" {path} and {store.root / 'views'}, which are made again"
+            f"{folders[0]} is a folder and not a link: the store was copied by following links;"
+            f" remove {listing}, which are made again"
         )
 
 
 def lay_out(store: Store, version: Version) -> Path:
-    """Make the view of `version` and link `latest` to it; returns its folder."""
-    return _link_latest(store, view(store, version))
+    """Make the view of `version`, and link `latest` to it and `served` to the one that it chooses.
+
+    Returns:
+        The folder of the view of `version`.
+    """
+    _link(store, view(store, chosen_version(store, version)), "served")
+    return _link(store, view(store, version), "latest")
 
 
 def view(store: Store, version: Version) -> Path:
@@ -58,7 +67,8 @@ def view(store: Store, version: Version) -> Path:
 def lay_out_artifact(store: Store, artifact: Artifact) -> Path:
     """Make a view of one artifact, named by its kind and digest, and link `latest` to it."""
     files = [(Path(), file) for file in artifact.files]
-    return _link_latest(store, _make_view(store, f"{artifact.kind}-{artifact.digest[:12]}", files))
+    folder = _make_view(store, f"{artifact.kind}-{artifact.digest[:12]}", files)
+    return _link(store, folder, "latest")
 
 
 def verified_path(path: Path) -> Path:
@@ -85,9 +95,9 @@ def _make_view(store: Store, name: str, files: Sequence[tuple[Path, FileRef]]) -
     return folder
 
 
-def _link_latest(store: Store, folder: Path) -> Path:
+def _link(store: Store, folder: Path, name: str) -> Path:
     # A link cannot be overwritten in place, but renaming a new one over it is atomic.
     link = store.root / "tmp" / secrets.token_hex(8)
     link.symlink_to(folder.relative_to(store.root))
-    link.replace(store.root / "latest")
+    link.replace(store.root / name)
     return folder

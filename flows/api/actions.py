@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from remine.data.store.pins import chosen_version
+from remine.data.store.store import Store
 from remine.flows.api.store_version import StoreVersion, open_store
 from remine.flows.config.settings import ConfigSource, load_config, path_of
 from remine.flows.jobs.console import Console
@@ -30,7 +32,8 @@ def run(
         quiet: Print no progress.
 
     Returns:
-        The last version of the cycle; if nothing was to do, the newest.
+        The version of the round that the cycle serves, with the records of all its rounds; if
+        nothing was to do, the served version.
 
     Raises:
         InputError: The data or the settings cannot be used; nothing was written.
@@ -57,6 +60,9 @@ def run(
             list(overrides),
             lambda decision: console.say(decision.line()),
         )
+    if number:
+        store = Store(settings.store)
+        number = chosen_version(store, store.version(number)).number
     return open_store(settings.store, number or 0, settings.base)
 
 

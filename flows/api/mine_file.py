@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.items.catalogue import read_catalogue
-from remine.data.sources.labels import merge_note
 from remine.data.sources.vectors import (
     parquet_files,
     read_id_pairs,
@@ -26,6 +25,7 @@ from remine.data.store.disk import sync
 from remine.data.store.records import digest, file_sha256
 from remine.data.store.store import Store, store_exists
 from remine.data.types import SPLITS, Int64, Triplets
+from remine.flows.api.mined_ids import MinedIds
 from remine.flows.config.settings import Config
 from remine.flows.jobs.console import Console
 from remine.index.search import load_index
@@ -74,7 +74,7 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out}: {error.strerror}; name a folder that can be made") from None
-    problem = read_problem(files, config, console.say)
+    problem, ids = read_problem(files, config, console.say)
     index = load_index(files.index, problem.gallery.shape[1]) if files.index else None
     if files.index and index:
         with _named(files.index):
@@ -96,6 +96,7 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
                 bar.update(block.stop, total)
         if config.mining.hub_cap:
             stats = _cap(folder, note, config, stats)
+        ids.rewrite(folder)
         if line := stats.copies_line():
             console.say(line)
         card = mining_card(stats, setup, timer.rounded(), peak_mb())
@@ -106,17 +107,25 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
     return out
 
 
-def read_problem(files: Files, config: Config, say: Callable[[str], None]) -> Problem:
-    """The problem that the files pose, checked.
+def read_problem(
+    files: Files, config: Config, say: Callable[[str], None]
+) -> tuple[Problem, MinedIds]:
+    """The problem that the files pose, checked, and the ids that are texts.
 
     say: Prints a line for the user.
     """
     gallery = read_vectors(files.embeddings, files.labels, needs_labels=files.queries is None)
-    if note := merge_note(gallery.merged_labels):
-        say(note)
+    for line in gallery.notes:
+        say(line)
+    ids = MinedIds(anchors=gallery.keys, gallery=gallery.keys)
+    if files.index and ids.gallery:
+        raise InputError(f"{files.embeddings}: an --index answers with integers, its ids are texts")
     if files.queries and files.positives:
         queries = read_vectors(files.queries, needs_labels=False)
-        positives = read_id_pairs(files.positives, ("query", "positive"))
+        ids = replace(ids, anchors=queries.keys)
+        positives = read_id_pairs(
+            files.positives, ("query", "positive"), (ids.anchors, ids.gallery)
+        )
         if queries.vectors.shape[1] != gallery.vectors.shape[1]:
             raise InputError(
                 f"{files.queries} has {queries.vectors.shape[1]} dimensions, {files.embeddings}"
@@ -136,10 +145,12 @@ def read_problem(files: Files, config: Config, say: Callable[[str], None]) -> Pr
             problem = make_problem(gallery.vectors, gallery.labels, gallery.ids, None, None)
     if config.mining.same_as:
         path = config.base / config.mining.same_as
-        pairs = read_id_pairs(path, ("a", "b"))
+        if files.queries and ids.has_texts:
+            raise InputError("mining.same_as pairs items, and anchors are queries: leave it out")
+        pairs = read_id_pairs(path, ("a", "b"), (ids.gallery, ids.gallery))
         with _named(path):
             problem = problem.forbid(pairs)
-    return problem
+    return problem, ids
 
 
 def sizes_of(config: Config, embeddings: Path | None) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """The encoder of a version with its transform, ready for new data."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from remine.data.errors import InputError
-from remine.data.items.inputs import PICTURES, Transform
+from remine.data.items.inputs import PICTURES, Omissions, Transform, transform_counted
 from remine.data.items.tensors import Tensors, as_tensors
 from remine.data.types import Float32
 from remine.index.embed import embed_rows
@@ -48,11 +49,7 @@ class ReadyEncoder(nn.Module):
             InputError: A content cannot be read; its position is named.
 
         """
-        return as_tensors(self._inputs(contents, 0))
-
-    def _inputs(self, contents: Sequence[Content], start: int) -> np.ndarray:
-        parts: list[Any] = [encoded(content, self._content) for content in contents]
-        return self._transform(parts, lambda row: f"content {start + row}")
+        return as_tensors(self._transform_block(contents, 0)[0])
 
     def forward(self, inputs: Tensors) -> Tensor:
         """Unit vectors (m, d) of a batch of inputs."""
@@ -69,6 +66,9 @@ class ReadyEncoder(nn.Module):
         Returns:
             Unit vectors (m, d), float32, in the order of the contents.
 
+        Warns:
+            UserWarning: Contents were cut, as texts that are longer than the encoder reads.
+
         Raises:
             InputError: A content cannot be read, or its embedding is not finite.
 
@@ -77,15 +77,25 @@ class ReadyEncoder(nn.Module):
             raise InputError("no contents to encode: give a list of them")
         parameter = next(self.network.parameters(), None)
         device = torch.device("cpu") if parameter is None else parameter.device
-        parts = []
+        parts, omissions = [], []
         for start in range(0, len(contents), batch):
-            inputs = self._inputs(contents[start : start + batch], start)
+            inputs, omission = self._transform_block(contents[start : start + batch], start)
+            omissions.append(omission)
             try:
                 parts.append(embed_rows(self.network, inputs, range(len(inputs)), batch, device))
             except InputError as error:
                 raise InputError(f"contents from {start} on: {error}") from None
         vectors: Float32 = np.concatenate(parts)
+        for line in Omissions.total(omissions).lines():
+            warnings.warn(line, stacklevel=2)
         return vectors
+
+    def _transform_block(
+        self, contents: Sequence[Content], start: int
+    ) -> tuple[np.ndarray, Omissions]:
+        """The inputs of contents from number `start` on, and what was not read of them."""
+        parts: list[Any] = [encoded(content, self._content) for content in contents]
+        return transform_counted(self._transform, parts, lambda row: f"content {start + row}")
 
 
 def encoded(content: Content, kind: str) -> Any:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from remine.data.errors import InputError
-from remine.data.items.catalogue import Catalogue
+from remine.data.items.catalogue import TEST, TRAIN, VAL, Catalogue
 from remine.data.items.changes import content_hashes
 from remine.data.items.inputs import PICTURES, Omissions, vector_transform
 from remine.data.items.pictures import decode_image
 from remine.data.items.source_catalogue import build_catalogue
-from remine.data.sources.labels import merge_note
 from remine.data.sources.source import Source, open_source
 from remine.data.types import SPLITS
 from remine.flows.config.settings import Config
@@ -93,6 +92,7 @@ def check_source(
         ("copies", _copies(catalogue, hashes)),
         *(("reading", note) for note in source.notes),
         *(("unusual", remark) for remark in _remarks(catalogue)),
+        *(("unusual", remark) for remark in _content_remarks(check, catalogue, hashes)),
         *(("left out", line) for line in check.omissions.lines()),
         *_fault_rows(check),
     )
@@ -101,9 +101,10 @@ def check_source(
 
 
 def _items(source: Source, catalogue: Catalogue) -> str:
-    numbered = ", numbered in their order" if source.lacks_ids else ""
+    ids = ", ids are texts" if catalogue.keys else ""
+    ids = ", numbered in their order" if source.lacks_ids else ids
     classes = f"{len(catalogue.labels):,} classes"
-    return f"{len(catalogue.ids):,} items of {classes}, {source.content}{numbered}"
+    return f"{len(catalogue.ids):,} items of {classes}, {source.content}{ids}"
 
 
 def _split_rows(source: Source, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
@@ -125,8 +126,9 @@ def _class_sizes(catalogue: Catalogue) -> str:
 
 
 def _remarks(catalogue: Catalogue) -> Iterator[str]:
-    if note := merge_note(catalogue.merged_labels):
-        yield note
+    yield from catalogue.cleaning.lines()
+    if catalogue.val_note:
+        yield catalogue.val_note
     sizes = np.bincount(catalogue.label_codes, minlength=len(catalogue.labels))
     if singles := int((sizes == 1).sum()):
         yield f"{singles:,} classes have one item: no pair can be made of it"
@@ -137,6 +139,19 @@ def _remarks(catalogue: Catalogue) -> Iterator[str]:
     for split in SPLITS:
         if not catalogue.counts()[split]["items"]:
             yield f"no item is in the split {split}"
+
+
+def _content_remarks(
+    check: ContentCheck, catalogue: Catalogue, hashes: np.ndarray
+) -> Iterator[str]:
+    grey = check.kinds["pictures of mode L"]
+    if grey and check.kinds["pictures of mode RGB"]:
+        yield f"{grey:,} grey pictures among coloured ones: all are read with three channels"
+    _, codes = np.unique(hashes, return_inverse=True)
+    for split, number in (("train", TRAIN), ("val", VAL)):
+        shared = np.isin(codes[catalogue.splits == TEST], codes[catalogue.splits == number])
+        if count := int(shared.sum()):
+            yield f"{count:,} test items have the content of an item in {split}"
 
 
 def _copies(catalogue: Catalogue, hashes: np.ndarray) -> str:

@@ -16,10 +16,11 @@ from remine.data.errors import InputError
 from remine.data.items.catalogue import Catalogue, read_catalogue
 from remine.data.items.inputs import vector_transform
 from remine.data.store.history import history
-from remine.data.store.pins import served_version
+from remine.data.store.pins import cycle_record, served_version
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int64, unit
+from remine.flows.query.triplet_export import with_user_ids
 from remine.flows.query.triplets import TripletQuery, TripletTable
 from remine.flows.report.rounds_table import round_rows
 
@@ -33,14 +34,14 @@ class ItemEmbeddings:
     """The embeddings of all items, in order of id.
 
     Attributes:
-        ids: Ids (n,), int64.
+        ids: Ids (n,), int64; an array of objects if ids are texts.
         labels: Labels (n,), text.
         splits: "train", "val" or "test" (n,), text.
         vectors: Unit vectors (n, d), float32.
 
     """
 
-    ids: Int64
+    ids: Int64 | NDArray[np.object_]
     labels: NDArray[np.object_]
     splits: NDArray[np.object_]
     vectors: Float32
@@ -60,8 +61,9 @@ class StoreVersion:
     def __init__(self, store: Store, version: Version, encoder_folder: Path) -> None:
         """Open a version; see `open_store`."""
         self.store, self.version = store, version
+        self.cycle = cycle_record(store, version)
         self._encoder_folder = encoder_folder
-        self._hold = store.register_reader(version)
+        self._holds = [store.register_reader(one) for one in (version, self.cycle)]
 
     def __repr__(self) -> str:
         v = self.version
@@ -75,7 +77,7 @@ class StoreVersion:
     def search(
         self,
         *,
-        id: int | Sequence[int] | None = None,  # noqa: A002 - what the columns call it
+        id: int | str | Sequence[int | str] | None = None,  # noqa: A002 - what the columns call it
         image: "Content | Sequence[Content] | None" = None,
         text: str | Sequence[str] | None = None,
         vector: ArrayLike | None = None,
@@ -102,11 +104,14 @@ class StoreVersion:
 
         Returns:
             A row for each neighbour, nearest first: query (int64), rank (from 1), id, distance
-            (squared Euclidean, 0 to 4), label, split, group.
+            (squared Euclidean, 0 to 4), label, split, group, and text or path if the items are
+            texts or files of pictures. Ids are int64, or strings if those of
+            the data are texts.
 
         Warns:
             UserWarning: More than 5 % of the queries are unlike the items, so that the index's
-                measured recall does not hold for them.
+                measured recall does not hold for them; or a query was cut, as a text that is
+                longer than the encoder reads.
 
         Raises:
             InputError: Not exactly one kind of query is given, or it does not fit the store.
@@ -119,7 +124,7 @@ class StoreVersion:
         options = SearchOptions(k=k, recall=recall, item_filter=item_filter, distinct=distinct)
         queries = self._queries(id=id, image=image, text=text, vector=vector)
         answers = self._snapshot.search(queries, options)
-        for notice in answers.explanation.notices():
+        for notice in [*answers.explanation.notices(), *queries.omissions.lines()]:
             warnings.warn(notice, stacklevel=2)
         return neighbour_table(self._snapshot, answers)
 
@@ -131,7 +136,7 @@ class StoreVersion:
         ((kind, value),) = queries.items()
         snapshot = self._snapshot
         if kind == "id":
-            return snapshot.item_queries(_numbers("id", value, "iu").astype(np.int64))
+            return snapshot.item_queries(snapshot.numbers(_ids(value)))
         if kind == "vector":
             vectors: Any = np.atleast_2d(_numbers("vector", value, "fiu"))
             vectors = vector_transform(vectors, lambda row: f"vector {row}")
@@ -154,23 +159,24 @@ class StoreVersion:
 
         Returns:
             anchor_id, positive_id, negative_id, d_ap, d_an, kind, negative_rank, in the order of
-            the anchors.
+            the anchors. Ids are int64, or strings if those of the data are texts.
 
         Raises:
             InputError: The version has no triplets, no such round, or there is no such kind.
 
         """
         kinds = (kind,) if isinstance(kind, str) else tuple(kind)
-        table = TripletTable(self.store, self.version)
+        table = TripletTable(self.store, self.cycle)
         sql, values = table.selection(TripletQuery(round=round, kinds=kinds))
-        return table.cursor().sql(sql, params=values).to_arrow_table()
+        rows = table.cursor().sql(sql, params=values).to_arrow_table()
+        return with_user_ids(self._catalogue, rows)
 
     def embeddings(self) -> ItemEmbeddings:
         """The embeddings of all items, with their labels and splits."""
         artifact = self.version.artifacts["embeddings"]
         embeddings = schemas.read_embeddings(self.store.paths(artifact))
         return ItemEmbeddings(
-            ids=embeddings.ids,
+            ids=self._user_ids(),
             labels=np.asarray(self._catalogue.labels, object)[self._catalogue.label_codes],
             splits=np.asarray(SPLITS, object)[self._catalogue.splits],
             vectors=embeddings.vectors,
@@ -186,11 +192,16 @@ class StoreVersion:
 
     def rounds(self) -> pa.Table:
         """The cycle round by round: retrieval, what was mined, how it was trained."""
-        return pa.Table.from_pylist(round_rows(self.version))
+        return pa.Table.from_pylist(round_rows(self.cycle))
 
     def history(self) -> pa.Table:
         """All versions of the store, newest first: number, cycle, round, time, recall@1, bytes."""
         return pa.Table.from_pylist([asdict(row) for row in history(self.store)])
+
+    def _user_ids(self) -> Int64 | NDArray[np.object_]:
+        """The ids of all items (n,), as they are in the data."""
+        catalogue = self._catalogue
+        return catalogue.ids if catalogue.keys is None else catalogue.keys.texts.to_numpy(False)
 
     @cached_property
     def _catalogue(self) -> Catalogue:
@@ -201,6 +212,16 @@ class StoreVersion:
         from remine.flows.query.snapshot import Snapshot
 
         return Snapshot(self.store, self.version, self._encoder_folder)
+
+
+def _ids(value: Any) -> np.ndarray | Sequence[int | str]:
+    """Ids of items: several texts, or an array of whole numbers."""
+    if isinstance(value, str):
+        return [value]
+    several = value if isinstance(value, Sequence) else np.atleast_1d(np.asarray(value)).tolist()
+    if len(several) and all(isinstance(one, str) for one in several):
+        return list(several)
+    return _numbers("id", value, "iu")
 
 
 def _numbers(name: str, value: Any, kinds: str) -> np.ndarray:

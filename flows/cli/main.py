@@ -26,12 +26,10 @@ from remine.flows.cli.commands.status import status
 from remine.flows.cli.commands.store import gc, history, verify
 from remine.flows.cli.commands.suspects import suspects
 from remine.flows.jobs.environment import set_environment
+from remine.flows.jobs.termination import INTERRUPTED, LINE
 
 # Typer carries Click inside and exports only the leaves of its exceptions.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
 
 LONGEST_LINE = 1000
 """Longest message in characters; a cell of the data may be a book."""
@@ -96,7 +94,7 @@ def _misused(error: Any) -> None:
 
 
 def _interrupted() -> None:
-    _fail("interrupted; the same command resumes", INTERRUPTED)
+    _fail(LINE, INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> None:

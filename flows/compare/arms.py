@@ -24,7 +24,12 @@ STANDARD_ARMS: dict[str, Any] = {
 ARM_TABLES = ("train", "mining", "online")
 """Tables of the config that an arm may change."""
 
-SHARED_KEYS = ("batch", "learning_rate", "save_every")
+SHARED_KEYS = (
+    *("batch", "micro_batch", "epochs", "save_every"),
+    *("learning_rate", "schedule", "warmup", "weight_decay", "clip_norm"),
+    *("head_factor", "layer_decay", "unfreeze_after", "batch_statistics"),
+    *("val_every", "val_items", "patience", "idle_share"),
+)
 """Keys of [train] that all arms share, so that they differ in the choice of triplets alone."""
 
 
@@ -93,10 +98,19 @@ def _arm_config(
         config = build_config(arm_values, path)
         config = replace(config, train=replace(config.train, batch=_batch(config)))
         config.check_cycle()
+        _check_epochs(config)
     except InputError as error:
         hint = "; in a comparison compare.items sets it" if "train.batch is" in str(error) else ""
         raise InputError(f"{key}: {error}{hint}") from None
     return config
+
+
+def _check_epochs(config: Config) -> None:
+    if config.train.epochs:
+        raise InputError(
+            f"train.epochs is {config.train.epochs:g}, but a comparison counts steps: set"
+            " train.steps, the steps between two minings"
+        )
 
 
 def _batch(config: Config) -> int:

@@ -14,6 +14,8 @@ from rich.table import Table
 from remine.data.store.views import verified_path
 from remine.flows.compare import comparison_plots as plots
 from remine.flows.compare.verdict import (
+    OFFLINE,
+    START,
     Interval,
     best_arm,
     by_seed,
@@ -21,11 +23,12 @@ from remine.flows.compare.verdict import (
     cost_table,
     interval,
     paired_difference,
+    start_sentences,
     verdict,
 )
 from remine.flows.config.settings import Config
 from remine.flows.report import rendering
-from remine.flows.report.metric_names import METRIC_NAMES
+from remine.index.metric_names import METRIC_NAMES
 
 TABLES = ("points", "results", "roc", "steps", "health", "map")
 RETRIEVAL_METRICS = ("recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision")
@@ -61,6 +64,12 @@ class Comparison:
         """The names of the arms, in the order of the config."""
         return list(self.points["arm"].unique())
 
+    @property
+    def rows(self) -> list[str]:
+        """The arms, after the start that they share."""
+        has_start = START in set(self.results["arm"])  # comparisons of 0.1 lack it
+        return [START, *self.arms] if has_start else self.arms
+
     def values(self, arm: str, metric: str) -> pd.Series:
         """A metric on test at the selected checkpoints, by seed."""
         return by_seed(self.results, arm, metric, "selected", "test")
@@ -68,7 +77,11 @@ class Comparison:
     def verdict(self) -> list[str]:
         """The verdict as sentences."""
         pairs = contrasts(self.results, self.points, self.select)
-        return verdict(pairs, self.results, cost_table(self.points))
+        seen_count = self.settings.get("test_classes_seen", 0)
+        return [
+            *verdict(pairs, self.results, cost_table(self.points)),
+            *start_sentences(self.results, self.select, seen_count),
+        ]
 
 
 def read_comparison(folder: Path) -> Comparison:
@@ -106,7 +119,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
     points, results = comparison.points, comparison.results
     compare = comparison.settings["compare"]
     online = best_arm(results, ("online",), comparison.select)
-    reference = online or best_arm(results, list(results["family"].unique()), comparison.select)
+    reference = online or best_arm(results, OFFLINE, comparison.select)
     assert reference is not None
     return {
         "arms": comparison.arms,
@@ -170,6 +183,7 @@ def _metric_rows(comparison: Comparison, metrics: Sequence[str]) -> list[dict[st
     """A row for each arm: family, a cell for each metric, mean selected step, seconds."""
     results = comparison.results
     families = results.drop_duplicates("arm").set_index("arm")["family"]
+    rows = comparison.rows
     seconds = cost_table(comparison.points).set_index("arm")["seconds"]
     steps = results[results["which"] == "selected"].groupby("arm")["step"].mean()
     columns = [_metric_cells(comparison, metric) for metric in metrics]
@@ -179,15 +193,15 @@ def _metric_rows(comparison: Comparison, metrics: Sequence[str]) -> list[dict[st
             "family": families[arm],
             "cells": [cells[arm] for cells in columns],
             "step": f"{steps[arm]:,.0f}",
-            "seconds": f"{seconds[arm]:,.0f}",
+            "seconds": f"{seconds.get(arm, 0.0):,.0f}",
         }
-        for arm in comparison.arms
+        for arm in rows
     ]
 
 
 def _metric_cells(comparison: Comparison, metric: str) -> dict[str, dict[str, Any]]:
     """The cell of each arm for one metric, the best mean marked."""
-    intervals = {arm: interval(comparison.values(arm, metric)) for arm in comparison.arms}
+    intervals = {arm: interval(comparison.values(arm, metric)) for arm in comparison.rows}
     best_mean = _best_mean(metric, [value.mean for value in intervals.values()])
     return {
         arm: {**_cell(value), "best": value.mean == best_mean} for arm, value in intervals.items()

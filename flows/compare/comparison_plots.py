@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from remine.flows.compare.verdict import cost_table, interval
-from remine.flows.report.metric_names import METRIC_NAMES
 from remine.flows.report.plot_style import label_line_ends, new_figure, styled, svg
+from remine.index.metric_names import METRIC_NAMES
 
-DASHES = {"online": "-", "offline": "--", "hybrid": "-."}
+DASHES = {"online": "-", "offline": "--", "hybrid": "-.", "start": ":"}
 STAGE_COLOURS = {"train": "#2f7ed8", "embed": "#e0a32f", "index": "#9a5fc0", "mine": "#d64545"}
 MARKERS = "os^Dv"
 SMOOTHING_STEPS = 20

@@ -24,10 +24,13 @@ from remine.flows.stages.embed import embed
 from remine.flows.stages.embedding_recipe import embedding_recipe
 from remine.flows.stages.encoder import first_checkpoint
 from remine.flows.stages.mine import engine_setup
+from remine.flows.stages.rounds.settings import kind_of_checkpoint
 from remine.flows.stages.train import train
 from remine.flows.stages.training_data import training_data
+from remine.train.batches.triplet_loader import count_triplets
 from remine.train.config import TrainConfig
 from remine.train.monitor.health import RoundStoppedError
+from remine.train.recipe import recipe_of, resolved
 
 STAGES = ("embed", "index", "mine", "train")
 MINE, TRAIN = "remine.flows.stages.mine", "remine.flows.stages.train"
@@ -101,6 +104,7 @@ class Contestant:
         """
         compare, every = self.run.config.compare, self.run.config.compare.evaluate_every
         checkpoint = first_checkpoint(self.run, self.items, self.inputs)
+        self.run = _with_resolved_settings(self.run, checkpoint)
         points = [self._point(checkpoint)]
         progress(0, points[0])
         while self._affordable() >= 1:
@@ -137,11 +141,11 @@ class Contestant:
 
     @property
     def _round(self) -> int:
-        return self.usage.steps // self.run.config.train.steps
+        return self.usage.steps // recipe_of(self.run.config.train).steps
 
     def _steps_left_in_round(self) -> int:
         """Steps until the next mining; no limit for an arm that never mines."""
-        every = self.run.config.train.steps
+        every = recipe_of(self.run.config.train).steps
         return every - self.usage.steps % every if self.arm.mines else sys.maxsize
 
     def _train_config(self) -> TrainConfig:
@@ -202,6 +206,8 @@ class Contestant:
         run = replace(self.run, config=replace(config, train=train_config))
         seed = self._seed("train")
         data = self.training_data
+        if data and data.kind == "triplets":
+            _check_triplets(run, data, self.arm.name)
         key_parts: list[Any] = [checkpoint.digest, data and data.digest]
         key_parts += [seed, asdict(train_config)]
         key_parts += [asdict(config.online), asdict(config.health), config.mining.margin]
@@ -252,3 +258,26 @@ class Contestant:
         self.usage.seconds[stage] += share * receipt.card["seconds"]
         self.usage.resumed |= receipt.card["resumed"]
         return artifact
+
+
+def _check_triplets(run: Run, triplets: Artifact, arm: str) -> None:
+    """Refuse fewer triplets than a batch takes: a round would adapt, and the arm train on less."""
+    train_config = run.config.train
+    count = count_triplets(run.store.paths(triplets), train_config.kinds)
+    if count < train_config.batch and train_config.batches == "triplets":
+        raise InputError(
+            f"compare.arms.{arm}: {count} triplets of kind {' or '.join(train_config.kinds)} were"
+            f" mined, and a step takes {train_config.batch}: a smaller compare.items or a larger"
+            " mining.margin would help"
+        )
+
+
+def _with_resolved_settings(run: Run, checkpoint: Artifact) -> Run:
+    """`run` with the values of [train] at "auto" for the encoder of `checkpoint`.
+
+    Rounds are neither validated nor ended early: an arm is evaluated by the comparison, and has all
+    of its budget.
+    """
+    train_config = resolved(run.config.train, kind_of_checkpoint(checkpoint))
+    train_config = replace(train_config, val_every=0, patience=0, idle_share=0.0)
+    return replace(run, config=replace(run.config, train=train_config))

@@ -1,7 +1,8 @@
 """A comparison: every arm with every seed, then the tables that the page is drawn from.
 
 points.parquet    arm, seed, evaluation: usage of the budgets, retrieval on val and on test
-results.parquet   arm, seed, at the checkpoint selected on val and at the last: every metric
+results.parquet   arm, seed, at the checkpoint selected on val and at the last: every metric;
+                  the arm "before training" is the start of each seed
 roc.parquet       true accept rate by false accept rate on test
 steps.parquet     loss and active fraction of every step
 health.parquet    staleness and health measures by step
@@ -21,19 +22,23 @@ import numpy as np
 import pandas as pd
 
 from remine.data.items.catalogue import read_catalogue
+from remine.data.store.place import Address
 from remine.data.store.records import Artifact
+from remine.data.store.store import Store, store_exists
 from remine.data.store.views import lay_out_artifact
 from remine.flows.compare.arms import ARM_TABLES, Arm
 from remine.flows.compare.contestant import Contestant, Point
 from remine.flows.compare.evaluation import check_splits, measure_fully
 from remine.flows.compare.projection import map_rows
-from remine.flows.compare.verdict import OFFLINE, best_arm
+from remine.flows.compare.verdict import OFFLINE, START, best_arm
 from remine.flows.config.settings import Config
 from remine.flows.cycle.cycle import prepared
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
 from remine.flows.jobs.run_context import Run
-from remine.flows.stages.train import check_training
+from remine.flows.stages.encoder import first_checkpoint
+from remine.flows.stages.features import adopt_features
+from remine.flows.stages.rounds.checks import check_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,23 +59,22 @@ class ArmRun:
     def end_points(self, select: str) -> dict[str, Point]:
         """The "selected" evaluation, best on val by metric `select`, and the "final" one.
 
-        Of equal evaluations the earliest is selected.
+        The one before training may be selected, too. Of equal evaluations the earliest is.
         """
-        # An arm may collapse before its first evaluation after training.
-        points = self.points[1:] or self.points
-        scores = [point.metrics["val"][select] for point in points]
-        return {"selected": points[int(np.argmax(scores))], "final": points[-1]}
+        scores = [point.metrics["val"][select] for point in self.points]
+        return {"selected": self.points[int(np.argmax(scores))], "final": self.points[-1]}
 
 
 def compare(config: Config, arms: Sequence[Arm], console: Console) -> Path:
     """Run the comparison, or the rest of an interrupted one; returns the folder of its tables."""
-    config = with_own_store(config)
+    cycle_address, config = config.store, with_own_store(config)
     with ExitStack() as stack:
         run, items, inputs = stack.enter_context(prepared(config, run_plain, console))
         check_splits(items)
+        _adopt_features(run, cycle_address, items, inputs)
         # All arms before the first one trains, so that a mistake in the last costs nothing.
         for arm in arms:
-            check_training(arm.config, items)
+            check_training(arm.config, items, fits=True)
         arm_runs: list[ArmRun] = []
         total = config.compare.seeds * len(arms)
         for seed in range(config.compare.seeds):
@@ -80,7 +84,20 @@ def compare(config: Config, arms: Sequence[Arm], console: Console) -> Path:
         console.round = ""
         with console.stage("measure", "runs") as bar:
             tables = _tables(run, arm_runs, items, inputs, lambda n: bar.update(n, total))
-        return lay_out_artifact(run.store, _put(run, tables, config, arms, arm_runs))
+        closed_classes = items.card["test_classes_seen"]
+        artifact = _put(run, tables, config, arms, arm_runs, closed_classes)
+        return lay_out_artifact(run.store, artifact)
+
+
+def _adopt_features(run: Run, address: Address, items: Artifact, inputs: Artifact) -> None:
+    """Take the features of a frozen backbone from the cycles' store, as far as it has them.
+
+    They cost no arm any time: all arms of a frozen encoder read the same ones.
+    """
+    if run.config.encoder.frozen and store_exists(address):
+        checkpoint = first_checkpoint(run, items, inputs)
+        if count := adopt_features(run, checkpoint, inputs, Store(address)):
+            run.console.say(f"features of {count:,} items are copied from {address}")
 
 
 def with_own_store(config: Config) -> Config:
@@ -128,17 +145,27 @@ def _tables(
     progress: Callable[[int], None],
 ) -> dict[str, pd.DataFrame]:
     """All tables by name; progress(n) is called after the n-th run."""
-    points, results, curves, steps, health = [], [], [], [], []
+    points, steps, health = [], [], []
+    results: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+
+    def add_end(keys: dict[str, Any], point: Point) -> None:
+        full = measure_fully(run, point.checkpoint, items, inputs)
+        all_keys = {**keys, "step": point.usage.steps}
+        results.extend(_result_rows(all_keys, point, full["metrics"]))
+        rates = zip(full["far"], full["tar"], strict=True)
+        curves.extend({**all_keys, "far": far, "tar": tar} for far, tar in rates)
+
+    # All arms of a seed start from the same weights.
+    for arm_run in {arm_run.seed: arm_run for arm_run in arm_runs}.values():
+        keys = {"arm": START, "family": "start", "seed": arm_run.seed, "which": "selected"}
+        add_end(keys, arm_run.points[0])
     for number, arm_run in enumerate(arm_runs):
         points += _point_rows(arm_run)
         steps += _step_rows(run, arm_run)
         health += _health_rows(run, arm_run)
         for name, point in arm_run.end_points(run.config.compare.select).items():
-            full = measure_fully(run, point.checkpoint, items, inputs)
-            keys = {**_keys(arm_run), "which": name, "step": point.usage.steps}
-            results += _result_rows(keys, point, full["metrics"])
-            rates = zip(full["far"], full["tar"], strict=True)
-            curves += [{**keys, "far": far, "tar": tar} for far, tar in rates]
+            add_end({**_keys(arm_run), "which": name}, point)
         progress(number + 1)
     rows = {"points": points, "results": results, "roc": curves, "steps": steps}
     frames = {name: pd.DataFrame(table_rows) for name, table_rows in rows.items()}
@@ -242,6 +269,7 @@ def _put(
     config: Config,
     arms: Sequence[Arm],
     arm_runs: Sequence[ArmRun],
+    test_classes_seen: int,
 ) -> Artifact:
     """Store the tables and the settings as one artifact."""
     files = []
@@ -252,6 +280,7 @@ def _put(
     settings = {
         "compare": asdict(config.compare),
         "config": config.to_json(),
+        "test_classes_seen": test_classes_seen,
         "stopped": [[r.arm.name, r.seed, r.stop_reason] for r in arm_runs if r.stop_reason],
         "arms": {arm.name: {"family": arm.family, **_arm_settings(arm.config)} for arm in arms},
     }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from remine.data.items.catalogue import Catalogue
 from remine.data.store.records import Artifact
@@ -36,13 +37,16 @@ def map_rows(
         rows += [
             {
                 "panel": panel,
-                "id": int(i),
+                "id": item_id,
                 "label": catalogue.labels[code],
                 "x": float(x),
                 "y": float(y),
             }
-            for i, code, (x, y) in zip(
-                embeddings.ids, embeddings.label_codes, positions, strict=True
+            for item_id, code, (x, y) in zip(
+                catalogue.ids_of(pa.array(embeddings.ids)).to_pylist(),
+                embeddings.label_codes,
+                positions,
+                strict=True,
             )
         ]
     return rows

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from remine.flows.report.metric_names import METRIC_NAMES
+from remine.index.metric_names import METRIC_NAMES
 
 LEVEL = 0.95
 OFFLINE = ("offline", "hybrid")
+START = "before training"
+"""The arm of the results that stands for the checkpoint that all arms of a seed start from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,48 @@ def verdict(contrasts: Sequence[Contrast], results: pd.DataFrame, costs: pd.Data
         *map(_sentence, contrasts),
         _cost_sentence(first, costs),
     ]
+
+
+def start_sentences(results: pd.DataFrame, select: str, test_classes_seen: int) -> list[str]:
+    """What training brought at all: the arms against the checkpoint that they start from.
+
+    Args:
+        results: The results, with the arm START.
+        select: The metric that selects on val.
+        test_classes_seen: Test classes that are also trained on.
+    """
+    arms = [arm for arm in results["arm"].unique() if arm != START]
+    if START not in set(results["arm"]):  # a comparison of 0.1
+        return []
+    values = {arm: by_seed(results, arm, select, "selected", "test") for arm in [START, *arms]}
+    start, name = values[START], METRIC_NAMES[select]
+    gains = {arm: float((values[arm] - start).mean()) for arm in arms}
+    best = max(gains, key=lambda arm: gains[arm])
+    text = f"Before training, {name} on test is {100 * start.mean():.1f} %"
+    if gains[best] <= 0:
+        text += f"; no arm is above it at its selected checkpoint, the nearest, {best}, at"
+        text += f" {100 * gains[best]:+.1f}: train with other settings, or not at all."
+    else:
+        above = sum(gain > 0 for gain in gains.values())
+        text += f"; {above} of {len(arms)} arms are above it at their selected checkpoints."
+    sentences = [text]
+    if count := _selected_starts(results, arms):
+        sentences.append(
+            f"In {count} of {len(arms) * len(start)} runs val selects the start: training made"
+            " nothing better there."
+        )
+    if test_classes_seen:
+        sentences.append(
+            f"{test_classes_seen:,} test classes are also trained on (a closed set): the numbers"
+            " speak of known classes, not of new ones."
+        )
+    return sentences
+
+
+def _selected_starts(results: pd.DataFrame, arms: Sequence[str]) -> int:
+    """The number of runs whose selected checkpoint is the start."""
+    rows = results[(results["which"] == "selected") & results["arm"].isin(arms)]
+    return int((rows.groupby(["arm", "seed"])["step"].max() == 0).sum())
 
 
 def _contrast(

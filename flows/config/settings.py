@@ -16,6 +16,7 @@ from remine.data.store.gc import RetentionConfig
 from remine.data.store.place import Address
 from remine.flows.config.comparison import CompareConfig
 from remine.flows.config.refresh_policy import RefreshConfig
+from remine.flows.config.tracking import TrackConfig
 from remine.index.config import IndexConfig
 from remine.mining.config import MiningConfig
 from remine.mining.in_batch.config import OnlineConfig
@@ -38,6 +39,21 @@ class RunConfig:
     """Where all results go."""
     rounds: Annotated[int, Field(ge=1, le=1000)] = 3
     """Rounds per cycle: embed, index, mine, train."""
+    publish: Literal["best", "last"] = "best"
+    """Which round is served, and started from by the next cycle.
+    best: the best on val, the one before any training included; that one unless the best round is
+      above it by more than one standard error of their difference
+    last: the last one
+    """
+    select: Literal["map@r", "recall@1", "r_precision"] = "map@r"
+    """The metric on val by which the best round is chosen."""
+    patience: Annotated[int, Field(ge=0, le=1000)] = 2
+    """Rounds without a better one on val after which the cycle ends early; 0 never."""
+    gallery: Literal["split", "train"] = "split"
+    """What the val items and the test items are searched among when retrieval is evaluated.
+    split: each among the items of its own split
+    train: among the training items, as for classes that are all known (a closed set)
+    """
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of the initial weights, of random selections, and of the order of triplets."""
 
@@ -67,6 +83,7 @@ class Config:
     health: HealthConfig = field(default_factory=HealthConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
+    track: TrackConfig = field(default_factory=TrackConfig)
     beam: BeamConfig = field(default_factory=BeamConfig)
     gc: RetentionConfig = field(default_factory=RetentionConfig)
     base: Path = field(default=Path(), metadata={"internal": True})
@@ -103,7 +120,7 @@ class Config:
         tables = asdict(replace(self, base=Path()))
         for table, key in (("run", "store"), ("data", "source"), ("data", "labels")):
             del tables[table][key]
-        for table in ("beam", "base", "compare", "gc", "refresh"):
+        for table in ("beam", "base", "compare", "gc", "refresh", "track"):
             del tables[table]
         return tables
 
@@ -121,6 +138,7 @@ def _check_across_tables(config: Config) -> None:
             f"train.refresh_when is {train.refresh_when}, but with health.every = 0 nothing is"
             " measured: set health.every to the steps between measurements"
         )
+    _check_layers(config)
     if train.uses_pk_batches:
         return
     is_hinge = train.losses.triplet.form == "hinge"
@@ -139,6 +157,27 @@ def _check_across_tables(config: Config) -> None:
         raise InputError(
             'train.synthesis is "symmetrical", which needs pairs of negatives: set'
             ' mining.second_negative = true, or train.batches = "pk"'
+        )
+
+
+def _check_layers(config: Config) -> None:
+    """Refuse rates by layer, or weights that are held, of a network that has no such layers."""
+    train, encoder = config.train, config.encoder
+    settings = {"head_factor": 1.0, "layer_decay": 1.0, "unfreeze_after": 0}
+    changed_names = [name for name, neutral in settings.items() if getattr(train, name) != neutral]
+    if not changed_names:
+        return
+    subject = f"train.{changed_names[0]} is {getattr(train, changed_names[0])}"
+    if not encoder.has_backbone or encoder.frozen:
+        network = "is frozen" if encoder.frozen else "starts from scratch"
+        raise InputError(
+            f"{subject}, which is for a pretrained or own network that is trained, but the network"
+            f" of [encoder] {network}: remove it"
+        )
+    if changed_names != ["layer_decay"] and encoder.head == "auto" and not encoder.dimensions:
+        raise InputError(
+            f"{subject}, but the network has no head above it: set encoder.head, for example to"
+            ' "linear"'
         )
 
 

@@ -3,6 +3,8 @@
 In reading order:
 
     cycle           locks the store, prepares the data, runs the rounds; resumes a killed cycle
+    cycle_state     what each round computes, in its two halves
+    round_choice    which round is served
     refresh         whether a run is worth it, and what it does: a cycle, an index, or nothing
     drift_probe     how many neighbours stay, if our code changed
     status          what is served, what is stale, what the next run would do and cost

@@ -1,5 +1,8 @@
 """One cycle: R rounds of embed, index, evaluate, mine, train, each round's state published.
 
+Each version chooses the round to serve, the best so far on val (`round_choice`). The next cycle
+starts from it.
+
 Engine-free: `call` runs a stage, directly or as a task of Prefect. A cycle that was killed is run
 again from its first round; every finished stage is recalled from the store, so that it goes on at
 the stage where the kill struck, with the same bits.
@@ -7,36 +10,30 @@ the stage where the kill struck, with the same bits.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from remine.data.errors import InputError, StoreBusyError
+from remine.data.errors import StoreBusyError
+from remine.data.store.pins import chosen_version
 from remine.data.store.records import Artifact, Version, digest
 from remine.data.store.store import Store, store_exists
 from remine.data.store.views import check_latest, lacks_page, lay_out, view
 from remine.flows.config.settings import Config
+from remine.flows.cycle.cycle_state import CycleState
 from remine.flows.cycle.failures import failures_logged
 from remine.flows.cycle.refresh import INDEX, NOTHING, Decision, decide, plain
+from remine.flows.cycle.round_choice import advice, choice_line
 from remine.flows.cycle.stopped_rounds import note_stop, stop_of
 from remine.flows.jobs.console import Bar, Console
 from remine.flows.jobs.job import Execute
 from remine.flows.jobs.run_context import Run
-from remine.flows.stages.embed import embed
-from remine.flows.stages.encoder import first_checkpoint, fits
-from remine.flows.stages.evaluate import evaluate
-from remine.flows.stages.features import features
-from remine.flows.stages.health import overlap
-from remine.flows.stages.index import build
+from remine.flows.jobs.trackers import check_trackers
 from remine.flows.stages.parallel_round import announce_round
 from remine.flows.stages.prepare import prepare
-from remine.flows.stages.reuse import EarlierOutput
-from remine.flows.stages.train import check_training, train, training_record
-from remine.flows.stages.training_data import StageCall, training_data
+from remine.flows.stages.rounds.checks import check_training
+from remine.flows.stages.training_data import StageCall
 from remine.train.monitor.health import RoundStoppedError
-
-COLLAPSE_SPREAD = 1e-6
-"""Smallest mean squared distance of two items. Rounding in float32 alone moves it by about 1e-7."""
 
 
 def call_plain(stage: Callable[..., Artifact], *args: Any) -> Artifact:
@@ -105,6 +102,7 @@ def _enter(stack: ExitStack, config: Config) -> bool:
     """Note failures in the store's log and lock the store, if there is one; whether there is."""
     stack.enter_context(failures_logged(config))
     config.check_cycle()
+    check_trackers(config.track)
     if not store_exists(config.store):
         return False
     store = Store(config.store)
@@ -172,7 +170,7 @@ def run_cycle(
         decision: Why the cycle runs; if it is to refresh the index, no round trains.
 
     Returns:
-        The last version.
+        The last version. Which one is served, is in its `choice`.
 
     Raises:
         RoundStoppedError: The embedding collapsed; the versions before stay.
@@ -182,99 +180,43 @@ def run_cycle(
     cycle, rounds = base.cycle + 1 if base else 1, run.config.run.rounds
     if decision and decision.action == INDEX:
         rounds = 0
-    state = _State(run, call, base, items, inputs, records=_decision_record(run, base, decision))
+    served = base and chosen_version(run.store, base)
+    state = CycleState(
+        run, call, served, items, inputs, records=_decision_record(run, base, decision)
+    )
     state.start()
+    with state.tracked(cycle):
+        return _run_rounds(run, state, (cycle, rounds), base, on_publish)
+
+
+def _run_rounds(
+    run: Run,
+    state: CycleState,
+    place: tuple[int, int],
+    base: Version | None,
+    on_publish: Callable[[Version], None],
+) -> Version:
+    """The rounds of a cycle. place: the number of the cycle, and of its rounds."""
+    cycle, rounds = place
     for number in range(rounds + 1):
         run.console.round = f"round {number}"
         state.embed_and_evaluate(number)
+        if why := state.reason_to_end(number):
+            rounds = number
         version = _publish(run, base, (cycle, number, rounds), state.artifacts())
         on_publish(version)
-        if number < rounds:
-            seed = int(digest([run.config.run.seed, cycle, number])[:7], 16)
-            try:
-                state.mine_and_train(number, seed)
-            except RoundStoppedError as error:
-                raise _stopped(run, version, error) from None
+        if number == rounds:
+            break
+        seed = int(digest([run.config.run.seed, cycle, number])[:7], 16)
+        try:
+            state.mine_and_train(number, seed)
+        except RoundStoppedError as error:
+            raise _stopped(run, version, error) from None
+    run.console.round = ""
+    for line in (why, choice_line(run.store, version), advice(version)):
+        if line:
+            run.console.say(line)
     return version
-
-
-@dataclass
-class _State:
-    """The artifacts of a cycle as it goes on.
-
-    base: the last version of the cycle before. records: artifacts of all rounds so far, by the
-    names that versions give them.
-    """
-
-    run: Run
-    call: StageCall
-    base: Version | None
-    items: Artifact
-    inputs: Artifact
-    records: dict[str, Artifact]
-    checkpoint: Artifact | None = None
-    embeddings: Artifact | None = None
-    index: Artifact | None = None
-
-    def start(self) -> None:
-        """Choose the checkpoint, and compute the features if its backbone is frozen."""
-        self.checkpoint = _start(self.run, self.base, self.items, self.inputs)
-        if self.run.config.encoder.frozen:
-            earlier = EarlierOutput.of(self.base.artifacts, "features") if self.base else None
-            self.records["features"] = self.call(
-                features, self.run, self.checkpoint, self.inputs, self.items, earlier
-            )
-
-    def embed_and_evaluate(self, number: int) -> None:
-        """The first half of a round, which ends in a version."""
-        run, base = self.run, self.base if number == 0 else None
-        earlier = EarlierOutput.of(base.artifacts) if base else None
-        embeddings = self.call(embed, run, self.checkpoint, self.items, self.inputs, earlier)
-        if self.embeddings:
-            record = self.call(overlap, run, self.embeddings, embeddings)
-            self.records[f"health/round={number}"] = record
-        self.embeddings = embeddings
-        self.index = self.call(build, run, embeddings, base)
-        metrics = self.call(evaluate, run, embeddings, self.items)
-        _check_spread(metrics)
-        self.records[f"metrics/round={number}"] = metrics
-
-    def mine_and_train(self, number: int, seed: int) -> None:
-        """The second half of a round, which ends in a checkpoint."""
-        assert self.checkpoint is not None
-        assert self.embeddings is not None
-        mining = training_data(
-            self.run, self.checkpoint, self.embeddings, self.items, seed, self.call
-        )
-        self.records |= {f"{name}/round={number}": artifact for name, artifact in mining.items()}
-        material = next(iter(mining.values()), None)
-        self.checkpoint = self.call(
-            train, self.run, self.checkpoint, material, self.items, self.inputs, seed
-        )
-        self.records[f"training/round={number}"] = training_record(self.checkpoint)
-
-    def artifacts(self) -> dict[str, Artifact]:
-        """Everything that a version holds."""
-        assert self.checkpoint is not None
-        assert self.embeddings is not None
-        assert self.index is not None
-        return {
-            "items": self.items,
-            "inputs": self.inputs,
-            "checkpoint": self.checkpoint,
-            "embeddings": self.embeddings,
-            "index": self.index,
-            **self.records,
-        }
-
-
-def _check_spread(metrics: Artifact) -> None:
-    """Refuse to publish embeddings in which nothing can be searched or mined."""
-    if metrics.card["spread"] < COLLAPSE_SPREAD:
-        raise InputError(
-            "the encoder gives all items nearly the same embedding (their mean squared distance is"
-            f" {metrics.card['spread']:.1e}): change [encoder]; the served version is unchanged"
-        )
 
 
 def _decision_record(
@@ -319,16 +261,6 @@ def finished_without_page(run: Run, items: Artifact) -> Version | None:
     run.console.say(f"cycle {current.cycle} was finished, except for its page")
     lay_out(run.store, current)
     return current
-
-
-def _start(run: Run, base: Version | None, items: Artifact, inputs: Artifact) -> Artifact:
-    """The last cycle's checkpoint, or a fresh encoder if there is none that fits."""
-    if base:
-        checkpoint = base.artifacts["checkpoint"]
-        if fits(run, checkpoint, items, inputs):
-            return checkpoint
-        run.console.say("the encoder or its inputs changed: starting from a fresh encoder")
-    return first_checkpoint(run, items, inputs)
 
 
 def _publish(

@@ -5,18 +5,21 @@ for the probe.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from remine.data.items.changes import Change, EarlierItems, source_key
 from remine.data.items.growth import ItemsUpdate
 from remine.data.sources.source import Source, open_source
+from remine.data.store.pins import chosen_version
 from remine.data.store.records import Artifact, Version, digest
 from remine.data.store.store import Store, store_exists
 from remine.data.store.views import lacks_page
 from remine.flows.config.settings import Config
 from remine.flows.cycle.stopped_rounds import stop_of
 from remine.flows.stages.embedding_recipe import embedding_recipe
+from remine.flows.stages.rounds.settings import kind_of_checkpoint
+from remine.train.recipe import RECIPES
 
 CYCLE, INDEX, NOTHING = "cycle", "index", "nothing"
 
@@ -80,7 +83,7 @@ def decision_of(
     change = change_since(config, store, newest, remember=remember)
     if not newest.finished or lacks_page(store, newest):
         return _unfinished(config, store, newest, change)
-    tables = _changed_tables(newest.config, config)
+    tables = _changed_tables(newest, config)
     if set(tables) - {"index"}:
         reason = f"other settings of {', '.join(tables)}"
         return Decision(action=CYCLE, reason=reason, change=change)
@@ -116,26 +119,39 @@ def _unfinished(config: Config, store: Store, newest: Version, change: Change | 
 
 def _same_source(config: Config, store: Store, newest: Version, change: Change | None) -> Decision:
     """Same items and settings: only the code that embeds may have changed."""
-    checkpoint, old = newest.artifacts["checkpoint"], newest.artifacts["embeddings"]
+    served = chosen_version(store, newest)
+    checkpoint, old = served.artifacts["checkpoint"], served.artifacts["embeddings"]
     if old.card.get("recipe") == embedding_recipe(checkpoint, config.index.batch):
         return Decision(action=NOTHING, reason="same source, same settings, cycle finished")
     from remine.flows.cycle.drift_probe import probe
 
-    overlap = probe(config, store, newest)
+    overlap = probe(config, store, served)
     text = f"the code changed; of {config.refresh.sample:,} items {overlap:.1%} of the neighbours"
     if overlap >= config.refresh.overlap:
         return Decision(action=NOTHING, reason=f"{text} stay", change=change, overlap=overlap)
     return Decision(action=INDEX, reason=f"only {text} stay", change=change, overlap=overlap)
 
 
-def _changed_tables(old_config: Mapping[str, Any], config: Config) -> list[str]:
+def _changed_tables(version: Version, config: Config) -> list[str]:
     """The tables of the settings that differ from those of a version."""
     new = config.to_json()
     # A setting that did not exist then was what its default is now.
-    old = _filled(old_config, Config().to_json())
+    old = _filled(version.config, Config().to_json())
+    if "schedule" not in version.config["train"]:  # of a release whose defaults were numbers
+        former = {k: "auto" for k, v in FORMER_DEFAULTS.items() if old["train"].get(k) == v}
+        old["train"] = {**old["train"], **former}
+    recipe = asdict(RECIPES[kind_of_checkpoint(version.artifacts["checkpoint"])])
     for tables in (old, new):
         tables["data"].pop("unit_rows", None)  # does not affect what is stored already
+        tables["data"].pop("val_from_train", None)  # its effect are the splits of the items
+        # A value that is named is no other than "auto" where that stands for the same.
+        automatic = [name for name in recipe if tables["train"].get(name) == "auto"]
+        tables["train"] = {**tables["train"], **{name: recipe[name] for name in automatic}}
     return sorted(name for name in {*old, *new} if plain(old.get(name)) != plain(new.get(name)))
+
+
+FORMER_DEFAULTS = {"steps": 300, "learning_rate": 1e-3}
+"""Settings of [train] in 0.1 that nobody had to name, and that are "auto" today."""
 
 
 def _filled(tables: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

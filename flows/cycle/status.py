@@ -17,6 +17,7 @@ from remine.data.store.store import Store, store_exists
 from remine.flows.config.settings import Config
 from remine.flows.cycle.failures import last_failure, last_success
 from remine.flows.cycle.refresh import CYCLE, INDEX, Decision, decision_of
+from remine.flows.cycle.round_choice import advice, choice_line
 from remine.flows.cycle.stopped_rounds import stop_of
 
 RECENT_RUNS = 3
@@ -41,6 +42,10 @@ def status(config: Config, now: float | None = None) -> dict[str, Any]:
     report["well_seconds"] = None if success is None else _age(now, success)
     if newest:
         report["served"] = _served(store, events, now)
+        report["choice"] = choice_line(store, newest)
+        report["advice"] = advice(newest)
+        if bad_items := newest.artifacts["items"].card.get("skipped"):
+            report["set_aside"] = f"set aside: {bad_items}"
         report["unfinished"] = None if newest.finished else _unfinished(store, newest)
     try:
         decision = decision_of(config, store, newest)
@@ -180,6 +185,9 @@ def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and text of each line; the name is empty if it is that of the line before."""
     yield "store", report["store"]
     yield "served", _served_line(report["served"])
+    for name in ("choice", "advice", "set_aside"):
+        if text := report.get(name):
+            yield "", text
     yield "lock", f"held by {report['lock']}" if report["lock"] else "free"
     if (seconds := report["well_seconds"]) is not None:
         yield "last run", f"succeeded {_duration(seconds)} ago"

@@ -8,6 +8,7 @@ from remine.data.store.store import Store
 from remine.flows.config.settings import Config
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import Execute
+from remine.flows.jobs.trackers import Trackers
 
 
 def alone(_run: "Run", _arguments: tuple[Any, ...]) -> None:
@@ -19,6 +20,7 @@ class Run:
     """The settings, the store, a way to run units of a job, and the console.
 
     announce: tells the other processes of torchrun to train a round, too.
+    trackers: get the curves of training and evaluation.
     """
 
     config: Config
@@ -26,3 +28,4 @@ class Run:
     execute: Execute
     console: Console = field(default_factory=Console)
     announce: Callable[[Self, tuple[Any, ...]], None] = alone
+    trackers: Trackers = field(default_factory=Trackers)

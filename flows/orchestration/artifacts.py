@@ -20,6 +20,8 @@ from prefect.artifacts import (
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from remine.data.store.records import Version
+from remine.data.store.store import Store
+from remine.flows.cycle.round_choice import advice, choice_line
 from remine.flows.report.rounds_table import cell_text, column_titles, round_rows
 
 MAX_PERCENT = 99.0
@@ -32,8 +34,9 @@ HIDDEN_COLUMNS = ("recall@8", "pairs")
 class PrefectArtifacts:
     """The artifacts of the flow run that creates this object."""
 
-    def __init__(self) -> None:
-        """Create the progress artifact of a run that starts."""
+    def __init__(self, store: Store) -> None:
+        """Create the progress artifact of a run that starts on `store`."""
+        self._store = store
         self._progress: Any = create_progress_artifact(
             0.0, "remine-progress", "Share of the cycle's stages that are finished."
         )
@@ -45,7 +48,7 @@ class PrefectArtifacts:
         update_progress_artifact(self._progress, percent)
 
     def show_rounds(self, version: Version) -> None:
-        """Create or update the table of rounds up to `version`."""
+        """Create or update the table of rounds up to `version`, and say which one is served."""
         rows = round_rows(version)
         titles = {k: title for k, title in column_titles(rows).items() if k not in HIDDEN_COLUMNS}
         table = [
@@ -55,6 +58,8 @@ class PrefectArtifacts:
             f"Cycle {version.cycle}, version {version.number}: retrieval among the test items"
             " before each round, what was mined, and how training went."
         )
+        if line := choice_line(self._store, version):
+            description += f" {line[0].upper()}{line[1:]}. {advice(version)}"
         if self._table is None:
             self._table = create_table_artifact(table, "remine-rounds", description)
             return

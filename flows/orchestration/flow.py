@@ -10,18 +10,19 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from prefect import flow, get_run_logger, runtime, task
+from prefect import flow, get_client, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.events.clients import NullEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Crashed
 
 from remine.data.errors import StoreBusyError, machine_line
 from remine.data.store.records import Artifact, Version
@@ -38,6 +39,7 @@ from remine.flows.jobs.beam import beam_execute
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import Execute
 from remine.flows.jobs.run_context import Run
+from remine.flows.jobs.termination import LINE, ending_at_once, is_interruptible
 from remine.flows.orchestration import crashed_runs
 from remine.flows.orchestration.artifacts import PrefectArtifacts
 from remine.flows.report.cycle_page import write_report
@@ -130,7 +132,12 @@ def cycle(config: str | None = None, overrides: list[str] | None = None) -> int 
 
 
 def run_prepared(
-    ready: PreparedRun, decision: Decision | None, config: str | None, overrides: list[str]
+    ready: PreparedRun,
+    decision: Decision | None,
+    config: str | None,
+    overrides: list[str],
+    *,
+    has_events: bool = True,
 ) -> int:
     """Run the cycle of a prepared store now, shown by Prefect like a scheduled one.
 
@@ -139,6 +146,8 @@ def run_prepared(
         decision: Why the cycle runs; None if it was not asked whether it is needed.
         config: Path of the TOML file, for Prefect's pages.
         overrides: Settings that override the file's, for Prefect's pages.
+        has_events: Whether the server stores events. One without services does not, and after its
+            end the sender would try to reach it for minutes.
 
     Returns:
         The number of the last version. Prefect's queued logs and events are sent.
@@ -148,8 +157,13 @@ def run_prepared(
     @flow(name="remine-cycle", description=FLOW_DESCRIPTION, persist_result=False)
     def run_now(config: str | None, overrides: list[str]) -> int:
         ready[0].console.on_line = _log_line
-        return _finish(ready, decision, config, overrides)
+        farewell = partial(_leave, ready[0].store, UUID(runtime.flow_run.id))
+        with ending_at_once(farewell) if is_command else nullcontext():
+            return _finish(ready, decision, config, overrides)
 
+    is_command = is_interruptible()  # asked before Prefect takes SIGTERM for itself
+    if not has_events:
+        EventsWorker.set_client_override(NullEventsClient)
     try:
         return run_now(config, overrides)
     finally:
@@ -159,6 +173,15 @@ def run_prepared(
         sender = threading.Thread(target=EventsWorker.drain_all, kwargs={"timeout": 5})
         sender.start()
         sender.join()
+        if not has_events:
+            EventsWorker.set_client_override(None)
+
+
+def _leave(store: Store, flow_run: UUID) -> None:
+    """Give back the store's lock, and say in Prefect's pages that a run was interrupted."""
+    store.release_lock()
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run, Crashed(message=LINE), force=True)
 
 
 def open_engine(settings: Config) -> Execute:
@@ -181,7 +204,7 @@ def _finish(
     """Run the cycle in a prepared store; returns the number of its last version."""
     run, items, inputs = ready
     _mark_orphaned_runs(run.config)
-    artifacts = PrefectArtifacts()
+    artifacts = PrefectArtifacts(run.store)
     version = _run_stages(run, items, inputs, artifacts, decision)
     artifacts.show_report(version, write_report(run.store, version), config, overrides)
     run.store.log("cycle", cycle=version.cycle, version=version.number)

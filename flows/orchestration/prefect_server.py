@@ -7,17 +7,21 @@ creates a run, and it keeps running if the process that started it is killed.
 import http.client
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from remine.data.errors import StoreError
+from remine.data.errors import StoreError, first_line
 
 HOST = "127.0.0.1"
 START_SECONDS = 180
+REACH_SECONDS = 10
 STOP_SECONDS = 5
 
 
@@ -42,12 +46,13 @@ def server(*, schedules: bool = True) -> Iterator[Server]:
             smaller, and good for one run.
 
     Raises:
-        StoreError: If the temporary server does not start.
+        StoreError: If the temporary server does not start, or the configured one does not answer.
 
     """
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
 
     if configured_url := PREFECT_API_URL.value():
+        _check_reachable(configured_url)
         yield Server(url=configured_url, is_temporary=False)
         return
     port = PREFECT_SERVER_API_PORT.value() if schedules else _free_port()
@@ -59,6 +64,28 @@ def server(*, schedules: bool = True) -> Iterator[Server]:
         temporary_settings({PREFECT_API_URL: url}),
     ):
         yield Server(url=url, is_temporary=True)
+
+
+def _check_reachable(url: str) -> None:
+    """Refuse a configured server that does not answer: Prefect would retry, then raise a traceback.
+
+    Any answer counts, since a server may want a key. Proxies are used as Prefect uses them.
+    """
+    try:
+        # The address is the user's own setting, read by Prefect from then on.
+        with urllib.request.urlopen(f"{url}/health", timeout=REACH_SECONDS):  # noqa: S310
+            return
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            return  # it answers; Prefect has settings of its own for certificates
+        raise StoreError(
+            f"the Prefect server at {url} does not answer ({first_line(Exception(reason))}): start"
+            " it, or unset PREFECT_API_URL (also in Prefect's profile) for one that ends with the"
+            " command"
+        ) from None
 
 
 @contextmanager

@@ -48,9 +48,15 @@ def run_now(
             return None
         from remine.flows.orchestration.prefect_server import server
 
-        with server(schedules=False):
+        with server(schedules=False) as prefect_server:
             # Only now: Prefect reads its settings when it is imported.
             from remine.flows.orchestration.flow import run_prepared
 
             shown_path = str(path.absolute()) if path else None
-            return run_prepared(ready, decision, shown_path, overrides or [])
+            return run_prepared(
+                ready,
+                decision,
+                shown_path,
+                overrides or [],
+                has_events=not prefect_server.is_temporary,
+            )

@@ -4,6 +4,8 @@ In reading order:
 
     snapshot         a version opened for searches: its index, encoder and items
     questions        the queries of a command line: one item, vector, picture or text, or a file
+    item_ids         ids in files of queries
+    item_contents    texts and paths of items, for people
     answers          neighbours as a table, JSON, Parquet or a page of pictures
     suspects         items that are probably mislabelled, found in a version and reported
     index_check      the published versions, one version's index, and the check of an index

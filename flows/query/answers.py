@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
 
 from remine.data.errors import InputError
 from remine.data.items.pictures import open_image
 from remine.data.types import SPLITS
 from remine.flows.query.snapshot import Answers, Queries, Snapshot
+from remine.flows.query.terminal import fitted, wide_console
 from remine.flows.report.item_cards import Card, Gallery, picture_url
 from remine.flows.report.rendering import render
 from remine.index.search_report import merge_reports
@@ -26,17 +26,26 @@ PICTURE_SIDE = 128
 """Largest width and height in pixels of a query's picture on a page."""
 Pair = tuple[Queries, Answers]
 
-NEIGHBOURS = pa.schema(
-    [
-        ("query", pa.int64()),
-        ("rank", pa.int32()),
-        ("id", pa.int64()),
-        ("distance", pa.float32()),
-        ("label", pa.string()),
-        ("split", pa.string()),
-        ("group", pa.string()),
-    ]
-)
+
+def neighbour_schema(snapshot: Snapshot) -> pa.Schema:
+    """The columns of a table of neighbours.
+
+    Ids are of the type of the user's. Items that are texts, or pictures in files, have a column
+    text or path.
+    """
+    name = snapshot.item_contents.name
+    return pa.schema(
+        [
+            ("query", pa.int64()),
+            ("rank", pa.int32()),
+            ("id", pa.int64() if snapshot.catalogue.keys is None else pa.string()),
+            ("distance", pa.float32()),
+            ("label", pa.string()),
+            ("split", pa.string()),
+            ("group", pa.string()),
+            *([(name, pa.string())] if name else []),
+        ]
+    )
 
 
 def check_output_path(out: Path | None, suffixes: Sequence[str] = SUFFIXES) -> None:
@@ -75,15 +84,22 @@ def write_answers(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:
 
 
 def neighbours(snapshot: Snapshot, answers: Answers) -> Iterator[list[dict[str, Any]]]:
-    """Yield one list per query: id, label, split and distance of its neighbours, nearest first."""
-    catalogue = snapshot.catalogue
+    """Yield one list per query of its neighbours, nearest first.
+
+    A neighbour has id, label, split, distance, and its text or path if it has one.
+    """
+    catalogue, contents = snapshot.catalogue, snapshot.item_contents
+    # All at once: single lookups would read whole row groups again and again.
+    all_rows = answers.rows[answers.rows >= 0]
+    texts = iter(contents.at(all_rows).to_pylist() if contents.name else ())
     for rows, distances in zip(answers.rows, answers.distances, strict=True):
         yield [
             {
-                "id": int(catalogue.ids[row]),
+                "id": catalogue.id_at(row),
                 "label": snapshot.label_of(row),
                 "split": SPLITS[catalogue.splits[row]],
                 "distance": float(distance),
+                **({contents.name: next(texts)} if contents.name else {}),
             }
             for row, distance in zip(rows, distances, strict=True)
             if row >= 0
@@ -96,16 +112,17 @@ def print_answers(snapshot: Snapshot, pairs: Iterable[Pair], *, as_json: bool) -
     if as_json:
         print(json.dumps(lists))  # noqa: T201
         return
+    name = snapshot.item_contents.name
     for query_neighbours in lists:
-        table = Table("rank", "id", "label", "split", "distance")
+        table = Table("rank", "id", "label", "split", "distance", *([name] if name else []))
         for rank, one in enumerate(query_neighbours, start=1):
             row = (rank, one["id"], one["label"], one["split"], f"{one['distance']:.4f}")
-            table.add_row(*map(str, row))
-        Console(markup=False).print(table)
+            table.add_row(*map(str, row), *([fitted(one[name], name)] if name else []))
+        wide_console().print(table)
 
 
 def neighbour_table(snapshot: Snapshot, answers: Answers, first: int = 0) -> pa.Table:
-    """One row per neighbour with the columns of NEIGHBOURS; queries are numbered from `first`."""
+    """One row per neighbour in columns of `neighbour_schema`; queries are numbered from `first`."""
     query, rank = np.nonzero(answers.rows >= 0)
     rows = answers.rows[query, rank]
     catalogue = snapshot.catalogue
@@ -113,13 +130,14 @@ def neighbour_table(snapshot: Snapshot, answers: Answers, first: int = 0) -> pa.
     columns = [
         query + first,
         (rank + 1).astype(np.int32),
-        catalogue.ids[rows],
+        catalogue.ids_at(rows),
         answers.distances[query, rank],
         pa.array(catalogue.labels).take(pa.array(catalogue.label_codes[rows])),
         pa.array(SPLITS).take(pa.array(catalogue.splits[rows])),
         groups.take(pa.array(rows)) if groups is not None else pa.nulls(len(rows), pa.string()),
+        *([snapshot.item_contents.at(rows)] if snapshot.item_contents.name else []),
     ]
-    return pa.table(columns, schema=NEIGHBOURS)
+    return pa.table(columns, schema=neighbour_schema(snapshot))
 
 
 def render_page(
@@ -147,7 +165,8 @@ def _write_parquet(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:
     # Written beside the target and renamed, so that a failure leaves no partial file.
     temp, count = out.with_name(f".{out.name}.part"), 0
     try:
-        with pq.ParquetWriter(temp, NEIGHBOURS, compression="zstd") as writer:
+        schema = neighbour_schema(snapshot)
+        with pq.ParquetWriter(temp, schema, compression="zstd") as writer:
             for queries, answers in pairs:
                 writer.write_table(neighbour_table(snapshot, answers, count))
                 count += len(queries)
@@ -168,13 +187,15 @@ def _neighbour_page(snapshot: Snapshot, pairs: Sequence[Pair]) -> str:
     for queries, answers in pairs:
         for place, query_neighbours in enumerate(neighbours(snapshot, answers)):
             query_card = _query_card(snapshot, gallery, queries, place)
+            is_item = query_card.id is not None
+            rows = answers.rows[place]
             cards = [
                 gallery.card(
-                    one["id"],
+                    int(gallery.catalogue.ids[row]),
                     f"{one['distance']:.3f}",
-                    good=one["label"] == query_card.label if query_card.id >= 0 else None,
+                    good=one["label"] == query_card.label if is_item else None,
                 )
-                for one in query_neighbours
+                for one, row in zip(query_neighbours, rows[rows >= 0], strict=True)
             ]
             cases.append({"query": query_card, "cards": cards})
     report = merge_reports([answers.explanation for _, answers in pairs]) if pairs else None
@@ -193,5 +214,5 @@ def _query_card(snapshot: Snapshot, gallery: Gallery, queries: Queries, place: i
         image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
         picture = picture_url(image)
     return Card(
-        picture=picture, text=raw if isinstance(raw, str) else "", label="", id=-1, note="query"
+        picture=picture, text=raw if isinstance(raw, str) else "", label="", id=None, note="query"
     )

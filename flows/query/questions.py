@@ -1,6 +1,6 @@
 """The queries of a command line: one item, vector, picture or text, or a file of many."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +16,12 @@ from remine.data.errors import InputError
 from remine.data.items.inputs import vector_transform
 from remine.data.sources.array import arrow_errors_as_input_errors, load_npy, vector_rows
 from remine.data.sources.csv_table import CsvTable
+from remine.data.sources.keys import holds_text
 from remine.data.sources.table import CONTENT_NOUNS, can_hold
-from remine.data.types import Int64, unit
+from remine.data.types import unit
+from remine.flows.query.item_ids import RowName, numbers_of
 from remine.flows.query.snapshot import Queries, Snapshot
 
-RowName = Callable[[int], str]
-"""Names a row in messages."""
 BLOCK = 2048
 """Queries in one search."""
 COLUMNS = ("id", "text", "path", "image", "vector")
@@ -33,7 +33,7 @@ class Question:
     """The queries of a command line: exactly one of item, vector, image, text and file is set.
 
     Attributes:
-        item: Id of an item.
+        item: Id of an item; one that was typed is a text.
         vector: An .npy file of one vector (d,) or several (q, d).
         image: A picture file.
         text: A text.
@@ -44,7 +44,7 @@ class Question:
         InputError: If none or several are set, or the item id is out of range.
     """
 
-    item: int | None = None
+    item: int | str | None = None
     vector: Path | None = None
     image: Path | None = None
     text: str | None = None
@@ -55,14 +55,16 @@ class Question:
         sources = [self.item, self.vector, self.image, self.text, self.file]
         if sum(source is not None for source in sources) != 1:
             raise InputError("give exactly one of --id, --vector, --image, --text and --queries")
-        if self.item is not None and not 0 <= self.item < 2**63:
+        if isinstance(self.item, int) and not 0 <= self.item < 2**63:
             raise InputError(f"no item {self.item} in the index: ids are 0 to 2^63 - 1")
 
 
 def queries_of(snapshot: Snapshot, question: Question) -> Iterator[Queries]:
     """Yield the queries in blocks of at most 2,048."""
     if question.item is not None:
-        yield snapshot.item_queries(np.array([question.item]), itself=question.itself)
+        item = question.item
+        item = snapshot.catalogue.typed_id(item) if isinstance(item, str) else item
+        yield snapshot.item_queries(snapshot.numbers([item]), itself=question.itself)
     elif question.image is not None:
         yield snapshot.picture_queries([question.image], lambda _row: f"--image {question.image}")
     elif question.text is not None:
@@ -79,19 +81,20 @@ def _file_blocks(snapshot: Snapshot, path: Path, *, itself: bool) -> Iterator[Qu
     """Read one query per row: an .npy of vectors or ids, or a table with one of COLUMNS."""
     if path.suffix == ".npy":
         array = _load_array("--queries", path)
-        if array.ndim == 1 and array.dtype.kind in "iu":
-            ids = _item_ids(array, partial(_row_of_file, path))
-            yield from _id_blocks(snapshot, ids, itself=itself)
+        if array.ndim == 1 and array.dtype.kind in "iuU":
+            ids = pa.chunked_array([pa.array(array)])
+            yield from _id_blocks(snapshot, ids, partial(_row_of_file, path), itself=itself)
         else:
             yield from _vector_blocks(snapshot, array, path)
         return
     name, column, locate = _read_column(path)
+    if name == "id":
+        is_csv = path.suffix == ".csv"
+        yield from _id_blocks(snapshot, column, locate, itself=itself, is_csv=is_csv)
+        return
     for start in range(0, len(column), BLOCK):
         block, locate_in_block = column.slice(start, BLOCK), partial(_shifted, locate, start)
-        if name == "id":
-            ids = _item_ids(np.asarray(block), locate_in_block)
-            yield from _id_blocks(snapshot, ids, itself=itself)
-        elif name == "vector":
+        if name == "vector":
             vectors: Any = vector_rows(block, locate_in_block)
             yield snapshot.vector_queries(unit(vector_transform(vectors, locate_in_block)))
         elif name == "text":
@@ -125,8 +128,10 @@ def _read_column(path: Path) -> tuple[str, pa.ChunkedArray, RowName]:
 def _check_type(path: Path, name: str, column_type: pa.DataType) -> str:
     """The kind of the queries in a column, which is "path" for an image column of texts."""
     if name == "id":
-        if not pa.types.is_integer(column_type):
-            raise InputError(f"--queries {path}: id is {column_type}; ids are whole numbers")
+        if not (pa.types.is_integer(column_type) or holds_text(column_type)):
+            raise InputError(
+                f"--queries {path}: id is {column_type}; ids are whole numbers or texts"
+            )
         return name
     kind = "path" if name == "image" and can_hold(column_type, "path") else name
     if not can_hold(column_type, kind):
@@ -134,19 +139,6 @@ def _check_type(path: Path, name: str, column_type: pa.DataType) -> str:
             f"--queries {path}: column {name!r} is {column_type}, not {CONTENT_NOUNS[kind]}"
         )
     return kind
-
-
-def _item_ids(values: np.ndarray, locate: RowName) -> Int64:
-    """The ids of items as int64.
-
-    Raises:
-        InputError: An id is larger than an item's id can be.
-    """
-    too_large = values > np.iinfo(np.int64).max
-    if too_large.any():
-        row = int(too_large.argmax())
-        raise InputError(f"--queries {locate(row)}: id {values[row]} is not between 0 and 2^63 - 1")
-    return values.astype(np.int64)
 
 
 def _shifted(locate: RowName, start: int, row: int) -> str:
@@ -157,9 +149,18 @@ def _row_of_file(path: Path, row: int) -> str:
     return f"{path}: row {row}"
 
 
-def _id_blocks(snapshot: Snapshot, ids: np.ndarray, *, itself: bool) -> Iterator[Queries]:
-    for start in range(0, len(ids), BLOCK):
-        yield snapshot.item_queries(ids[start : start + BLOCK], itself=itself)
+def _id_blocks(
+    snapshot: Snapshot,
+    ids: pa.ChunkedArray,
+    locate: RowName,
+    *,
+    itself: bool,
+    is_csv: bool = False,
+) -> Iterator[Queries]:
+    with _named_option():
+        numbers = numbers_of(snapshot.catalogue, ids, locate, is_csv=is_csv)
+    for start in range(0, len(numbers), BLOCK):
+        yield snapshot.item_queries(numbers[start : start + BLOCK], itself=itself)
 
 
 def _vector_blocks(snapshot: Snapshot, array: np.ndarray, path: Path) -> Iterator[Queries]:
@@ -196,7 +197,7 @@ def _open_table(path: Path) -> ds.Dataset | CsvTable:
         if not path.exists():
             raise InputError(f"{path} does not exist")
         if path.suffix == ".csv":
-            return CsvTable(path, integers=["id"])
+            return CsvTable(path)
         return ds.dataset(path, format="parquet", partitioning=None)
 
 

@@ -3,9 +3,10 @@
 Its index, encoder and items stay those of one version even if others are published meanwhile.
 """
 
+import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,12 +16,20 @@ import pyarrow.compute as pc
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.catalogue import Catalogue, read_catalogue
-from remine.data.items.inputs import PICTURES, ImageTransform, Inputs, Transform
+from remine.data.items.inputs import (
+    PICTURES,
+    ImageTransform,
+    Inputs,
+    Omissions,
+    Transform,
+    transform_counted,
+)
 from remine.data.items.lookup import ContentCodes, Texts
 from remine.data.sources.labels import clean_label
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.data.types import SPLITS, Float32, Int32, Int64
+from remine.flows.query.item_contents import ItemContents
 from remine.flows.stages.encoder import device, load_checkpoint
 from remine.index.build import IndexCard
 from remine.index.embed import embed_rows
@@ -82,12 +91,14 @@ class Queries:
         excluded_ids: (q,) int64 id to leave out of each answer, -1 for none.
         rows: (q,) int64 rows of the items that are the queries, or None.
         raw_contents: The q contents that were embedded, or None.
+        omissions: What the encoder does not read of them, as of texts that are too long.
     """
 
     vectors: Float32
     excluded_ids: Int64
     rows: Int64 | None = None
     raw_contents: Sequence[bytes | str] | None = None
+    omissions: Omissions = field(default_factory=Omissions)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -123,6 +134,7 @@ class Snapshot:
             StoreError: If the index belongs to another checkpoint or to other items.
         """
         self.store, self.version, self.base = store, version, base
+        self._transform_lock = threading.Lock()
         # Garbage collection keeps the version's files until this object is gone.
         weakref.finalize(self, store.register_reader(version))
         index = version.artifacts["index"]
@@ -164,17 +176,35 @@ class Snapshot:
         return Texts(self.store, self.items)
 
     @cached_property
+    def item_contents(self) -> ItemContents:
+        """The items' texts, or the paths of their pictures, by row."""
+        return ItemContents(self.store, self.items)
+
+    @cached_property
     def contents(self) -> ContentCodes:
         """Codes that are equal for items with equal content."""
         return ContentCodes(self.store, self.items)
 
     # Queries -------------------------------------------------------------------------------
 
+    def numbers(self, ids: Sequence[int | str] | np.ndarray) -> Int64:
+        """The numbers (q,) of the items with these ids, which are the user's.
+
+        Raises:
+            InputError: An id is not in the index.
+        """
+        rows = self.catalogue.rows_of_ids(ids)
+        if (unknown := rows < 0).any():
+            value = pa.array(ids)[int(unknown.argmax())].as_py()
+            raise InputError(f"no item {value!r} in the index")
+        numbers: Int64 = self.catalogue.ids[rows]
+        return numbers
+
     def item_queries(self, ids: Int64, *, itself: bool = False) -> Queries:
-        """Use the items with these ids (q,) as queries.
+        """Use the items with these numbers (q,) as queries.
 
         Args:
-            ids: (q,) int64 item ids.
+            ids: (q,) int64 numbers of items, which are their ids if these are integers.
             itself: Keep each item among its own neighbours.
 
         Raises:
@@ -204,7 +234,7 @@ class Snapshot:
         """
         if self.content not in PICTURES:
             raise InputError(f"{locate(0)}: the items are {ITEM_NAMES[self.content]}, not pictures")
-        return self._embed(self.transform(pictures, locate), pictures)
+        return self._embed(pictures, locate)
 
     def text_queries(self, texts: Sequence[str], locate: Callable[[int], str]) -> Queries:
         """Embed texts.
@@ -218,7 +248,7 @@ class Snapshot:
         """
         if self.content != "text":
             raise InputError(f"{locate(0)}: the items are {ITEM_NAMES[self.content]}, not texts")
-        return self._embed(self.transform(texts, locate), texts)
+        return self._embed(texts, locate)
 
     # Answers -------------------------------------------------------------------------------
 
@@ -297,10 +327,19 @@ class Snapshot:
                 return self._codes_by_label[name]
         raise InputError(f"no label {label!r} among the items")
 
-    def _embed(self, inputs: np.ndarray, contents: Sequence[bytes | str | Path]) -> Queries:
+    def _embed(
+        self, contents: Sequence[bytes | str | Path], locate: Callable[[int], str]
+    ) -> Queries:
+        with self._transform_lock:  # the counts of a transform are those of one call at a time
+            inputs, omissions = transform_counted(self.transform, contents, locate)
         vectors = embed_rows(self.encoder, inputs, range(len(inputs)), BATCH, device())
         raw = [c.read_bytes() if isinstance(c, Path) else c for c in contents]
-        return Queries(vectors=vectors, excluded_ids=np.full(len(raw), -1), raw_contents=raw)
+        return Queries(
+            vectors=vectors,
+            excluded_ids=np.full(len(raw), -1),
+            raw_contents=raw,
+            omissions=omissions,
+        )
 
     def _query_contents(self, queries: Queries) -> Int32 | None:
         """(q,) content code of each query, -1 for a content that no item has."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console as RichConsole
 from rich.table import Table
 
 from remine.data.types import SPLITS, Embeddings, Float32, Int64
 from remine.flows.query.answers import render_page
 from remine.flows.query.snapshot import SearchOptions, Snapshot
+from remine.flows.query.terminal import fitted, wide_console
 from remine.flows.report.item_cards import Gallery
 from remine.mining.suspects import (
     CentroidDistances,
@@ -30,7 +30,8 @@ NEIGHBOURS = 8
 
 REASONS = ("mislabelled", "same content, two labels", "near twin of another label")
 COLUMNS = ["id", "label", "suspected_label", "reason", "score", "other_id", "distance", "split"]
-"""score: how much nearer the suspected class's centroid is. other_id, distance: of a twin."""
+"""id, other_id: the user's. score: how much nearer the suspected class's centroid is. other_id,
+distance: of a twin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,8 @@ class SuspectReport:
     """Suspects of a version and the neighbours of all its items.
 
     Attributes:
-        suspects: One row per suspect with COLUMNS, the worst first.
+        suspects: One row per suspect with COLUMNS, the worst first; with text and other_text, or
+            path and other_path, if the items have such.
         neighbour_rows: (n, NEIGHBOURS) int64 rows of each item's neighbours, -1 where there are
             fewer.
         distances: (n, NEIGHBOURS) float32 squared distances, inf where rows are -1.
@@ -82,8 +84,26 @@ def find_suspects(
     pairs = twins(neighbour_rows, distances, codes, same_content, limit)
     records = _mislabelled_records(snapshot, scores, scores.mislabelled(config.margin))
     records += _twin_records(snapshot, pairs, contents)
-    frame = pd.DataFrame(records, columns=COLUMNS).astype({"other_id": "Int64"})
+    frame = pd.DataFrame(records, columns=COLUMNS)
+    frame = frame.astype({"other_id": "Int64" if catalogue.keys is None else "string"})
+    frame = _with_contents(snapshot, frame)
     return SuspectReport(suspects=frame, neighbour_rows=neighbour_rows, distances=distances)
+
+
+def _with_contents(snapshot: Snapshot, suspects: pd.DataFrame) -> pd.DataFrame:
+    """Suspects with the texts or paths of both items, if they have any."""
+    contents = snapshot.item_contents
+    if not contents.name:
+        return suspects
+    columns = {}
+    for prefix in ("", "other_"):
+        ids = suspects[f"{prefix}id"]
+        exists = ids.notna().to_numpy()
+        texts = np.full(len(suspects), None, object)
+        rows = snapshot.catalogue.rows_of_ids(ids[exists].tolist())
+        texts[exists] = contents.at(rows).to_pylist()
+        columns[f"{prefix}{contents.name}"] = texts
+    return suspects.assign(**columns)
 
 
 def write_suspects(snapshot: Snapshot, report: SuspectReport, out: Path) -> None:
@@ -98,10 +118,12 @@ def write_suspects(snapshot: Snapshot, report: SuspectReport, out: Path) -> None
 
 def print_suspects(report: SuspectReport, rows: int) -> None:
     """Print the first `rows` suspects as a table, and the number of all by reason."""
-    table = Table(*COLUMNS)
-    for row in report.suspects.head(rows).itertuples(index=False):
-        table.add_row(*(_text(value) for value in row))
-    console = RichConsole(markup=False)
+    suspects = report.suspects
+    table = Table(*suspects.columns)
+    for row in suspects.head(rows).itertuples(index=False):
+        named_values = zip(suspects.columns, row, strict=True)
+        table.add_row(*(_text(value, name.rpartition("_")[2]) for name, value in named_values))
+    console = wide_console()
     console.print(table)
     counts = report.suspects["reason"].value_counts()
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
@@ -109,9 +131,11 @@ def print_suspects(report: SuspectReport, rows: int) -> None:
     console.print(f"{len(report.suspects):,} suspects of {items:,} items: {reasons or 'none'}")
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, name: str) -> str:
     if value is None or value is pd.NA:
         return ""
+    if name in ("text", "path"):
+        return fitted(value, name)
     if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:.3f}"
     return str(value)
@@ -123,7 +147,7 @@ def _mislabelled_records(
     catalogue = snapshot.catalogue
     return [
         (
-            int(catalogue.ids[row]),
+            catalogue.id_at(row),
             snapshot.label_of(row),
             catalogue.labels[scores.nearest_class[row]],
             REASONS[0],
@@ -145,12 +169,12 @@ def _twin_records(snapshot: Snapshot, pairs: Int64, contents: np.ndarray) -> lis
         distance = float(np.square(np.subtract(*vectors(ids))).sum())
         records.append(
             (
-                int(ids[0]),
+                catalogue.id_at(first),
                 snapshot.label_of(first),
                 snapshot.label_of(second),
                 REASONS[1] if contents[first] == contents[second] else REASONS[2],
                 float("nan"),
-                int(ids[1]),
+                catalogue.id_at(second),
                 distance,
                 SPLITS[catalogue.splits[first]],
             )
@@ -163,8 +187,9 @@ def _suspect_page(snapshot: Snapshot, report: SuspectReport) -> str:
     gallery = Gallery(snapshot.store, snapshot.version)
     ids = snapshot.catalogue.ids
     cases = []
-    for suspect in report.suspects.head(MAX_PAGE_SUSPECTS).itertuples(index=False):
-        row = int(np.searchsorted(ids, suspect.id))
+    suspects = report.suspects.head(MAX_PAGE_SUSPECTS)
+    rows = snapshot.catalogue.rows_of_ids(suspects["id"].tolist())
+    for suspect, row in zip(suspects.itertuples(index=False), rows, strict=True):
         cards = [
             gallery.card(
                 int(ids[neighbour]),
@@ -176,7 +201,7 @@ def _suspect_page(snapshot: Snapshot, report: SuspectReport) -> str:
             )
             if neighbour >= 0
         ]
-        cases.append({"query": gallery.card(suspect.id, suspect.reason), "cards": cards})
+        cases.append({"query": gallery.card(int(ids[row]), suspect.reason), "cards": cards})
     summary = [
         f"{len(report.suspects):,} suspects of {len(ids):,} items; the worst {len(cases)}.",
         "Green: has the item's label. Red: has another label.",

@@ -6,29 +6,41 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from remine.data.errors import InputError
 from remine.data.store.records import Version
+from remine.flows.query.item_contents import shortened
 from remine.flows.query.triplet_stats import DISTANCES, coarse_histograms, role_counts
 from remine.flows.query.triplets import MEASURES, ROLES, TripletQuery, TripletTable
 
 BINS, BAR_WIDTH = 20, 50
+PIPE_WIDTH = 1_000_000
+TEXT_WIDTH = 160
+"""Characters of a text that a terminal shows."""
 COUNTS = ("anchors", "singletons", "pairs", "strategy", "triplets", "none exists", "not found")
 
 
 def wide_console() -> Console:
-    """A console of 120 columns when piped, where the default of 80 would cut off numbers."""
-    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 120)
+    """A console of the terminal's width; when piped, wide enough to break no line of a table."""
+    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def fitted(content: str, name: str) -> str:
+    """A text or path on one line; on a terminal a long text is cut, a path never."""
+    return shortened(content, TEXT_WIDTH if name == "text" and sys.stdout.isatty() else None)
 
 
 def print_triplets(triplets: TripletTable, query: TripletQuery) -> None:
-    """Print a page of triplets with their labels."""
+    """Print a page of triplets with their labels, and their texts or paths if they have any."""
+    rows, name = triplets.page(query), triplets.contents.name
     table = Table("anchor", "positive", "negative", "d_ap", "d_an", "kind", "rank")
-    for row in triplets.page(query):
+    for row in triplets.with_contents(rows):
         names = [f"{row[f'{role}_id']} {row[f'{role}_label']}" for role in ROLES]
+        if name:
+            texts = [fitted(row[f"{role}_{name}"], name) for role in ROLES]
+            names = [f"{first}\n{text}" for first, text in zip(names, texts, strict=True)]
         numbers = (f"{row['d_ap']:.4f}", f"{row['d_an']:.4f}", row["kind"])
         table.add_row(*names, *numbers, str(row["negative_rank"]))
     wide_console().print(table)
@@ -59,16 +71,17 @@ def print_stats(stats: Mapping[str, Any]) -> None:
     console.print(classes)
 
 
-def print_item(triplets: TripletTable, number: int, item: int, rows: int) -> None:
-    """Print the first triplets that contain an item.
+def print_item(triplets: TripletTable, number: int, item_id: str, rows: int) -> None:
+    """Print the first triplets that contain an item, whose id was typed.
 
     Raises:
         InputError: If the version has no such item.
     """
     catalogue = triplets.catalogue
-    row = int(np.searchsorted(catalogue.ids, item))
-    if row == len(catalogue.ids) or catalogue.ids[row] != item:
-        raise InputError(f"no item {item} in version {triplets.version.number}")
+    item = catalogue.typed_id(item_id)
+    row = int(catalogue.rows_of_ids([item])[0])
+    if row < 0:
+        raise InputError(f"no item {item!r} in version {triplets.version.number}")
     counts = role_counts(triplets, number, item)
     roles = ", ".join(f"{role} of {count:,}" for role, count in counts.items())
     console = wide_console()

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 
 from remine.data import schemas
 from remine.data.errors import InputError
+from remine.data.items.catalogue import Catalogue
+from remine.data.sources.keys import Keys
 from remine.data.types import Int64
 from remine.flows.query.triplets import ROLES, TripletQuery, TripletTable
 
@@ -110,11 +112,22 @@ def _plain_tables(triplets: TripletTable, query: TripletQuery) -> Iterator[pa.Ta
         table = batch.set_column(
             batch.column_names.index("kind"), "kind", batch["kind"].cast(pa.string())
         )
+        table = with_user_ids(catalogue, table)
         for role in ROLES:
             rows = np.searchsorted(catalogue.ids, batch[f"{role}_id"].to_numpy())
             codes = pa.array(catalogue.label_codes[rows])
             table = table.append_column(f"{role}_label", labels.take(codes))
         yield table
+
+
+def with_user_ids(catalogue: Catalogue, table: pa.Table) -> pa.Table:
+    """A table of triplets with the user's ids for the numbers of items."""
+    if catalogue.keys is None:
+        return table
+    for place, name in enumerate(table.column_names):
+        if name.endswith("_id"):
+            table = table.set_column(place, name, catalogue.ids_of(table[name]))
+    return table
 
 
 def _id_blocks(triplets: TripletTable, query: TripletQuery) -> Iterator[Int64]:
@@ -157,7 +170,7 @@ def _content_tables(
     content = triplets.version.artifacts["items"].card["content"]
     # The last file holds the label names.
     shards = triplets.store.paths(triplets.version.artifacts["items"])[:-1]
-    table = schemas.read(shards, schema="items/1", columns=["id", content])
+    table = schemas.read(shards, schema=schemas.ITEMS, columns=["id", content])
     item_ids, values = table["id"].to_numpy(), table[content]
     for block in id_blocks:
         columns = [values.take(pa.array(np.searchsorted(item_ids, ids))) for ids in block.T]
@@ -201,7 +214,7 @@ def _write_indices(triplets: TripletTable, query: TripletQuery, temp: Path, *, n
     """Write (3, t) int64 positions of items in the order of ids: one .npy, or members of an .npz.
 
     The members anchors, positives and negatives form the indices_tuple of pytorch-metric-learning;
-    `ids` maps positions to item ids.
+    `ids` maps positions to item ids, and `keys` to the user's where these are texts.
     """
     count = triplets.count(query)
     if not count:
@@ -221,6 +234,8 @@ def _write_indices(triplets: TripletTable, query: TripletQuery, temp: Path, *, n
             blocks = (block[place] for block in _index_blocks(triplets, query))
             _add_array(archive, f"{role}s", blocks, count)
         _add_array(archive, "ids", iter([ids]), len(ids))
+        if keys := triplets.catalogue.keys:
+            _add_texts(archive, "keys", keys)
     return count
 
 
@@ -229,6 +244,18 @@ def _index_blocks(triplets: TripletTable, query: TripletQuery) -> Iterator[Int64
     ids = triplets.catalogue.ids
     for block in _id_blocks(triplets, query):
         yield np.searchsorted(ids, block.T)
+
+
+def _add_texts(archive: zipfile.ZipFile, name: str, keys: Keys) -> None:
+    """Add texts (n,) to an .npz as numpy's strings of one width, block by block."""
+    width = max(1, pc.max(pc.utf8_length(keys.texts)).as_py())
+    member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+    with archive.open(member, "w", force_zip64=True) as file:
+        header = {"descr": f"<U{width}", "fortran_order": False, "shape": (len(keys),)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(keys), BATCH):
+            texts = keys.texts[start : start + BATCH].to_pylist()
+            file.write(np.array(texts, f"<U{width}").tobytes())
 
 
 def _add_array(archive: zipfile.ZipFile, name: str, blocks: Iterator[Int64], count: int) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from remine.data.types import KINDS
 from remine.flows.query.triplets import MEASURES, ROLES, TripletTable
@@ -112,7 +113,8 @@ def _hubs(triplets: TripletTable, number: int, top: int) -> tuple[list[dict[str,
     """The items that most often serve as negatives, and the number of different negatives.
 
     Returns:
-        Per hub: id, label, count (triplets) and anchors (different ones); and the number.
+        Per hub: the user's id, label, count (triplets) and anchors (different ones); and the
+        number.
     """
     relation = triplets.relation(number)
     # Anchors are counted for the hubs alone: a distinct count per item over all rows is slow.
@@ -130,15 +132,20 @@ def _hubs(triplets: TripletTable, number: int, top: int) -> tuple[list[dict[str,
         " GROUP BY 1) AS h JOIN items USING (id) JOIN labels USING (label_code)"
         " ORDER BY count DESC, id"
     )
+    for hub in hubs:
+        hub["id"] = triplets.catalogue.ids_of(pa.array([hub["id"]]))[0].as_py()
     return hubs, counts[0]["total"]
 
 
-def role_counts(triplets: TripletTable, number: int, item: int) -> dict[str, int]:
-    """The number of a round's triplets in which an item is anchor, positive and negative."""
+def role_counts(triplets: TripletTable, number: int, item: int | str) -> dict[str, int]:
+    """The number of a round's triplets in which an item is anchor, positive and negative.
+
+    item: The user's id.
+    """
     counts = ", ".join(f"count(*) FILTER ({role}_id = $1) AS {role}" for role in ROLES)
     condition = " OR ".join(f"{role}_id = $1" for role in ROLES)
     sql = f"SELECT {counts} FROM {triplets.relation(number)} WHERE {condition}"
-    return dict(triplets.rows(sql, [item])[0])
+    return dict(triplets.rows(sql, [triplets.number_of(item)])[0])
 
 
 def compare(triplets: TripletTable, first: int, second: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from remine.data import schemas
 from remine.data.errors import InputError
@@ -17,6 +18,7 @@ from remine.data.sources.labels import clean_label
 from remine.data.store.records import Artifact, Version
 from remine.data.store.store import Store
 from remine.data.types import KINDS
+from remine.flows.query.item_contents import ItemContents
 
 MARGIN = "(d_an - d_ap)"
 MEASURES = {"d_ap": "d_ap", "d_an": "d_an", "margin": MARGIN, "negative_rank": "negative_rank"}
@@ -45,8 +47,8 @@ class TripletQuery:
         kinds: Kinds to keep; empty for all.
         label: Label of the anchor.
         negative_label: Label of the negative.
-        item: Id of the anchor, the positive or the negative.
-        anchor: Id of the anchor.
+        item: The user's id of the anchor, the positive or the negative.
+        anchor: The user's id of the anchor.
         d_ap: Range of the squared distance from anchor to positive.
         d_an: Range of the squared distance from anchor to negative.
         margin: Range of d_an - d_ap.
@@ -64,8 +66,8 @@ class TripletQuery:
     kinds: tuple[str, ...] = ()
     label: str | None = None
     negative_label: str | None = None
-    item: int | None = None
-    anchor: int | None = None
+    item: int | str | None = None
+    anchor: int | str | None = None
     d_ap: Range = field(default_factory=Range)
     d_an: Range = field(default_factory=Range)
     margin: Range = field(default_factory=Range)
@@ -128,6 +130,20 @@ class TripletTable:
         """The version's items: ids, labels, splits."""
         return read_catalogue(self.store, self._items)
 
+    @cached_property
+    def contents(self) -> ItemContents:
+        """The items' texts, or the paths of their pictures."""
+        return ItemContents(self.store, self._items)
+
+    def with_contents(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of a page with the texts or paths of the three items, if they have any."""
+        if name := self.contents.name:
+            for role in ROLES:
+                places = self.catalogue.rows_of_ids([row[f"{role}_id"] for row in rows])
+                for row, content in zip(rows, self.contents.at(places), strict=True):
+                    row[f"{role}_{name}"] = content.as_py()
+        return rows
+
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """All rows of a SQL query as dictionaries."""
         cursor = self.cursor()
@@ -140,7 +156,7 @@ class TripletTable:
         return self._database_with_labels.cursor()
 
     def page(self, query: TripletQuery) -> list[dict[str, Any]]:
-        """The rows of the page that `query` selects, with the labels of the three items."""
+        """The rows of the page that `query` selects, with ids and labels of the three items."""
         condition, values = self._condition(query)
         order = "" if query.sort == "anchor" else self._order(query)
         if query.sort == "anchor" and query.descending:
@@ -151,9 +167,28 @@ class TripletTable:
             f" (SELECT {COLUMNS} FROM {self.relation(query.round)} {condition} {order}"
             f" LIMIT {query.limit} OFFSET {query.offset})"
         )
-        return self.rows(
+        rows = self.rows(
             f"SELECT * EXCLUDE place FROM ({_with_labels(page)}) ORDER BY place", values
         )
+        return self._with_user_ids(rows)
+
+    def number_of(self, item: int | str) -> int:
+        """The number of the item with this id of the user's; -1 if there is none.
+
+        Raises:
+            InputError: The id is of another kind than the items'.
+        """
+        row = int(self.catalogue.rows_of_ids([item])[0])
+        return int(self.catalogue.ids[row]) if row >= 0 else -1
+
+    def _with_user_ids(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of triplets with the user's ids for the numbers of items."""
+        if self.catalogue.keys is not None:
+            for name in (f"{role}_id" for role in ROLES):
+                numbers = pa.array([row[name] for row in rows], pa.int64())
+                for row, item_id in zip(rows, self.catalogue.ids_of(numbers), strict=True):
+                    row[name] = item_id.as_py()
+        return rows
 
     def count(self, query: TripletQuery) -> int:
         """The number of rows that pass the filters, on all pages."""
@@ -162,7 +197,10 @@ class TripletTable:
         return int(self.rows(sql, values)[0]["n"])
 
     def selection(self, query: TripletQuery) -> tuple[str, list[Any]]:
-        """SQL and its values for all rows that pass the filters, in the order they are stored."""
+        """SQL and its values for all rows that pass the filters, in the order they are stored.
+
+        Their ids are the numbers of items; `Catalogue.ids_of` gives the user's.
+        """
         condition, values = self._condition(query)
         return f"SELECT * FROM {self.relation(query.round)} {condition}", values
 
@@ -205,10 +243,10 @@ class TripletTable:
                 values += [label, clean_label(label)]
         if query.anchor is not None:
             tests.append("anchor_id = ?")
-            values.append(query.anchor)
+            values.append(self.number_of(query.anchor))
         if query.item is not None:
             tests.append("(anchor_id = ? OR positive_id = ? OR negative_id = ?)")
-            values += [query.item] * 3
+            values += [self.number_of(query.item)] * 3
         for name, measure in MEASURES.items():
             bounds: Range = getattr(query, name)
             for bound, sign in ((bounds.low, ">="), (bounds.high, "<=")):

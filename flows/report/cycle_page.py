@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from remine.data import schemas
+from remine.data.store.pins import chosen_version
 from remine.data.store.records import Artifact, Version
 from remine.data.store.store import Store
 from remine.data.store.views import page_of, view
 from remine.data.types import KINDS, SPLITS, Float32, Int64, Triplets
+from remine.flows.cycle.round_choice import advice, choice_line
 from remine.flows.cycle.stopped_rounds import stop_of
 from remine.flows.report import health_curves, plots
 from remine.flows.report.item_cards import Card, Gallery
@@ -41,6 +43,7 @@ def _content(store: Store, version: Version) -> dict[str, Any]:
         "percent": PERCENT,
         "health": {"columns": health_curves.COLUMNS, "rows": health_curves.health_rows(version)},
         "stop": stop_of(store, version),
+        "choice": [line for line in (choice_line(store, version), advice(version)) if line],
         "rows": rows,
         "counts": version.artifacts["items"].card["splits"],
         "test_classes_seen": version.artifacts["items"].card["test_classes_seen"],
@@ -131,7 +134,7 @@ def _triplet_cards(gallery: Gallery, triplets: Triplets, row: int) -> list[Card]
 
 
 def _queries(store: Store, version: Version, gallery: Gallery) -> list[dict[str, Any]]:
-    """Test items with their nearest test items, before the cycle and after it."""
+    """Test items with their nearest test items, before the cycle, as served, and after it."""
     test_rows = np.flatnonzero(gallery.catalogue.splits == SPLITS.index("test"))
     query_rows = _evenly_spaced(test_rows, QUERIES)
     # Garbage collection may have removed the cycle's first version; take the first that exists.
@@ -140,7 +143,7 @@ def _queries(store: Store, version: Version, gallery: Gallery) -> list[dict[str,
     # Keyed by title, so that a cycle of one version has one row of answers.
     answers = {
         f"round {v.round}": _nearest(store, v.artifacts["embeddings"], test_rows, query_rows)
-        for v in (first, version)
+        for v in (first, chosen_version(store, version), version)
     }
     return [
         {

@@ -13,6 +13,10 @@ from remine.data.items.inputs import Inputs
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 
+THUMBNAIL_SIDE = 100
+"""Largest width and height in pixels of an item's picture on a page, which shows hundreds."""
+JPEG_QUALITY = 80
+
 PICTURE_CONTENT = ("image", "path")
 
 
@@ -24,7 +28,7 @@ class Card:
         picture: A data URL, empty if the item is not a picture.
         text: The item's text, empty if it is not a text.
         label: The item's label.
-        id: The item's id, -1 for a query that is not an item.
+        id: The user's id of the item, None for a query that is not an item.
         note: A line under the picture, such as a distance.
         good: Whether the label is that of the query; None if that does not apply.
 
@@ -33,7 +37,7 @@ class Card:
     picture: str
     text: str
     label: str
-    id: int
+    id: int | str | None
     note: str = ""
     good: bool | None = None
 
@@ -48,14 +52,14 @@ class Gallery:
         self.inputs = Inputs(store.paths(version.artifacts["inputs"]))
 
     def card(self, item_id: int, note: str = "", *, good: bool | None = None) -> Card:
-        """The card of the item with id `item_id`."""
+        """The card of the item with the number `item_id`, which is its id if ids are integers."""
         row = int(np.searchsorted(self.catalogue.ids, item_id))  # ids are ascending
         content = self.items.card["content"]
         return Card(
             picture=self._picture(row) if content in PICTURE_CONTENT else "",
             text=self._text(row) if content == "text" else "",
             label=self.catalogue.labels[self.catalogue.label_codes[row]],
-            id=item_id,
+            id=self.catalogue.id_at(row),
             note=note,
             good=good,
         )
@@ -72,7 +76,9 @@ class Gallery:
             return ""
         pixels = block[0]  # (channels, height, width)
         grey_or_rgb = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-        return picture_url(Image.fromarray(grey_or_rgb))
+        image = Image.fromarray(grey_or_rgb)
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        return picture_url(image)
 
     def _text(self, row: int) -> str:
         """The text of an item, from the file that has its row."""
@@ -85,7 +91,11 @@ class Gallery:
 
 
 def picture_url(image: Image.Image) -> str:
-    """A picture as a PNG data URL."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    """A picture as a data URL: JPEG, or PNG where that is smaller, as of drawings."""
+    contents = {}
+    for name, options in (("png", {}), ("jpeg", {"quality": JPEG_QUALITY})):
+        buffer = io.BytesIO()
+        image.save(buffer, name, **options)
+        contents[name] = buffer.getvalue()
+    name, content = min(contents.items(), key=lambda pair: len(pair[1]))
+    return f"data:image/{name};base64," + base64.b64encode(content).decode()

@@ -5,6 +5,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from remine.data.store.pins import CHOICE
 from remine.data.store.records import Version
 
 COLUMNS = {
@@ -13,6 +14,10 @@ COLUMNS = {
     "recall@1": "R@1 %",
     "recall@8": "R@8 %",
     "map@r": "MAP@R %",
+    "val_map@r": "val MAP@R %",
+    "val_recall@1": "val R@1 %",
+    "val_r_precision": "val R-precision %",
+    "served": "served",
     "spread": "spread",
     "pairs": "pairs",
     "semi_hard": "semi-hard",
@@ -24,7 +29,8 @@ COLUMNS = {
     "overlap": "overlap %",
 }
 
-PERCENT = ("recall@1", "recall@8", "map@r", "active", "stale", "overlap")
+VAL_COLUMNS = tuple(key for key in COLUMNS if key.startswith("val_"))
+PERCENT = ("recall@1", "recall@8", "map@r", *VAL_COLUMNS, "active", "stale", "overlap")
 
 
 def round_rows(version: Version) -> list[dict[str, Any]]:
@@ -34,14 +40,20 @@ def round_rows(version: Version) -> list[dict[str, Any]]:
         Rows with some of the keys of COLUMNS. `loss` and `active` are means over the last 50 steps
         of the round; the last round only evaluates and has neither. `stale` is the share of its
         triplets whose kind has changed by its end. `overlap` is the share of nearest neighbours
-        that are the same in the index before the round and the index before that.
+        that are the same in the index before the round and the index before that. `val_...` is the
+        metric among the val items that chooses the served round, which `served` marks.
 
     """
     rows = []
+    choice = version.artifacts.get(CHOICE)
     for number in range(version.round + 1):
         metrics = version.artifacts[f"metrics/round={number}"].card
         row: dict[str, Any] = {"round": number}
         row |= {k: round(metrics[k], 4) for k in ("recall@1", "recall@8", "map@r", "spread")}
+        if choice and (metric := choice.card.get("metric")):
+            row[f"val_{metric}"] = round(choice.card["scores"][number], 4)
+        if choice and choice.card["round"] == number:
+            row["served"] = "yes"
         if triplets := version.artifacts.get(f"triplets/round={number}"):
             row |= {"pairs": triplets.card["pairs"], **triplets.card["kinds"]}
         if training := version.artifacts.get(f"training/round={number}"):
@@ -58,9 +70,12 @@ def round_rows(version: Version) -> list[dict[str, Any]]:
 def column_titles(rows: list[dict[str, Any]]) -> dict[str, str]:
     """Keys and titles of the columns to show.
 
-    Steps are left out if all rounds have the same number, batches if all are of triplets.
+    Steps are left out if all rounds have the same number, batches if all are of triplets, and which
+    round is served if it is the last.
     """
     keys = {key for row in rows for key in row}
+    if "served" in rows[-1]:
+        keys.discard("served")
     if all(row.get("batches", "triplets") == "triplets" for row in rows):
         keys.discard("batches")
     if len({row["steps"] for row in rows if "steps" in row}) < 2:

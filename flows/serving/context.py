@@ -5,11 +5,14 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
+import numpy as np
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
+from remine.data.errors import InputError
 from remine.data.items.inputs import PICTURES
 from remine.data.types import SPLITS
 from remine.flows.serving.batcher import Batcher
@@ -111,18 +114,43 @@ async def run_in_pool(pool: ThreadPoolExecutor, work: Callable[..., Any], *args:
     return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
 
 
+def read_id(version: ServedVersion, text: int | str, name: str) -> int | str:
+    """An id in an address, where a number is a text, too.
+
+    Raises:
+        Refusal: The items' ids are integers, and it is none.
+    """
+    try:
+        return version.snapshot.catalogue.typed_id(str(text))
+    except InputError:
+        raise Refusal(422, f"{name}: ids are whole numbers, 0 to 2^63 - 1", [name]) from None
+
+
+def thumbnail_address(version: ServedVersion, row: int) -> str:
+    """The relative URL of a thumbnail; the path of a URL cannot hold every text."""
+    item_id = version.snapshot.catalogue.id_at(row)
+    if isinstance(item_id, int):
+        return f"items/{item_id}/thumbnail"
+    return f"thumbnail?id={quote(item_id, safe='')}"
+
+
 def item_fields(version: ServedVersion, row: int) -> dict[str, Any]:
     """The fields of an `Item`: the item at `row`."""
     snapshot = version.snapshot
-    number = int(snapshot.catalogue.ids[row])
     return {
-        "id": number,
+        "id": snapshot.catalogue.id_at(row),
         "label": snapshot.label_of(row),
         "split": SPLITS[snapshot.catalogue.splits[row]],
         "group": snapshot.group_of(row),
         "text": snapshot.texts[row] if snapshot.content == "text" else None,
-        "thumbnail": f"items/{number}/thumbnail" if snapshot.content in PICTURES else None,
+        "path": _path(version, row),
+        "thumbnail": thumbnail_address(version, row) if snapshot.content in PICTURES else None,
     }
+
+
+def _path(version: ServedVersion, row: int) -> str | None:
+    contents = version.snapshot.item_contents
+    return contents.at(np.array([row]))[0].as_py() if contents.name == "path" else None
 
 
 def item_model(version: ServedVersion, row: int) -> Item:

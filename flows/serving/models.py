@@ -12,7 +12,11 @@ from remine.index.recall import RecallPoint
 from remine.index.search_report import SearchReport
 
 MAX_ID = 2**63 - 1
-Id = Annotated[int, Field(ge=0, le=MAX_ID)]
+MAX_ID_LENGTH = 10_000
+Number = Annotated[int, Field(ge=0, le=MAX_ID)]
+Key = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+Id = Number | Key
+"""An id of the user's: a text if the ids of the data are texts."""
 Name = Annotated[str, Field(max_length=1_000)]
 Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 Vector = Annotated[list[float], Field(min_length=1, max_length=65_536)]
@@ -72,7 +76,11 @@ class SearchBody(AnswerOptions):
 class BatchBody(AnswerOptions):
     """Many queries of one kind: exactly one of ids, texts and vectors."""
 
-    ids: Annotated[list[Id], Field(min_length=1, max_length=100_000)] | None = None
+    ids: (
+        Annotated[list[Number], Field(min_length=1, max_length=100_000)]
+        | Annotated[list[Key], Field(min_length=1, max_length=100_000)]
+        | None
+    ) = None
     """Items of the served version."""
     texts: Annotated[list[Text], Field(min_length=1, max_length=100_000)] | None = None
     """Texts, for the encoder."""
@@ -107,8 +115,8 @@ class VersionedAnswer(Record):
 class Item(Record):
     """An item without its content."""
 
-    id: int
-    """The item's id."""
+    id: int | str
+    """The item's id in the data: a whole number or a text."""
     label: str
     """Its class."""
     split: Split
@@ -117,6 +125,8 @@ class Item(Record):
     """Its group, if the data has groups."""
     text: str | None = None
     """The text, if the items are texts."""
+    path: str | None = None
+    """Where the picture is, relative to the source's folder, if the source named files."""
     thumbnail: str | None = None
     """Relative URL of a thumbnail, if the items are pictures."""
 
@@ -130,7 +140,14 @@ class Neighbour(Item):
     """Squared Euclidean distance to the query, 0 to 4."""
 
 
-class SearchAnswer(VersionedAnswer):
+class NeighbourAnswer(VersionedAnswer):
+    """Neighbours, and what the encoder did not read of the queries."""
+
+    left_out: list[str] = []
+    """Lines that count texts that were cut, and the like; empty if all was read."""
+
+
+class SearchAnswer(NeighbourAnswer):
     """The neighbours of one query."""
 
     query: Item | None = None
@@ -141,10 +158,10 @@ class SearchAnswer(VersionedAnswer):
     """What was searched, if the request asks for it."""
 
 
-class BatchAnswer(VersionedAnswer):
+class BatchAnswer(NeighbourAnswer):
     """The neighbours of many queries, in the order of the request."""
 
-    ids: list[list[int]]
+    ids: list[list[int]] | list[list[str]]
     """Per query the ids of its neighbours, nearest first."""
     distances: list[list[float]]
     """Per query the squared Euclidean distances of its neighbours, 0 to 4."""
@@ -191,11 +208,11 @@ class LabelsAnswer(VersionedAnswer):
 class Triplet(Record):
     """A mined triplet with the labels of its items."""
 
-    anchor_id: int
+    anchor_id: int | str
     """Id of the anchor."""
-    positive_id: int
+    positive_id: int | str
     """Id of the positive."""
-    negative_id: int
+    negative_id: int | str
     """Id of the negative."""
     d_ap: float
     """Squared Euclidean distance from the anchor to the positive, 0 to 4."""
@@ -230,7 +247,9 @@ class RoundRow(Record):
     round: int
     """Number of the round, from 0 on."""
     metrics: dict[str, float | None] | None
-    """Retrieval on unseen classes before the round, by metric."""
+    """Retrieval among the test items before the round, by metric."""
+    val: dict[str, float | None] | None
+    """Retrieval among the val items before the round, by which the served round is chosen."""
     mined: dict[str, int] | None
     """Mined triplets by kind, and in all."""
     margin: float | None = None
@@ -245,7 +264,9 @@ class RoundsAnswer(VersionedAnswer):
     cycle: int
     """Number of the cycle."""
     finished: bool
-    """Whether the version is the last of its cycle."""
+    """Whether the cycle has ended."""
+    served_round: int
+    """The round that is served: the best on val, if nothing else was asked for."""
     rounds: list[RoundRow]
     """The rounds, in order."""
 
@@ -287,7 +308,7 @@ class KindStats(Record):
 class Hub(Record):
     """An item that is often a negative."""
 
-    id: int
+    id: int | str
     """The item's id."""
     label: str
     """Its class."""
@@ -382,7 +403,7 @@ class CompareAnswer(VersionedAnswer):
 class MapAnswer(VersionedAnswer):
     """A random sample of items in the plane of the embedding's two widest directions."""
 
-    ids: list[int]
+    ids: list[int] | list[str]
     """Ids of the items."""
     x: list[float]
     """Position along the widest direction, -1 to 1."""
@@ -445,6 +466,8 @@ class IndexAnswer(VersionedAnswer):
     """Dimensions of a vector."""
     content: str
     """What the items are, such as image or text."""
+    ids: Literal["integers", "texts"]
+    """What the ids of the items are."""
     bytes: int
     """Size of the index file."""
     knob: str

@@ -1,6 +1,7 @@
 """The served version: opened completely before it answers, replaced in one assignment."""
 
 import asyncio
+import copy
 import sys
 import threading
 from collections import OrderedDict
@@ -13,7 +14,7 @@ import numpy as np
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.inputs import PICTURES
-from remine.data.store.pins import served_version
+from remine.data.store.pins import cycle_record, served_version
 from remine.data.store.records import Version
 from remine.data.store.store import Store
 from remine.flows.query.snapshot import SearchOptions, Snapshot
@@ -60,7 +61,7 @@ class ServedVersion:
         """
         self.record, self.cache = record, cache
         self.snapshot = Snapshot(store, record, base)
-        self.triplets = TripletTable(store, record, threads=2)
+        self.open_records(store)
         self.index_digest = record.artifacts["index"].digest
         # Parts are loaded at their first use: each is used once here.
         self.snapshot.encoder.eval()
@@ -68,8 +69,15 @@ class ServedVersion:
             _ = self.snapshot.inputs[np.arange(1)]
         elif self.snapshot.content == "text":
             _ = self.snapshot.texts[0]
-        first_id = self.snapshot.catalogue.ids[:1]
-        self.snapshot.search(self.snapshot.item_queries(first_id), SearchOptions(k=1))
+        if self.snapshot.content == "path":
+            _ = self.snapshot.item_contents.at(np.arange(1))
+        first = self.snapshot.numbers([self.snapshot.catalogue.id_at(0)])
+        self.snapshot.search(self.snapshot.item_queries(first), SearchOptions(k=1))
+
+    def open_records(self, store: Store) -> None:
+        """Open the records of its cycle's rounds, which go on while it is served."""
+        self.cycle = cycle_record(store, self.record)
+        self.triplets = TripletTable(store, self.cycle, threads=2)
 
     @property
     def stamp(self) -> dict[str, Any]:
@@ -113,6 +121,7 @@ class Holder:
             record = served_version(self.store)
             if record is None or record.digest == self.current.record.digest:
                 self.fault = "" if record else self.fault
+                self._refresh_records()
                 return False
             if record.digest == self._faulty_digest:
                 return False
@@ -129,6 +138,13 @@ class Holder:
         self.counters.version = record.number
         self.counters.changes += 1
         return True
+
+    def _refresh_records(self) -> None:
+        """Open the records of the rounds anew if the cycle of the served version went on."""
+        if cycle_record(self.store, self.current.record).digest != self.current.cycle.digest:
+            replacement = copy.copy(self.current)
+            replacement.open_records(self.store)
+            self.current = replacement
 
     async def watch(self, every: float) -> None:
         """Refresh every `every` seconds, in a thread."""

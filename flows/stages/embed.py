@@ -115,7 +115,7 @@ class EmbedJob:
             inputs = Inputs([store.path(self.inputs.files[number])])
             items = schemas.read(
                 [store.path(self.items.files[number])],
-                schema="items/1",
+                schema=schemas.ITEMS,
                 columns=["id", "label_code", "content_hash"],
             )
             if earlier:

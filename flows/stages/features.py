@@ -78,6 +78,25 @@ def features(
     return run.store.remember(key, Artifact(kind="features", files=files, card=card))
 
 
+def adopt_features(run: "Run", checkpoint: Artifact, inputs: Artifact, other: "Store") -> int:
+    """Copy the features of a frozen backbone that another store has of the same inputs.
+
+    Returns:
+        The number of items whose features were copied; the rest is computed when it is needed.
+
+    """
+    design, count = Design.from_json(checkpoint.card["encoder"]), 0
+    if not design.config.frozen:
+        return 0
+    batch, base = run.config.index.batch, run.config.base
+    job = FeaturesJob(design=design, inputs=inputs, batch=batch, base=base)
+    for unit in units_of_files(inputs.files):
+        key = job.key(unit)
+        if not run.store.has_receipt(key) and (artifact := other.recall(key)):
+            count += run.store.adopt(key, artifact, other).rows
+    return count
+
+
 def _run(
     run: "Run", job: "FeaturesJob", inputs: Artifact, unchanged_files: dict[int, FileRef]
 ) -> tuple[FileRef, ...]:
@@ -123,7 +142,7 @@ class FeaturesJob:
             if not (earlier_rows and self.items):
                 return np.full(count, -1)
             shard = store.path(self.items.files[number])
-            items = schemas.read([shard], schema="items/1", columns=["id", "content_hash"])
+            items = schemas.read([shard], schema=schemas.ITEMS, columns=["id", "content_hash"])
             return earlier_rows.rows(items)
 
         def work(unit: Unit) -> Artifact:

@@ -5,16 +5,18 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from remine.data import schemas
-from remine.data.items.catalogue import read_catalogue
+from remine.data.errors import InputError
+from remine.data.items.catalogue import Catalogue, has_keys, read_catalogue
 from remine.data.sources.vectors import read_id_pairs
 from remine.data.store.records import Artifact, digest
-from remine.data.types import SPLITS, Embeddings, Float32, Triplets
+from remine.data.types import SPLITS, Embeddings, Float32, Int64, Triplets
 from remine.flows.jobs.job import Unit, run_job, units_of
 from remine.flows.jobs.stage_code import code_hash
 from remine.flows.stages.shard import put_table
@@ -50,7 +52,7 @@ def mine(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifa
     """
     config = run.config.mining
     anchors = items.card["splits"]["train"]["items"]
-    same_as = _put_same_as(run)
+    same_as = _put_same_as(run, items)
     if must_compile():
         run.console.say(f"{run.console.round:<9} {'mine':<9} {COMPILING}")
     with run.console.stage("mine", "anchors") as bar:
@@ -87,7 +89,7 @@ def mine(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifa
 
 def engine_setup(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -> Artifact:
     """Choose the engine for these embeddings and measure its recall, once for all workers."""
-    config, same_as = run.config.mining, _put_same_as(run)
+    config, same_as = run.config.mining, _put_same_as(run, items)
     sources = [embeddings.digest, items.digest, same_as and same_as.digest]
     key = digest(["decide", sources, asdict(config), seed, code_hash(__name__)])
     if artifact := run.store.recall(key):
@@ -215,13 +217,28 @@ def read_setup(store: "Store", setup: Artifact) -> EngineSetup:
     return EngineSetup(**body, centroids=centroids)
 
 
-def _put_same_as(run: "Run") -> Artifact | None:
+def _put_same_as(run: "Run", items: Artifact) -> Artifact | None:
     """Put the pairs that mining.same_as names into the store, since workers read nothing else."""
     if not run.config.mining.same_as:
         return None
-    pairs = read_id_pairs(run.config.base / run.config.mining.same_as, ("a", "b"))
+    path, columns = run.config.base / run.config.mining.same_as, ("a", "b")
+    if has_keys(items):
+        pairs = _numbered_pairs(path, columns, read_catalogue(run.store, items))
+    else:
+        pairs = read_id_pairs(path, columns)
     file = run.store.put_bytes(_npy(pairs), name="same_as.npy", rows=len(pairs))
     return Artifact(kind="same_as", files=(file,))
+
+
+def _numbered_pairs(path: Path, columns: tuple[str, str], catalogue: Catalogue) -> Int64:
+    """Pairs of text ids (p, 2) in a file as the numbers of training items."""
+    rows = read_id_pairs(path, columns, (catalogue.keys, catalogue.keys))
+    in_train = catalogue.splits[rows] == TRAIN
+    if not in_train.all():
+        item = catalogue.id_at(int(rows[~in_train][0]))
+        raise InputError(f"{path}: {item!r} is no training item")
+    pairs: Int64 = catalogue.ids[rows]
+    return pairs
 
 
 def _cap(

@@ -10,7 +10,7 @@ from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
 from remine.flows.jobs.run_context import Run
 from remine.flows.jobs.torchrun import announce
-from remine.flows.stages.train import make_training
+from remine.flows.stages.rounds.making import make_training
 from remine.train.monitor.health import RoundStoppedError
 
 

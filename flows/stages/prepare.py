@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from remine.data.errors import InputError, StoreError
+from remine.data.items.bad_items import BadItems, SkippingSource
 from remine.data.items.catalogue import Catalogue
-from remine.data.items.changes import EarlierItems, source_key
+from remine.data.items.changes import EarlierItems, numbering_note, source_key
+from remine.data.items.colour import first_with_colour
 from remine.data.items.growth import ItemsUpdate, NumberedSource
-from remine.data.items.inputs import PICTURES, ImageTransform, Transform, omission_lines
+from remine.data.items.inputs import (
+    PICTURES,
+    ImageTransform,
+    Transform,
+    input_bytes,
+    omission_lines,
+    shard_rows,
+)
 from remine.data.items.shards import StagedItems, stage_items
 from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import clear_beside, staging_folder
 from remine.data.items.tensors import blank
-from remine.data.sources.labels import merge_note
 from remine.data.sources.source import Source, open_source
 from remine.data.store.records import Artifact, digest
 from remine.data.store.store import Store, place_of
@@ -38,6 +46,11 @@ from remine.train.encoders.design import (
 if TYPE_CHECKING:
     from remine.flows.config.settings import Config
     from remine.flows.jobs.console import Bar, Console
+
+SKIPPED = "set aside"
+
+HEADERS = 1024
+"""Pictures whose headers are read at a time."""
 
 StoredData = tuple[Artifact, Artifact]
 """The items and the inputs."""
@@ -72,6 +85,8 @@ def prepare(config: "Config", console: "Console") -> tuple[Store, Artifact, Arti
         if data := _recall(store, preparation, fingerprint, base):
             items, inputs = data
             _check_settings(config, source, inputs.card, items.rows)
+            if "skipped" in items.card:
+                console.say(f"{SKIPPED}: {items.card['skipped']}")
             return store, items, inputs
         items, inputs = preparation.run(store, base, console)
     # Remembered twice: for the state that it was made from, and for the next run, whose state
@@ -123,48 +138,66 @@ class _Preparation:
         place = place_of(self.config.store).local
         note_count = len(self.source.notes)
         with console.stage("prepare", "items") as bar, _staging(place) as folder:
-            update = None
-            if earlier:
-                update = ItemsUpdate.of(self.source, self.config.data, earlier)
-                console.say(update.comparison.change.line())
-            source = update.source if update else self.source
-            catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
-            for line in self.source.notes[note_count:]:
+            staged_items, lines, bad_items = self.checked(store, earlier, folder, bar)
+            if bad_items.reasons:
+                total = len(self.source.metadata())
+                if self.config.data.bad == "refuse":
+                    raise bad_items.refusal(total)
+                line = bad_items.line(total)
+                source = SkippingSource(self.source, set(bad_items.reasons))
+                remaining = replace(self, source=source)
+                staged_items, lines, _ = remaining.checked(store, earlier, folder, bar)
+                lines = [*lines, f"{SKIPPED}: {line}"]
+                items_card = {**staged_items.items_card, "skipped": line}
+                staged_items = replace(staged_items, items_card=items_card)
+            for line in [*self.source.notes[note_count:], *lines]:
                 console.say(line)
-            if note := merge_note(catalogue.merged_labels):
-                console.say(note)
-            transform = self._transform(update)
-            staged_items = self._stage(store, update, catalogue, transform, folder, bar)
-            for line in omission_lines(transform):
-                console.say(line)
-            inputs_card = {**staged_items.inputs_card, "recipe": self.recipe}
-            _check_settings(self.config, self.source, inputs_card, len(catalogue.ids))
-            origin = _origin(source, catalogue, update)
-            staged_items = replace(
-                staged_items,
-                items_card={**staged_items.items_card, **origin},
-                inputs_card=inputs_card,
-            )
             items, inputs = staged_items.commit(store or Store(self.config.store, create=True))
         if earlier and _is_unchanged(items, inputs, earlier):
             return earlier.items, earlier.inputs
         return items, inputs
+
+    def checked(
+        self, store: Store | None, earlier: EarlierItems | None, folder: Path, bar: "Bar"
+    ) -> tuple[StagedItems, list[str], BadItems]:
+        """The shards in `folder`, lines for the console, and the items that cannot be read."""
+        update = ItemsUpdate.of(self.source, self.config.data, earlier) if earlier else None
+        lines = []
+        if update and earlier:
+            lines = [numbering_note(update.catalogue, earlier), update.comparison.change.line()]
+        source = update.source if update else self.source
+        catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
+        transform = self._transform(update)
+        lines += [*catalogue.cleaning.lines(), catalogue.val_note]
+        lines.append(_choose_channels(transform, source))
+        bad_items = BadItems(transform)
+        staged_items = self._stage(store, update, catalogue, bad_items, folder, bar)
+        inputs_card = {**staged_items.inputs_card, "recipe": self.recipe}
+        _check_settings(self.config, self.source, inputs_card, len(catalogue.ids))
+        items_card = {**staged_items.items_card, **_origin(source, catalogue, update)}
+        staged_items = replace(staged_items, items_card=items_card, inputs_card=inputs_card)
+        lines += omission_lines(transform)
+        return staged_items, [line for line in lines if line], bad_items
 
     def _stage(
         self,
         store: Store | None,
         update: ItemsUpdate | None,
         catalogue: Catalogue,
-        transform: Transform,
+        transform: BadItems,
         folder: Path,
         bar: "Bar",
     ) -> StagedItems:
         """Write the shards to `folder`; earlier inputs are used again if the recipe is the same."""
-        rows = self.config.data.unit_rows
+        unit_rows = self.config.data.unit_rows
         if store and update and self._reuses_inputs(update):
             bar.partial = True
+            file = update.earlier.inputs.files[0]
+            rows = shard_rows(file.bytes // max(1, file.rows), unit_rows)
             return update.stage(store, transform, folder, rows, bar.update)
         source = update.source if update else self.source
+        size = input_bytes(transform.transform, next(iter(source.blocks(1))))
+        rows = shard_rows(size, unit_rows)
         return stage_items(source, catalogue, transform, folder, rows, bar.update)
 
     def _transform(self, update: ItemsUpdate | None) -> Transform:
@@ -174,12 +207,37 @@ class _Preparation:
         return _transform(self.source, self.config, shape)
 
     def _reuses_inputs(self, update: ItemsUpdate) -> bool:
-        return bool(update.comparison.same_content.any()) and self._fits(update.earlier)
+        if not update.comparison.same_content.any() or not self._fits(update.earlier):
+            return False
+        return not self._gains_colour(update)
+
+    def _gains_colour(self, update: ItemsUpdate) -> bool:
+        """Whether a new picture has colour and the earlier inputs have none."""
+        shape = update.earlier.inputs.card["shape"]
+        if self.config.data.channels or self.source.content not in PICTURES:
+            return False
+        if len(shape) != 3 or shape[0] != 1:
+            return False
+        return first_with_colour(update.new_contents(HEADERS)) is not None
 
     def _fits(self, earlier: EarlierItems) -> bool:
         """Whether the earlier inputs were made by this recipe from the same kind of content."""
         origin = earlier.inputs.card.get("recipe"), earlier.items.card["content"]
         return origin == (self.recipe, self.source.content)
+
+
+def _choose_channels(transform: Transform, source: Source) -> str:
+    """Settle the channels of pictures if data.channels leaves them open; a line that says how."""
+    if not isinstance(transform, ImageTransform) or transform.channels:
+        return ""
+    row = first_with_colour(source.blocks(HEADERS))
+    transform.channels = 1 if row is None else 3
+    if row is None:
+        return "pictures: 1 channel, for none has colour (data.channels = 3 makes three)"
+    return (
+        f"pictures: 3 channels, for {source.row_name(row)} has colour (data.channels = 1 makes all"
+        " grey)"
+    )
 
 
 def _origin(source: Source, catalogue: Catalogue, update: ItemsUpdate | None) -> dict[str, Any]:

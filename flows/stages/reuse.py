@@ -79,7 +79,9 @@ class EarlierRows:
         """Load the earlier items' ids and content hashes."""
         # The last file of the items holds their labels.
         shards = store.paths(earlier.items)[:-1]
-        self.ids: Int64 = schemas.read(shards, schema="items/1", columns=["id"])["id"].to_numpy()
+        self.ids: Int64 = schemas.read(shards, schema=schemas.ITEMS, columns=["id"])[
+            "id"
+        ].to_numpy()
         self.hashes = read_hashes(store, earlier.items)
 
     def rows(self, items: pa.Table) -> Int64:

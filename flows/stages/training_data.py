@@ -9,7 +9,7 @@ from remine.data.store.records import Artifact
 from remine.flows.jobs.run_context import Run
 from remine.flows.stages.confusable_classes import confuse
 from remine.flows.stages.mine import mine
-from remine.flows.stages.train import round_settings
+from remine.flows.stages.rounds.settings import round_settings
 
 StageCall = Callable[..., Artifact]
 """Runs a stage, given with its arguments: directly, or as a task of Prefect."""

@@ -58,7 +58,7 @@ class Laid:
     def table(self) -> pa.Table:
         """Every column of the items."""
         *shards, _names = self.store.paths(self.items)
-        return schemas.read(shards, schema="items/1")
+        return schemas.read(shards, schema=schemas.ITEMS)
 
 
 def first_bytes(texts, _row_name) -> np.ndarray:

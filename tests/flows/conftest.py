@@ -18,6 +18,9 @@ SMALL = """
 [run]
 store = "store"
 rounds = 2
+# A few steps make nothing better, and the tests want trained models.
+publish = "last"
+patience = 0
 [data]
 source = "{source}"
 unit_rows = 256
@@ -94,6 +97,38 @@ def cycle_store(small_config: str, tmp_path_factory: pytest.TempPathFactory) -> 
     with prepared(load_config(folder / "remine.toml"), run_plain, Console(quiet=True)) as inputs:
         run_cycle(*inputs)
     return folder / "store"
+
+
+@pytest.fixture(scope="session")
+def keyed_store(glyphs: Path, small_config: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the same cycle on the same data, whose ids are texts; to be read only."""
+    from remine.flows.config.settings import load_config
+    from remine.flows.cycle.cycle import prepared, run_cycle
+    from remine.flows.jobs.console import Console
+    from remine.flows.jobs.job import run_plain
+
+    folder = tmp_path_factory.mktemp("keyed")
+    table = pq.read_table(glyphs)
+    keys = pa.array([key_of(number) for number in table["id"].to_pylist()])
+    pq.write_table(
+        table.set_column(table.column_names.index("id"), "id", keys), folder / "k.parquet"
+    )
+    config = small_config.replace(str(glyphs), str(folder / "k.parquet"))
+    (folder / "remine.toml").write_text(config)
+    with prepared(load_config(folder / "remine.toml"), run_plain, Console(quiet=True)) as inputs:
+        run_cycle(*inputs)
+    return folder / "store"
+
+
+def key_of(number: int) -> str:
+    """A text id with all that is hard to quote in an address, a table, a page or SQL."""
+    return f"shop-{number % 3}/ü {number}?a=#1&b='\"<b>%2F"
+
+
+@pytest.fixture(scope="session")
+def keys() -> Callable[[int], str]:
+    """Gives the text id of the item that has this number in the other store."""
+    return key_of
 
 
 @pytest.fixture

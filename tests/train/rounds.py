@@ -10,7 +10,8 @@ from remine.train.batches.pk_sampler import PKSampler
 from remine.train.batches.triplet_loader import TripletLoader
 from remine.train.config import EncoderConfig, TrainConfig
 from remine.train.encoders.encoder import build_encoder
-from remine.train.loop import Learner, Training
+from remine.train.learner import Learner
+from remine.train.loop import Training
 from remine.train.objective import Objective
 
 N = 60
@@ -68,11 +69,13 @@ def training(folder, scratch, content, config):
         device=torch.device("cpu"),
         learner=Learner(objective, config, torch.device("cpu")),
         labels=labels,
+        part=config.micro_batch,
     )
 
 
 CONFIGS = {
     "triplets": TrainConfig(steps=7, batch=7, save_every=3, learning_rate=0.01),
+    "parts": TrainConfig(steps=7, batch=7, micro_batch=4, save_every=3, learning_rate=0.01),
     "proxies": TrainConfig(
         steps=7,
         batch=15,

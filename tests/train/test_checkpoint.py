@@ -8,7 +8,7 @@ from remine.data.errors import StoreError
 from remine.train.checkpoint import encoder_bytes, load_encoder, load_optimizer, optimizer_bytes
 from remine.train.config import EncoderConfig, TrainConfig
 from remine.train.encoders.encoder import build_encoder
-from remine.train.loop import make_optimizer
+from remine.train.optimization.groups import make_optimizer
 
 SHAPE = (1, 12, 12)
 
@@ -84,6 +84,16 @@ def test_an_optimizer_comes_back_with_its_state_and_keeps_its_settings(tmp_path)
     assert optimizer_bytes(fresh) == optimizer_bytes(optimizer)
     assert fresh.param_groups[0]["lr"] == 0.5
     assert fresh.state[next(encoder.parameters())]["step"] == 3
+
+
+def test_a_state_of_other_shapes_is_left_out():
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(3, 2))])
+    optimizer.param_groups[0]["params"][0].sum().backward()
+    optimizer.step()
+    for shape in ((2, 2), (3, 2)):
+        other = torch.optim.Adam([torch.nn.Parameter(torch.ones(shape))])
+        load_optimizer(other, optimizer_bytes(optimizer))
+        assert bool(other.state) is (shape == (3, 2))
 
 
 def test_an_optimizer_that_never_stepped_has_nothing_to_save(tmp_path):

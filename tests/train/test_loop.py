@@ -12,7 +12,8 @@ from remine.train.batches.triplet_loader import TripletLoader
 from remine.train.checkpoint import encoder_bytes, optimizer_bytes
 from remine.train.config import EncoderConfig, TrainConfig
 from remine.train.encoders.encoder import build_encoder
-from remine.train.loop import Training, make_optimizer
+from remine.train.loop import Training
+from remine.train.optimization.groups import make_optimizer
 
 N = 60
 CONFIG = TrainConfig(steps=11, batch=8, save_every=3, learning_rate=0.01)

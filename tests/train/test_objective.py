@@ -9,14 +9,17 @@ from remine.data.errors import InputError, StoreError
 from remine.data.items.inputs import Inputs
 from remine.data.types import SEMI_HARD, Triplets
 from remine.train.batches.pk_sampler import PKSampler
+from remine.train.batches.row_batch import row_batches
 from remine.train.batches.triplet_loader import TripletLoader
 from remine.train.checkpoint import encoder_bytes, optimizer_bytes
 from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.course import step_seed
 from remine.train.encoders.encoder import build_encoder
-from remine.train.loop import Learner, Training, make_optimizer, step_seed
+from remine.train.learner import Learner
+from remine.train.loop import Training
 from remine.train.losses.config import LossesConfig, MarginConfig
 from remine.train.objective import Objective, check_classes
-from remine.train.processes import SingleProcess
+from remine.train.optimization.groups import make_optimizer
 
 N, D, CLASSES = 60, 8, 5
 CPU = torch.device("cpu")
@@ -246,8 +249,8 @@ def test_the_first_symmetrical_batch_has_its_partners(data):
     round_ = training(data, config)
     ids = next(round_.loader.batches())
     assert ids.shape == (4, 8)
-    batch = next(round_._batches(0, SingleProcess(round_.encoder)))
-    rows = batch.items.numpy()
+    batch = next(row_batches(round_.loader, round_.ids, 0))
+    rows = batch.rows
     assert len(rows) == 24 + (ids[3] >= 0).sum()  # nothing is embedded for a missing partner
     for number, partner in enumerate(batch.partners.tolist()):
         expected = ids[3, number] if ids[3, number] >= 0 else ids[2, number]

@@ -22,6 +22,7 @@ JOBS = [
     ("vector", "triplets", "whole", 0),
     ("vector", "proxies", "whole", 0),
     ("vector", "memory", "whole", 0),
+    ("vector", "parts", "whole", 0),
     ("image", "triplets", "whole", 0),
     ("image", "triplets", "killed", 5),
     ("image", "triplets", "killed", 0),
@@ -100,7 +101,16 @@ def outcome(folder, name):
     return first, losses
 
 
-@pytest.mark.parametrize("name", ["triplets", "proxies", "memory"])
+def test_parts_of_a_batch_do_not_change_it(jobs_folder):
+    """21 rows in six parts, of which each of both processes embeds three."""
+    weights, losses = outcome(jobs_folder / "vector", "triplets-whole")
+    weights_in_parts, losses_in_parts = outcome(jobs_folder / "vector", "parts-whole")
+    for key, weight in weights.items():
+        torch.testing.assert_close(weights_in_parts[key], weight, atol=1e-4, rtol=0)
+    assert losses_in_parts == pytest.approx(losses, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["triplets", "proxies", "memory", "parts"])
 def test_two_processes_train_as_one_does(rounds, jobs_folder, tmp_path, name):
     weights, losses = outcome(jobs_folder / "vector", f"{name}-whole")
     (tmp_path / "inputs.npy").symlink_to(jobs_folder / "vector" / "inputs.npy")

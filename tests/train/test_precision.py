@@ -4,13 +4,14 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from remine.data.errors import InputError
 from remine.train.config import TrainConfig
+from remine.train.course import Course
 from remine.train.precision import uses_bf16
-from remine.train.processes import SingleProcess
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -53,11 +54,10 @@ def test_a_round_in_bfloat16_is_near_and_its_losses_and_weights_are_float32(tmp_
     half = replace(rounds.training(tmp_path, "half", "image", config), bf16=True)
     inside = []
     half.encoder.body.register_forward_hook(lambda _m, _i, out: inside.append(out.dtype))
-    (batch, *_) = (
-        b for b, _ in zip(half._batches(0, SingleProcess(half.encoder)), "x", strict=False)
-    )
+    inputs = torch.from_numpy(half.inputs[np.arange(7)])
+    features = Course(half, config)._embed(inputs, 1, 0, count=1).features
     assert inside[0] == torch.bfloat16
-    assert batch.features.dtype == batch.embeddings.dtype == torch.float32
+    assert features.dtype == torch.float32
     plain_history, half_history = (
         plain.run(config, lambda *_: None),
         half.run(config, lambda *_: None),

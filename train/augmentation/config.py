@@ -25,12 +25,24 @@ class AugmentConfig:
     """Largest share of the side that is cut off: 0.3 scales random windows of 0.7 to 1 of the side
     to the full size.
     """
+    aspect: Annotated[float, Field(ge=0, le=4)] = 0.0
+    """Largest change of the ratio of a window's sides: 0.33 stretches them by up to 4 to 3. With
+    `crop` it is the usual random crop of photos (Szegedy et al. 2015, section 6).
+    """
     flip: bool = False
     """Mirror half of the pictures, left to right."""
     brightness: Annotated[Share, Unit("share of the range from black to white")] = 0.0
     """Largest change of brightness in either direction."""
     contrast: Share = 0.0
     """Largest change of contrast: 0.2 scales the differences from the mean by 0.8 to 1.2."""
+    saturation: Share = 0.0
+    """Of colour pictures: largest change of the colours' strength; 0.4 scales it by 0.6 to 1.4."""
+    hue: Annotated[float, Field(ge=0, le=0.5), Unit("turns of the colour wheel")] = 0.0
+    """Of colour pictures: largest turn of all colours in either direction."""
+    erase: Share = 0.0
+    """Share of the pictures of which a rectangle of 2 to 33 % of the area is made one random grey
+    (random erasing, Zhong et al. 2020).
+    """
     noise: Annotated[Share, Unit("share of the range from black to white")] = 0.0
     """Standard deviation of the noise added to each pixel."""
 
@@ -42,4 +54,4 @@ class AugmentConfig:
     @property
     def moves_pixels(self) -> bool:
         """Whether any change moves pixels."""
-        return bool(self.shift or self.rotate or self.scale or self.crop or self.flip)
+        return any((self.shift, self.rotate, self.scale, self.crop, self.aspect, self.flip))

@@ -59,9 +59,7 @@ class TripletLoader:
                 epoch_batches += count
             if not epoch_batches:
                 raise InputError(
-                    f"fewer than train.batch = {self.batch} triplets of kind"
-                    f" {' or '.join(self.kinds)} were mined; a smaller batch, a larger"
-                    " mining.margin or more train.kinds would help"
+                    f"fewer than {self.batch} triplets of kind {' or '.join(self.kinds)} were mined"
                 )
             earlier_batches += epoch_batches
             epoch += 1
@@ -94,6 +92,15 @@ class TripletLoader:
         if not pc.all(is_selected).as_py():
             table = table.filter(is_selected)
         return np.stack([pc.fill_null(table[name], -1).to_numpy() for name in names])
+
+
+def count_triplets(paths: Sequence[Path], kinds: Sequence[str]) -> int:
+    """The number of triplets of `kinds` in the shards at `paths`."""
+    columns = (pq.read_table(path, columns=["kind"])["kind"] for path in paths)
+    wanted_kinds = pa.array(list(kinds))
+    return sum(
+        pc.sum(pc.is_in(column.cast(pa.string()), wanted_kinds)).as_py() or 0 for column in columns
+    )
 
 
 def row_groups(paths: Sequence[Path]) -> list[tuple[pq.ParquetFile, int]]:

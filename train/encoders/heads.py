@@ -9,6 +9,7 @@ and all 384 features 42.8 %.
 from typing import cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -63,10 +64,13 @@ class BackboneWithHead(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.is_backbone_held = False
 
     def forward(self, inputs: Tensors) -> Tensor:
-        """(m, ...) inputs to (m, d)."""
-        return cast("Tensor", self.head(self.backbone(inputs).float()))
+        """(m, ...) inputs to (m, d); no gradient reaches the backbone while it is held."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_backbone_held):
+            features = self.backbone(inputs).float()
+        return cast("Tensor", self.head(features))
 
 
 def build_head(kind: str, in_dimensions: int, dimensions: int) -> nn.Module:

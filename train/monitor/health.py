@@ -12,6 +12,7 @@ from remine.data.items.tensors import Tensors
 from remine.data.measures import row_distances, triplet_kinds
 from remine.data.types import Float32, Int8
 from remine.train.monitor.config import HealthConfig
+from remine.train.optimization.modes import evaluating
 
 DEPTH = 10
 """Number of nearest neighbours that `overlap` is measured on."""
@@ -113,9 +114,6 @@ def embed_for_evaluation(encoder: torch.nn.Module, inputs: Tensors) -> Float32:
 
     Evaluation mode, so that batch statistics are used and not updated, and no gradients.
     """
-    was_training = encoder.training
-    encoder.eval()
-    with torch.no_grad():
+    with evaluating(encoder):
         vectors: Float32 = encoder(inputs).float().cpu().numpy()
-    encoder.train(was_training)
     return vectors

@@ -113,11 +113,16 @@ class Baseline:
         return np.unique(rows, return_inverse=True)
 
     def _embed(self, rows: Int64) -> Float32:
-        blocks = (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
-        inputs = (as_tensors(self._inputs[block], self._device) for block in blocks)
-        return np.concatenate(
-            [health.embed_for_evaluation(self._encoder, block) for block in inputs]
-        )
+        return embed_sample(self._encoder, self._inputs, rows, self._device)
+
+
+def embed_sample(
+    encoder: torch.nn.Module, inputs: Inputs, rows: Int64, device: torch.device
+) -> Float32:
+    """(r, d) embeddings of some rows (r,) of the inputs as mining sees them, block by block."""
+    blocks = (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
+    block_inputs = (as_tensors(inputs[block], device) for block in blocks)
+    return np.concatenate([health.embed_for_evaluation(encoder, block) for block in block_inputs])
 
 
 def sample_rows(labels: Int64, size: int, seed: int) -> Int64:

@@ -19,7 +19,7 @@ def check(
     """Describe a source of items.
 
     Reads and decodes everything, and writes nothing: items, splits, classes, sizes, copies, what is
-    unusual, and what cannot be read (exit code 2 if anything is).
+    unusual, and what cannot be read (exit code 2 if that refuses the source).
     """
     from remine.flows.api.source_check import check_source
     from remine.flows.jobs.console import Console
@@ -31,5 +31,5 @@ def check(
     with Console().stage("check", "items") as bar:
         report = check_source(settings, bar.update)
     typer.echo("\n".join(report.lines))
-    if report.n_faults:
+    if report.n_faults and settings.data.bad == "refuse":
         raise typer.Exit(2)

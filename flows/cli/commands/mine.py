@@ -7,6 +7,7 @@ import typer
 
 from remine.data.errors import InputError
 from remine.flows.cli.options import ConfigOption, SetOption, settings_of
+from remine.flows.jobs.termination import interrupt_on_sigterm
 
 
 def mine(
@@ -36,6 +37,7 @@ def mine(
     No model and no cycle are needed. Strategies, guards and engine are the table [mining] of the
     config, which `remine init` explains. A label may be a list: items that share one are positives.
     """
+    interrupt_on_sigterm()
     from remine.flows.api.mine_file import Files, mine_files
     from remine.flows.jobs.console import Console
 

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console as RichConsole
 
 from remine.flows.cli.options import ConfigOption, SetOption
+from remine.flows.jobs.termination import interrupt_on_sigterm
 
 
 def run(
@@ -33,6 +34,7 @@ def run(
     """
     from remine.flows.jobs.torchrun import processes
 
+    interrupt_on_sigterm()
     changes = [*(overrides or []), *_beam_overrides(runner, beam_options)]
     with processes() as is_first:
         if is_first:

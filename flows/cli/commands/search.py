@@ -26,7 +26,7 @@ Groups = Annotated[
 
 def search(
     *,
-    item: Annotated[int | None, typer.Option("--id", help="Neighbours of this item.")] = None,
+    item: Annotated[str | None, typer.Option("--id", help="Neighbours of this item.")] = None,
     vector: Annotated[
         Path | None, typer.Option(help="Neighbours of the vectors in this .npy, (d,) or (q, d).")
     ] = None,
@@ -93,14 +93,16 @@ def search(
 def _asked(
     snapshot: "Snapshot", question: "Question", wish: "SearchOptions"
 ) -> "Iterator[tuple[Queries, Answers]]":
-    """Queries and answers block by block; says at the end what was searched."""
+    """Queries and answers block by block; says at the end what was searched, and what was cut."""
+    from remine.data.items.inputs import Omissions
     from remine.flows.query.questions import queries_of
     from remine.index.search_report import merge_reports
 
-    reports = []
+    reports, omissions = [], []
     for queries in queries_of(snapshot, question):
         answers = snapshot.search(queries, wish)
         reports.append(answers.explanation)
+        omissions.append(queries.omissions)
         yield queries, answers
     if not reports:
         return
@@ -111,5 +113,5 @@ def _asked(
         for line in lines:
             typer.echo(f"  {line}", err=True)
     # Said in any case: the answers may be less exact, or slower, than the request expects.
-    for line in report.notices():
+    for line in [*report.notices(), *Omissions.total(omissions).lines()]:
         typer.echo(f"  {line}", err=True)

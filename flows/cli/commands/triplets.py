@@ -102,7 +102,7 @@ def stats(
 
 @app.command()
 def show(
-    item: Annotated[int, typer.Argument(help="The id of an item.")],
+    item: Annotated[str, typer.Argument(help="The id of an item.")],
     rows: RowsOption = 20,
     round_: RoundOption = -1,
     config: ConfigOption = None,

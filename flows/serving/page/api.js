@@ -82,6 +82,11 @@ export async function checkHealth() {
 
 export const isPicture = () => served.content === "image" || served.content === "path";
 export const isText = () => served.content === "text";
+export const hasTextIds = () => served.index.ids === "texts";
+
+// The address of a picture; the path of an address cannot hold every text.
+export const thumbnailOf = (id) =>
+  hasTextIds() ? `thumbnail?id=${encodeURIComponent(id)}` : `items/${id}/thumbnail`;
 
 const itemCache = new Map();
 

@@ -1,6 +1,6 @@
 // Items as pictures, texts or ids, with their labels.
 
-import { isPicture, isText } from "./api.js";
+import { isPicture, isText, thumbnailOf } from "./api.js";
 import { h, num } from "./dom.js";
 
 // A long label is cut at its start, since its end differs ("Alphabet/character07").
@@ -12,7 +12,7 @@ export function itemFace(item, { lazy = true } = {}) {
   if (isPicture()) {
     return h("img", {
       class: "face", alt: `item ${item.id}${item.label ? `, ${item.label}` : ""}`, draggable: "false",
-      src: `items/${item.id}/thumbnail`, loading: lazy ? "lazy" : null, decoding: "async",
+      src: thumbnailOf(item.id), loading: lazy ? "lazy" : null, decoding: "async",
     });
   }
   if (isText()) return h("span", { class: "face words" }, item.text === undefined ? "…" : item.text || "(empty)");

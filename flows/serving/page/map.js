@@ -24,14 +24,14 @@ export async function map(place, params) {
     h("p", { class: "soft" }, `${count(data.ids.length)} random items on the first two principal axes of the embeddings, which show ${percent(data.explained)} of the variance. Drag, scroll or pinch; click a point to search from it.`),
     by === "split" && h("p", { class: "legend" }, Object.keys(SPLIT_HUES).map((name) => h("span", {}, h("i", { class: `key ${name}` }), ` ${name}`))),
     h("div", { class: "planebox" }, canvas, tip));
-  const plane = new Plane(canvas, tip, data, by, Number(params.get("id") || -1));
+  const plane = new Plane(canvas, tip, data, by, params.get("id"));
   reset.addEventListener("click", () => plane.reset());
 }
 
 class Plane {
   constructor(canvas, tip, data, by, markedId) {
     Object.assign(this, { canvas, tip, data, by, hovered: -1, pointers: new Map() });
-    this.marked = data.ids.indexOf(markedId);
+    this.marked = data.ids.findIndex((id) => String(id) === markedId);
     this.view = { x: 0, y: 0, zoom: 1 };
     new ResizeObserver(() => this.draw()).observe(canvas);
     const theme = () => (canvas.isConnected ? this.draw() : document.removeEventListener("theme", theme));

@@ -9,9 +9,9 @@ import { link } from "./route.js";
 const METRIC_NAMES = { "recall@1": "R@1", "recall@2": "R@2", "recall@4": "R@4", "recall@8": "R@8", "map@r": "MAP@R", spread: "spread", loss: "loss", active: "active" };
 
 export async function rounds(place, params) {
-  const { rounds: rows, cycle, finished } = await fetchJson("rounds");
+  const { rounds: rows, cycle, finished, served_round: served } = await fetchJson("rounds");
   const minedRows = rows.filter((row) => row.mined);
-  fill(place, h("div", { class: "title" }, h("h1", {}, `Rounds of cycle ${cycle}`), h("span", { class: "soft" }, finished ? "finished" : "still running")), table(rows), curves(rows));
+  fill(place, h("div", { class: "title" }, h("h1", {}, `Rounds of cycle ${cycle}`), h("span", { class: "soft" }, `${finished ? "finished" : "still running"}; round ${served} is served`)), table(rows, served), curves(rows));
   if (!minedRows.length) {
     place.append(emptyBox("No triplets", "No round of this cycle mined triplets."));
     return;
@@ -31,13 +31,13 @@ function metricNames(rows) {
 const nameOf = (name) => METRIC_NAMES[name.toLowerCase()] || name.replaceAll("_", " ");
 const formatted = (name, x) => (x === null || x === undefined ? "–" : /spread/.test(name) ? num(x) : percent(x));
 
-function table(rows) {
-  const names = metricNames(rows);
+function table(rows, served) {
+  const names = metricNames(rows), hasVal = rows.some((row) => row.val);
   return h("div", { class: "scroll" }, h("table", { class: "plain" },
     h("thead", {}, h("tr", {}, h("th", {}, "Round"), names.map((n) => h("th", { class: "n" }, nameOf(n))),
-      h("th", { class: "n" }, "Triplets"), Object.values(KINDS).map((k) => h("th", { class: "n" }, k)))),
-    h("tbody", {}, rows.map((row) => h("tr", {}, h("td", {}, row.round), names.map((n) => h("td", { class: "n" }, formatted(n, row.metrics?.[n]))),
-      h("td", { class: "n" }, count(row.mined?.triplets)), Object.keys(KINDS).map((k) => h("td", { class: "n" }, count(row.mined?.[k]))))))));
+      hasVal ? h("th", { class: "n" }, "val MAP@R") : null, h("th", { class: "n" }, "Triplets"), Object.values(KINDS).map((k) => h("th", { class: "n" }, k)))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, h("td", {}, row.round === served ? `${row.round} (served)` : row.round), names.map((n) => h("td", { class: "n" }, formatted(n, row.metrics?.[n]))),
+      hasVal ? h("td", { class: "n" }, formatted("map@r", row.val?.["map@r"])) : null, h("td", { class: "n" }, count(row.mined?.triplets)), Object.keys(KINDS).map((k) => h("td", { class: "n" }, count(row.mined?.[k]))))))));
 }
 
 function curves(rows) {

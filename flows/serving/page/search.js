@@ -1,6 +1,6 @@
 // Search by a picture, a text or an id, and walk from neighbour to neighbour.
 
-import { fetchJson, isPicture, isText, served } from "./api.js";
+import { fetchJson, hasTextIds, isPicture, isText, served, thumbnailOf } from "./api.js";
 import { itemFace, labelOf, tile } from "./cards.js";
 import { count, emptyBox, fill, h, num, percent, plural } from "./dom.js";
 import { openDrawingPad } from "./draw.js";
@@ -38,8 +38,8 @@ function queryForm(params, walk) {
   function send(event) {
     event.preventDefault();
     const value = field.value.trim();
-    const id = value.match(/^#?(\d{1,18})$/);
-    if (id && (!isText() || value.startsWith("#"))) go("search", walk({ id: id[1] }));
+    const id = idOf(value);
+    if (id) go("search", walk({ id }));
     else if (isText() && value) go("search", walk({ text: value }));
     else field.setCustomValidity("An id is a whole number."), field.reportValidity();
   }
@@ -50,6 +50,14 @@ function queryForm(params, walk) {
     h("div", { class: "line" },
       h("button", { type: "button", id: "random", onclick: () => random(walk) }, "Random item"),
       isPicture() && h("button", { type: "button", onclick: () => openDrawingPad((blob) => searchPicture(blob, walk)) }, "Draw a picture")));
+}
+
+// The id in the field, or nothing. Where the items are texts, it is an id only after a #.
+function idOf(value) {
+  const hash = value.startsWith("#");
+  if (isText() && !hash) return null;
+  if (hasTextIds()) return isText() ? value.slice(1) : value;
+  return value.match(/^#?(\d{1,18})$/)?.[1];
 }
 
 async function random(walk) {
@@ -118,7 +126,7 @@ async function results(params, step, walk) {
         href: link("search", walk({ id: neighbour.id })), distance: neighbour.distance, rank: neighbour.rank,
         same: label === undefined ? undefined : neighbour.label === label }))))
     : emptyBox("Nothing found", "No item passes the filters.");
-  return [head, summary(answer, label), grid, explanationBox(answer.explain)];
+  return [head, summary(answer, label), ...answer.left_out.map((line) => h("p", { class: "soft" }, line)), grid, explanationBox(answer.explain)];
 }
 
 function queryCard(step, answer) {
@@ -127,6 +135,7 @@ function queryCard(step, answer) {
     return h("div", { class: "query" }, h("span", { class: "frame" }, itemFace(item, { lazy: false })),
       h("div", {}, h("h1", {}, `Item ${item.id}`), h("p", {}, labelOf(item.label)),
         h("p", { class: "soft" }, [item.split, item.group].filter(Boolean).join(" · ")),
+        item.path && h("p", { class: "soft path" }, item.path),
         h("p", {}, h("a", { href: link("triplets", { item: item.id }) }, "Its triplets"), " · ",
           h("a", { href: link("map", { id: item.id }) }, "On the map"))));
   }
@@ -165,7 +174,7 @@ function small(step) {
   const value = step.slice(2);
   if (step[0] === "t") return h("span", { class: "mini words" }, value);
   if (step[0] === "p") return pictures[value] ? h("img", { class: "mini", src: pictures[value].url, alt: "your picture" }) : "picture";
-  return isPicture() ? h("img", { class: "mini", src: `items/${value}/thumbnail`, alt: `item ${value}` }) : h("span", { class: "mini words" }, `#${value}`);
+  return isPicture() ? h("img", { class: "mini", src: thumbnailOf(value), alt: `item ${value}` }) : h("span", { class: "mini words" }, `#${value}`);
 }
 
 function recallText(explanation) {

@@ -1,7 +1,7 @@
 """/items and /labels: the items, their thumbnails and their labels."""
 
 import io
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request
@@ -18,10 +18,10 @@ from remine.flows.serving.context import (
     context,
     item_model,
     json_response,
+    read_id,
     run_in_pool,
 )
 from remine.flows.serving.models import (
-    MAX_ID,
     Id,
     ItemAnswer,
     ItemsAnswer,
@@ -32,7 +32,8 @@ from remine.flows.serving.refusals import Refusal
 from remine.flows.serving.served_version import ServedVersion
 
 router = APIRouter(tags=["items"], responses=ERROR_RESPONSES)
-ItemId = Annotated[int, Path(ge=0, le=MAX_ID)]
+ItemId = Annotated[Id, Path(description="An id; one that an address cannot hold goes in ?id=.")]
+PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 Offset = Annotated[int, Query(ge=0, le=10**12)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
@@ -60,8 +61,11 @@ def items(
         groups=() if group is None else (group,),
     )
     mask = version.snapshot.filter_mask(item_filter)
-    all_ids = version.snapshot.catalogue.ids
-    rows = np.flatnonzero(np.isin(all_ids, id)) if id else np.arange(len(all_ids))
+    rows = np.arange(len(version.snapshot.catalogue.ids))
+    if id:
+        wanted = [read_id(version, one, "id") for one in id]
+        rows = np.unique(version.snapshot.catalogue.rows_of_ids(wanted))
+        rows = rows[rows >= 0]
     if mask is not None:
         rows = rows[mask[rows]]
     total = len(rows)
@@ -91,14 +95,14 @@ def labels(
     )
 
 
-@router.get("/items/{item}", response_model=ItemAnswer)
 async def item(request: Request, version: RequestVersion, item: ItemId) -> Response:
     """One item, and its number of triplets in each role in the last round mined."""
     row = row_of(version, item)
     counts = None
     if version.triplets.artifacts:
+        item_id = version.snapshot.catalogue.id_at(row)
         counts = await run_in_pool(
-            context(request).table_pool, role_counts, version.triplets, -1, item
+            context(request).table_pool, role_counts, version.triplets, -1, item_id
         )
     return json_response(
         ItemAnswer.model_construct(
@@ -109,18 +113,25 @@ async def item(request: Request, version: RequestVersion, item: ItemId) -> Respo
     )
 
 
-@router.get(
-    "/items/{item}/thumbnail",
-    response_class=Response,
-    responses={200: {"content": {"image/png": {}}}},
-)
+@router.get("/thumbnail", response_class=Response, responses=PNG)
+def thumbnail_by_id(
+    request: Request,
+    version: RequestVersion,
+    id: Annotated[Id, Query()],  # noqa: A002
+) -> Response:
+    """The picture as the encoder sees it, as PNG."""
+    return thumbnail(request, version, id)
+
+
+@router.get("/items/{item}/thumbnail", response_class=Response, responses=PNG)
 def thumbnail(request: Request, version: RequestVersion, item: ItemId) -> Response:
     """The picture as the encoder sees it, as PNG."""
     row = row_of(version, item)
     if version.snapshot.content not in PICTURES:
         raise Refusal(404, "the items are not pictures")
     pixels = version.snapshot.inputs[np.array([row])][0]
-    tag = f'"{version.record.artifacts["inputs"].digest[:24]}-{item}"'
+    number = version.snapshot.catalogue.ids[row]
+    tag = f'"{version.record.artifacts["inputs"].digest[:24]}-{number}"'
     # Revalidated after a minute: another version may have other inputs under this address.
     headers = {"etag": tag, "cache-control": "private, max-age=60"}
     if request.headers.get("if-none-match") == tag:
@@ -131,10 +142,13 @@ def thumbnail(request: Request, version: RequestVersion, item: ItemId) -> Respon
     return Response(buffer.getvalue(), 200, headers, "image/png")
 
 
-def row_of(version: ServedVersion, item: int) -> int:
+# A text may hold slashes. After the route of thumbnails, which it would hide.
+router.get("/items/{item:path}", response_model=ItemAnswer)(item)
+
+
+def row_of(version: ServedVersion, item: int | str) -> int:
     """The row of an item in the order of ids; refuses an unknown item."""
-    ids = version.snapshot.catalogue.ids
-    row = int(np.searchsorted(ids, item))
-    if row == len(ids) or ids[row] != item:
+    (row,) = version.snapshot.catalogue.rows_of_ids([read_id(version, item, "item")]).tolist()
+    if row < 0:
         raise Refusal(404, "no such item in this version")
-    return row
+    return int(row)

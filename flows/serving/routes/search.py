@@ -1,6 +1,7 @@
 """/search: neighbours of an item, a text, a vector or a picture, one or many."""
 
 import io
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,8 +10,8 @@ from PIL import Image
 from starlette.responses import Response
 
 from remine.data.items.inputs import vector_transform
-from remine.data.items.pictures import FORMATS
-from remine.data.types import Float32, Split, unit
+from remine.data.sources.picture_formats import formats
+from remine.data.types import Float32, Int64, Split, unit
 from remine.flows.query.snapshot import Answers, Filter, Queries, SearchOptions
 from remine.flows.serving.context import (
     ERROR_RESPONSES,
@@ -21,13 +22,14 @@ from remine.flows.serving.context import (
     item_model,
     json_body,
     json_response,
+    read_id,
     run_in_pool,
 )
 from remine.flows.serving.models import (
-    MAX_ID,
     AnswerOptions,
     BatchAnswer,
     BatchBody,
+    Id,
     Neighbour,
     SearchAnswer,
     SearchBody,
@@ -67,7 +69,7 @@ async def search_by_address(
     request: Request,
     version: RequestVersion,
     options: Annotated[AnswerOptions, Depends(address_options)],
-    id: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,  # noqa: A002
+    id: Annotated[Id | None, Query()] = None,  # noqa: A002
     text: Annotated[str | None, Query(min_length=1, max_length=10_000)] = None,
     *,
     itself: bool = False,
@@ -75,8 +77,9 @@ async def search_by_address(
     """Neighbours of an item or a text, all in the address."""
     if (id is None) == (text is None):
         raise Refusal(422, "give exactly one of id and text")
+    item = None if id is None else read_id(version, id, "id")
     body = SearchBody.model_construct(
-        **options.model_dump(), id=id, text=text, vector=None, itself=itself
+        **options.model_dump(), id=item, text=text, vector=None, itself=itself
     )
     return await search(request, version, body)
 
@@ -158,7 +161,7 @@ async def _queries(
     request: Request,
     version: ServedVersion,
     *,
-    ids: list[int] | None,
+    ids: Sequence[int | str] | None,
     texts: list[str] | None,
     vectors: list[list[float]] | None,
     itself: bool,
@@ -166,7 +169,8 @@ async def _queries(
     """The queries of a body: vectors are checked, texts are embedded."""
     _check_count(request, len(ids or texts or vectors or ()))
     if ids is not None:
-        return version.snapshot.item_queries(np.array(ids, np.int64), itself=itself)
+        numbers = await run_in_pool(context(request).table_pool, _numbers, version, ids)
+        return version.snapshot.item_queries(numbers, itself=itself)
     if texts is not None:
         if max(map(len, texts)) > context(request).limits.text:
             raise Refusal(422, f"a text is longer than {context(request).limits.text} characters")
@@ -196,6 +200,7 @@ async def _single(
     return json_response(
         SearchAnswer.model_construct(
             **version.stamp,
+            left_out=queries.omissions.lines(),
             query=query,
             neighbours=neighbours,
             explain=_explanation(answers, options),
@@ -209,7 +214,9 @@ async def _many(
     search_options = _search_options(request, options, len(queries))
     answers = await context(request).batcher.search(version.snapshot, queries, search_options)
     exists = answers.rows >= 0
-    ids = np.where(exists, version.snapshot.catalogue.ids[answers.rows], -1).tolist()
+    # Rows that do not exist are -1; whatever stands for them is cut below.
+    flat = version.snapshot.catalogue.ids_at(np.maximum(answers.rows, 0).ravel())
+    ids = flat.to_numpy(zero_copy_only=False).reshape(answers.rows.shape).tolist()
     distances = answers.distances.tolist()
     if not exists.all():
         lengths = exists.sum(axis=1).tolist()
@@ -218,11 +225,20 @@ async def _many(
     return json_response(
         BatchAnswer.model_construct(
             **version.stamp,
+            left_out=queries.omissions.lines(),
             ids=ids,
             distances=distances,
             explain=_explanation(answers, options),
         )
     )
+
+
+def _numbers(version: ServedVersion, ids: Sequence[int | str]) -> Int64:
+    """The numbers (q,) of items by id; refuses ids of another kind than the items'."""
+    noun = "integers" if version.snapshot.catalogue.keys is None else "texts"
+    if isinstance(ids[0], int) != (noun == "integers"):
+        raise Refusal(422, f"the ids of these items are {noun}", ["id"])
+    return version.snapshot.numbers(ids)
 
 
 def _search_options(request: Request, options: AnswerOptions, count: int) -> SearchOptions:
@@ -275,7 +291,7 @@ def _picture_queries(version: ServedVersion, raw: bytes) -> Queries:
 def _check_picture(raw: bytes, max_pixels: int) -> None:
     """Refuse a file that is not a picture, and a picture that is too large, before decoding it."""
     try:
-        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(raw), formats=formats()) as image:
             pixels = image.width * image.height
             if pixels <= max_pixels:
                 image.load()

@@ -24,6 +24,7 @@ def index(version: RequestVersion) -> Response:
             **version.stamp,
             **fields,
             content=version.snapshot.content,
+            ids="integers" if version.snapshot.catalogue.keys is None else "texts",
             bytes=artifact.files[0].bytes,
             checkpoint=artifact.card["checkpoint"],
             embeddings=artifact.card["embeddings"],

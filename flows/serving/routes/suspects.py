@@ -101,7 +101,7 @@ def _count_by_reason(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _suspect(version: ServedVersion, row: Any) -> Suspect:
-    twin = None if row.other_id is pd.NA else int(row.other_id)
+    twin = None if pd.isna(row.other_id) else row.other_id
     return Suspect.model_construct(
         item=item_model(version, _row(version, row.id)),
         suspected_label=row.suspected_label,
@@ -112,5 +112,5 @@ def _suspect(version: ServedVersion, row: Any) -> Suspect:
     )
 
 
-def _row(version: ServedVersion, item: int) -> int:
-    return int(np.searchsorted(version.snapshot.catalogue.ids, item))
+def _row(version: ServedVersion, item: int | str) -> int:
+    return int(version.snapshot.catalogue.rows_of_ids([item])[0])

@@ -21,11 +21,12 @@ from remine.flows.serving.context import (
     RequestVersion,
     context,
     json_response,
+    read_id,
     run_in_pool,
 )
 from remine.flows.serving.models import (
-    MAX_ID,
     CompareAnswer,
+    Id,
     MapAnswer,
     RoundAnswer,
     RoundRow,
@@ -44,11 +45,12 @@ router = APIRouter(tags=["triplets"], responses=ERROR_RESPONSES)
 Sort = Literal["anchor", "d_ap", "d_an", "margin", "negative_rank"]
 Bound = Annotated[float | None, Query(allow_inf_nan=False)]
 Text = Annotated[str | None, Query(max_length=1_000)]
-ItemId = Annotated[int | None, Query(ge=0, le=MAX_ID)]
+ItemId = Annotated[Id | None, Query()]
 Round = Annotated[int, Query(ge=-1, lt=1_000_000, description="-1: the last one mined.")]
 
 
 def triplet_query(
+    version: RequestVersion,
     *,
     round: Round = -1,  # noqa: A002
     kind: Annotated[list[Kind], Query(max_length=3)] = [],  # noqa: B006
@@ -77,8 +79,8 @@ def triplet_query(
         kinds=tuple(kind),
         label=label,
         negative_label=negative_label,
-        item=item,
-        anchor=anchor,
+        item=None if item is None else read_id(version, item, "item"),
+        anchor=None if anchor is None else read_id(version, anchor, "anchor"),
         d_ap=Range(low=d_ap_min, high=d_ap_max),
         d_an=Range(low=d_an_min, high=d_an_max),
         margin=Range(low=margin_min, high=margin_max),
@@ -160,7 +162,7 @@ async def _csv_parts(
 @router.get("/rounds", response_model=RoundsAnswer)
 def rounds(version: RequestVersion) -> Response:
     """All rounds of the cycle: metrics before the round, triplets, training."""
-    record = version.record
+    record = version.cycle
     rows = []
     for number in range(record.rounds + 1):
         cards = {
@@ -173,6 +175,7 @@ def rounds(version: RequestVersion) -> Response:
                 RoundRow.model_construct(
                     round=number,
                     metrics=_numbers(cards.get("metrics")),
+                    val=_numbers(cards.get("metrics", {}).get("val")),
                     mined=_counts(cards.get("triplets")),
                     margin=cards.get("triplets", {}).get("settings", {}).get("margin"),
                     training=_numbers(cards.get("training")),
@@ -183,6 +186,7 @@ def rounds(version: RequestVersion) -> Response:
             **version.stamp,
             cycle=record.cycle,
             finished=record.finished,
+            served_round=version.record.round,
             rounds=rows,
         )
     )
@@ -240,7 +244,7 @@ async def map_of_items(
     return json_response(
         MapAnswer.model_construct(
             **version.stamp,
-            ids=catalogue.ids[rows].tolist(),
+            ids=catalogue.ids_at(rows).to_pylist(),
             x=points[:, 0].tolist(),
             y=points[:, 1].tolist(),
             label=label_places.tolist(),

@@ -58,7 +58,7 @@ def test_val_may_be_taken_from_named_training_classes():
     labels = [f"c{i % 200}" for i in range(600)]
     names = ["test" if i % 200 < 50 else "train" for i in range(600)]
     source = Metadata(label=labels, split=names)
-    plain = build_catalogue(source, DataConfig())
+    plain = build_catalogue(source, DataConfig(val_from_train=0))
     result = build_catalogue(source, DataConfig(val_from_train=0.2))
     val = result.splits == SPLITS.index(VAL)
     assert (plain.splits[~val] == result.splits[~val]).all()
@@ -68,17 +68,50 @@ def test_val_may_be_taken_from_named_training_classes():
     assert not np.isin(result.label_codes[~val], choice).any()
 
 
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({}, "has no splits: use data.val_share"),
-        ({"split": ["train", "train", "val", "test"] * 2}, "already has a split val"),
-    ],
-)
-def test_val_is_taken_from_training_classes_only_where_it_is_missing(columns, message):
-    source = Metadata(label=["a", "b", "c", "d"] * 2, **columns)
-    with pytest.raises(InputError, match=message):
-        build_catalogue(source, DataConfig(val_from_train=0.5))
+def test_a_val_split_of_the_data_is_left_alone():
+    splits = ["train", "train", "val", "test"] * 2
+    source = Metadata(label=["a", "b", "c", "d"] * 2, split=splits)
+    result = build_catalogue(source, DataConfig(val_from_train=0.5))
+    assert [SPLITS[code] for code in result.splits] == splits
+    assert not result.val_note
+
+
+def split_rows(train_classes: int, items: int, *, closed: bool) -> Metadata:
+    """A source of the splits train and test: `items` items of each class, two of each to test."""
+    train = [f"c{i}" for i in range(train_classes) for _ in range(items)]
+    test = [f"c{i}" if closed else f"t{i}" for i in range(train_classes) for _ in range(2)]
+    return Metadata(label=train + test, split=["train"] * len(train) + ["test"] * len(test))
+
+
+@pytest.mark.parametrize(("train_classes", "closed"), [(40, True), (9, False)])
+def test_val_takes_items_of_each_class_where_classes_are_tested_or_few(train_classes, closed):
+    source = split_rows(train_classes, 20, closed=closed)
+    result = build_catalogue(source, DataConfig())
+    val = result.label_codes[result.splits == SPLITS.index(VAL)]
+    train = result.label_codes[result.splits == SPLITS.index(TRAIN)]
+    assert len(np.unique(val)) == len(np.unique(train)) == train_classes
+    counts = np.unique(val, return_counts=True)[1]
+    assert counts.min() >= 2
+    assert len(val) < 0.25 * 20 * train_classes
+    assert result.val_note.startswith("val: some items of each training class")
+    assert f"({len(val)} items)" in result.val_note
+
+
+def test_val_takes_two_classes_where_no_hash_falls_below_its_share():
+    source = split_rows(10, 4, closed=False)
+    result = build_catalogue(source, DataConfig(val_from_train=0.0001))
+    val = result.label_codes[result.splits == SPLITS.index(VAL)]
+    assert len(np.unique(val)) == 2
+    assert result.val_note.startswith("val: 2 of 10 training classes (8 items)")
+
+
+def test_no_val_is_taken_where_it_could_not_be_measured():
+    source = split_rows(9, 5, closed=False)  # too few classes, and too few items of each
+    result = build_catalogue(source, DataConfig())
+    assert not (result.splits == SPLITS.index(VAL)).any()
+    assert not build_catalogue(
+        split_rows(40, 9, closed=True), DataConfig(val_from_train=0)
+    ).val_note
 
 
 names = st.sets(st.integers(0, 10**6).map("class {}".format), min_size=6, max_size=40)
@@ -97,7 +130,7 @@ def test_splits_share_no_class_and_do_not_depend_on_the_order_of_items(names, se
 def test_new_classes_move_no_old_one(old, new, test_share):
     before = split_of([*old] * 2, test_share=test_share)
     after = split_of([*(old | new)] * 2, test_share=test_share)
-    changes = {name for name in old if before[name] != after[name]}
+    changes = {name for name in old if (before[name] == TEST) != (after[name] == TEST)}
     # But for the one test class of a set so small that none fell to the test split by its hash.
     assert not changes or [name for name in old if before[name] == TEST] == list(changes)
 

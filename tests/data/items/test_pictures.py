@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from remine.data.errors import InputError
+from remine.data.items.colour import first_with_colour, has_colour
 from remine.data.items.inputs import ImageTransform, omission_lines
 from remine.data.items.pictures import open_image
 
@@ -172,6 +173,27 @@ def test_every_encoding_gives_the_same_pixels(name, draw, channels):
     expected = decoded(encoded(Image.fromarray(draw())), channels)
     assert expected.std() > 20
     np.testing.assert_allclose(decoded(SAME_PIXELS[name](draw()), channels), expected, atol=1)
+
+
+@pytest.mark.parametrize("name", {**SAME_PIXELS, **BILEVEL})
+def test_colour_is_known_from_the_header(name):
+    encode = {**SAME_PIXELS, **BILEVEL}[name]
+    words = ("colour", "PPM", "CMYK", "LAB", "WebP", "palette-alpha")
+    assert has_colour(encode(line_drawing())) == any(word in name for word in words)
+
+
+def test_a_palette_with_a_colour_has_colour(tmp_path):
+    image = Image.new("RGB", (4, 4), "white")
+    image.putpixel((0, 0), (255, 0, 0))
+    content = encoded(image.convert("P"), "GIF")
+    assert has_colour(content)
+    (tmp_path / "a.gif").write_bytes(content)
+    assert has_colour(tmp_path / "a.gif")
+    assert not has_colour(b"no picture")
+    assert not has_colour(tmp_path / "nothing.png")
+    grey_picture = encoded(Image.new("L", (4, 4)))
+    assert first_with_colour([[grey_picture] * 3, [grey_picture, content]]) == 4
+    assert first_with_colour([[grey_picture]]) is None
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -112,6 +112,23 @@ def test_quoted_texts_stay_as_they_are(read, text, end):
     assert result == {"label": ["a", "b", "a"], "text": ["x", text, "y"]}
 
 
+@pytest.mark.parametrize("names", [["text", "label"], ["label", "text"]])
+@pytest.mark.parametrize("text", ["two\nlines", "three, of\nmany\nlines", "one\n"])
+def test_texts_of_several_lines_stand_before_or_after_labels(read, names, text):
+    rows = [{"label": name, "text": text} for name in ("a", "b", "a")]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names)
+    writer.writeheader()
+    writer.writerows(rows)
+    assert read(buffer.getvalue(), label="label")["text"] == [text] * 3
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_other_delimiters_are_refused_by_name(read, sign):
+    content = f'label{sign}text\na{sign}"x, y"\n'
+    assert "and no comma; save the table with commas" in message_of(read, content)
+
+
 def test_quotes_inside_of_unquoted_fields_are_text(read):
     assert read('a,b\n12" pipe,x "y"\n') == {"a": ['12" pipe'], "b": ['x "y"']}
 

@@ -35,8 +35,8 @@ def read_all(tmp_path, name: str, labels: str | None = None):
     config = DataConfig(source=name, labels=labels or "")
     catalogue = build_catalogue(open_source(config, tmp_path), config)
     stored = [catalogue.labels[code] for code in catalogue.label_codes]
-    assert catalogue.merged_labels == mined.merged_labels
-    return mined.labels, stored, mined.merged_labels
+    assert catalogue.cleaning.merged == mined.cleaning.merged
+    return mined.labels, stored, mined.cleaning.merged
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_spellings_are_one_class_and_are_counted(tmp_path, kind):
         if kind == "lists":
             data = read_vectors(tmp_path / "x.parquet")
             assert data.labels == [[label] for label in [*LABELS[:18], *["caf\u00e9"] * 6]]
-            assert data.merged_labels == 5
+            assert data.cleaning.merged == 5
             return
         mined, stored, merged = read_all(tmp_path, "x.parquet")
     else:

@@ -103,15 +103,42 @@ def test_id_out_of_range(refusal, table, labels, ids, message):
 
 
 @pytest.mark.parametrize(
-    ("ids", "kind"), [([f"item {i}" for i in range(N)], "string"), (np.arange(N) / 2, "double")]
+    ("ids", "kind"),
+    [
+        (np.arange(N) / 2, "double"),
+        ([i % 2 == 0 for i in range(N)], "bool"),
+        (pa.array(range(N), pa.date32()), "date32"),
+    ],
 )
+def test_id_that_is_neither_integer_nor_text(refusal, table, labels, ids, kind):
+    message = refusal(table(id=ids, text=labels))
+    assert message.startswith(f"id is {kind}")
+    assert "ids are integers or texts" in message
+
+
 @pytest.mark.parametrize("name", ["items.parquet", "items.csv"])
-def test_id_that_is_no_integer(refusal, table, labels, name, ids, kind):
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (None, "id is missing"),
+        (" \t", "id is empty"),
+        ("item 3", "id 'item 3' is also that of {3}"),
+        (" item 3", "id ' item 3' differs from 'item 3' of {3} in white space or Unicode form"),
+        ("cafe\u0301", "id 'cafe\u0301' differs from 'caf\xe9' of {0} in white space or Unicode"),
+    ],
+)
+def test_text_id(refusal, table, labels, name, value, fault):
+    ids = swap(["caf\xe9", *(f"item {i}" for i in range(1, N))], value)
     path = table(name, id=ids, text=labels)
-    row = 0 if kind == "string" else 1  # 0.0 is written as 0
-    in_csv = f"{place(path, row)}: id is '{ids[row]}', not a whole number"
-    in_parquet = f"id is {kind}; ids are integers"
-    assert refusal(path).startswith(in_csv if path.suffix == ".csv" else in_parquet)
+    expected = fault.replace("{3}", place(path, 3)).replace("{0}", place(path, 0))
+    assert refusal(path).startswith(f"{place(path, ROW)}: {expected}")
+
+
+def test_text_ids_that_are_not_utf8(refusal, table, labels):
+    ids = pa.array(swap([f"item {i}".encode() for i in range(N)], b"\xff1"))
+    for column in (ids, ids.dictionary_encode(), ids.view(pa.string())):
+        path = table(id=column, text=labels)
+        assert refusal(path) == f"{path}: row {ROW}: id is not UTF-8 text"
 
 
 @pytest.mark.parametrize("split", ["develop", "Train", None])

@@ -144,10 +144,44 @@ def grow_folder(root: Path, picture, names) -> list[str]:
 def test_folder_of_classes(lay_down, tmp_path, picture):
     names = [f"{label}/{name}" for label in "abcdefghij" for name in ("1.png", "deep/2.PNG")]
     grow_folder(tmp_path / "set", picture, names)
-    layout = lay_down("set")
+    layout = lay_down("set", class_folders="top")
     assert layout.labels == [name[0] for name in names]
     assert layout.table["path"].to_pylist() == names
     assert layout.contents[:, 0, 0, 0].tolist() == [10 * i for i in range(1, 21)]
+
+
+NESTED = [
+    f"{path}/{number}.png"
+    for path in ("Fruit/Apple/Gala", "Fruit/Apple/Pink-Lady", "Fruit/Kiwi", "Milk", "Milk/Gala")
+    for number in (1, 2)
+]
+
+
+def test_folders_that_hold_pictures_are_the_classes_and_counted(tmp_path, picture):
+    grow_folder(tmp_path / "set", picture, NESTED)
+    source = folder_source(tmp_path)
+    assert source.labels == [name.rpartition("/")[0] for name in NESTED]
+    (line,) = source.notes
+    assert line.startswith(f"{tmp_path}/set: 5 classes, the folders that hold pictures, up to 3 ")
+    assert line.endswith('data.class_folders = "top" makes 2 of the folders at the top')
+    config = DataConfig(source="set", class_folders="top")
+    top = open_source(config, tmp_path)
+    assert top.metadata()["label"].to_pylist() == [name.partition("/")[0] for name in NESTED]
+    assert not top.notes
+
+
+def test_nested_classes_below_splits(tmp_path, picture):
+    names = [f"{split}/{name}" for split in ("test", "train", "validation") for name in NESTED]
+    grow_folder(tmp_path / "set", picture, names)
+    source = folder_source(tmp_path)
+    assert source.labels == [name.rpartition("/")[0] for name in NESTED] * 3
+    assert source.splits == [split for split in ("test", "train", "val") for _ in NESTED]
+    assert any("5 classes" in note for note in source.notes)
+
+
+def test_flat_classes_have_nothing_to_say(tmp_path, picture):
+    grow_folder(tmp_path / "set", picture, ["a/1.png", "b/1.png"])
+    assert not folder_source(tmp_path).notes
 
 
 def test_hidden_and_other_files_are_passed_over(lay_down, tmp_path, picture):
@@ -181,9 +215,15 @@ def test_files_that_are_passed_over_are_counted_by_ending(tmp_path, picture):
         ["a/1.HEIC", "a/deep/2.heic", "b/notes", ".cache/4.png", "a/.5.png", "6.png"],
     )
     counts = "2 .heic, 2 hidden, 1 .png outside the class folders, 1 without ending"
-    assert paths_and_lines(tmp_path) == (names, [f"{tmp_path}/set: 6 passed over: {counts}"])
+    assert paths_and_lines(tmp_path) == (
+        names,
+        [
+            f"{tmp_path}/set: 6 passed over: {counts}",
+            ".heic files would be read after: pip install pillow-heif",
+        ],
+    )
     grow_folder(tmp_path / "set", picture, [f"a/{i}.x{i}" for i in range(9)])
-    (line,) = paths_and_lines(tmp_path)[1]
+    line, _ = paths_and_lines(tmp_path)[1]
     assert "set: 15 passed over: 2 .heic, " in line
     assert line.endswith(", 5 with other endings")
 

@@ -142,3 +142,12 @@ def test_who_holds_the_lock_is_told_and_nothing_is_taken(store):
     # A killed one, past its time.
     store.place.put("lock", before.replace(b'"until": ', b'"until": 1.0, "until_then": '))
     assert second.lock_holder() is None
+
+
+def test_a_lock_that_is_given_back_early_is_free_at_once(store):
+    with store.lock():
+        with pytest.raises(StoreBusyError):
+            take(Store(store.address))
+        store.release_lock()
+        take(Store(store.address))
+    store.release_lock()  # nothing is held any more

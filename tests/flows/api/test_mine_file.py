@@ -209,7 +209,7 @@ def test_files_of_a_folder_that_differ_are_refused(tmp_path):
     folder = sharded(tmp_path / "x")
     table = pq.read_table(folder / "b.parquet")
     pq.write_table(table.drop_columns(["id"]), folder / "b.parquet")
-    with pytest.raises(InputError, match=r"x/b.parquet: its columns are .*, those of a.parquet"):
+    with pytest.raises(InputError, match=r"x/b.parquet has no column 'id', but .*a.parquet has"):
         run(Files(embeddings=folder), tmp_path / "t")
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -291,7 +291,9 @@ def rows_with(value: float) -> list:
         ({"label": [float("nan")] * N}, "the label of vector 0 is missing"),
         ({"label": [{"a": 1}] * N}, "labels are of types that do not sort: dict"),
         ({"id": [1] * N}, "row 1: id 1 is also that of row 0"),
-        ({"id": ["a"] * N}, "id is string; it must be whole numbers"),
+        ({"id": ["a"] * N}, "row 1: id 'a' is also that of"),
+        ({"id": ["a", "", *map(str, range(2, N))]}, "row 1: id is empty"),
+        ({"id": [0.5] * N}, "id is double; it must be whole numbers"),
         ({"id": pa.array(range(2**63, 2**63 + N), pa.uint64())}, "id: Integer value 9223372036854"),
     ],
 )

@@ -16,7 +16,7 @@ import remine
 from remine.data.errors import InputError
 
 TABLES = {
-    "run": {"store": "store", "rounds": 1},
+    "run": {"store": "store", "rounds": 1, "publish": "last"},
     "data": {"source": "pictures"},
     "encoder": {"width": 4, "dimensions": 8},
     "train": {"steps": 2, "batch": 8},
@@ -127,7 +127,8 @@ def test_triplets_are_those_of_the_parquet_files(version, folder):
         (lambda v: v.triplets(round=7), "round"),
         (lambda v: v.triplets(kind="harder"), "no kind 'harder'"),
         (lambda v: v.search(id=3.7), "id is 3.7; give whole numbers"),
-        (lambda v: v.search(id="a"), "id is 'a'; give whole numbers"),
+        (lambda v: v.search(id="a"), "no item 'a' in the index: its ids are integers"),
+        (lambda v: v.search(id=[1, "a"]), "id is .*; give whole numbers"),
         (lambda v: v.search(vector="a"), "vector is 'a'; give numbers"),
         (lambda v: v.encoder().encode("a.png"), "give a list"),
         (lambda v: v.encoder().encode([]), "no contents"),
@@ -158,7 +159,7 @@ def test_bad_stores_and_settings_are_refused(folder, tmp_path):
 
 def test_a_run_inside_an_event_loop_and_only_if_needed(version, folder, recwarn):
     """As a notebook does it: a loop is running, and nothing is left unawaited."""
-    tables = TABLES | {"run": {"store": folder / "loop", "rounds": 1}}
+    tables = TABLES | {"run": TABLES["run"] | {"store": folder / "loop"}}
 
     async def run_twice() -> list[int]:
         first = remine.run(tables, quiet=True)

@@ -45,6 +45,22 @@ def test_one_screen_says_what_there_is(photos):
     assert not list(photos.parent.glob("runs*"))
 
 
+def test_grey_among_colour_and_copies_across_splits_are_unusual(photos):
+    assert "grey pictures" not in "\n".join(lines(photos))
+    Image.new("RGB", (12, 10), "red").save(photos / "class 9" / "red.png")
+    assert "unusual    42 grey pictures among coloured ones" in "\n".join(lines(photos))
+    for split in ("train", "test"):
+        for code in range(3):
+            folder = photos.parent / "split" / split / f"{code}"
+            folder.mkdir(parents=True)
+            for number in range(2):
+                is_copy = code == number == 0
+                shade = 200 if is_copy else 50 * (split == "test") + 2 * code + number
+                Image.new("L", (8, 8), shade).save(folder / f"{number}.png")
+    text = "\n".join(lines(photos.parent / "split"))
+    assert "1 test items have the content of an item in train" in text
+
+
 def test_all_bad_items_are_counted_and_the_first_are_named(photos):
     for number in range(MAX_FAULTS + 2):
         (photos / "class 9" / f"bad{number:02d}.png").write_bytes(b"none")
@@ -62,6 +78,7 @@ def test_what_is_left_out_is_counted(photos):
     rows = [line for line in lines(photos) if line.startswith(("reading", "left out"))]
     assert rows == [
         f"reading    {photos}: 1 passed over: 1 .heic",
+        "reading    .heic files would be read after: pip install pillow-heif",
         "left out   1 of 43 pictures: several frames or pages, of which only the first is read",
     ]
 

@@ -99,6 +99,7 @@ def test_a_page_of_pictures_is_offline_and_escaped(call, tmp_path, glyphs):
         ("a,b\n1,2\n", "has none of the columns id, text, path, image, vector"),
         ("id,text\n1,x\n", "has id and text of the columns"),
         ("id\n1.5\n", "line 2: id is '1.5', not a whole number"),
+        ("id\n3\n003\n", "line 3: id is '003', not a whole number; one has no zeros in front"),
         ("id\n1\n\n3\n", "line 3: id is missing"),
         (f"id\n{2**63 + 5}\n", f"line 2: id {2**63 + 5} is not between 0 and 2"),
         ("vector\n[1.0]\n", "column 'vector' is string, not lists of numbers"),
@@ -125,7 +126,8 @@ def test_bad_query_files_are_refused_with_the_row(call, tmp_path, content, messa
         ("vector", [[True]], "column 'vector' is list<element: bool>, not lists of numbers"),
         ("text", [3], "column 'text' is int64, not text"),
         ("image", [3], "column 'image' is int64, not the bytes or the paths of pictures"),
-        ("id", ["3"], "id is string; ids are whole numbers"),
+        ("id", ["3"], "row 0: id is string; the ids of these items are integers"),
+        ("id", [3.0], "id is double; ids are whole numbers or texts"),
         (
             "id",
             np.array([1, 2**63 + 5], np.uint64),
@@ -172,6 +174,8 @@ def test_bad_places_are_refused_before_searching(call, tmp_path):
         (["--id", 1, "--out", tmp_path / "none" / "a.json"], "none does not exist"),
         (["--id", 1, "--recall", 2], "recall is 2.0"),
         (["--id", 1, "--label", "none"], "no label 'none'"),
+        (["--id", "sku-1"], "no item 'sku-1' in the index: ids are 0 to 2^63 - 1"),
+        (["--id", 2**63], f"no item '{2**63}' in the index: ids are 0 to 2^63 - 1"),
     ]:
         assert message in call("search", *arguments, fails=InputError)
     assert [p.name for p in tmp_path.iterdir()] == ["q.txt"]

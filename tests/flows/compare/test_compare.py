@@ -189,6 +189,11 @@ def test_what_would_not_compare_is_refused(comparison, change, message):
         load_arms(comparison, [change])
 
 
+def test_epochs_are_refused():
+    with pytest.raises(InputError, match=r"train\.epochs is 2, but a comparison counts steps"):
+        load_arms({"train": {"epochs": 2}})
+
+
 def test_no_val_classes_are_refused_before_any_training(comparison):
     with pytest.raises(InputError, match=r"no val classes.*data\.val_from_train"):
         run(comparison, "data.val_share=0.0")

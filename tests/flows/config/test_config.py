@@ -9,7 +9,9 @@ import pytest
 
 from remine.data.errors import InputError
 from remine.flows.config.settings import Config, load_config
+from remine.flows.config.starters import STARTERS
 from remine.flows.config.template import config_text
+from remine.train.recipe import kind_of, recipe_of
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -80,6 +82,24 @@ def test_overrides_win(tmp_path):
         ("[train.losses.margin]\nbeta = 3", "train.losses.margin.beta is 3.0; it must be above 0"),
         ("[train.losses.margn]\nbeta = 3", "unknown key train.losses.margn; known: contrastive"),
         ("[encoder]\nname = 'resnet'", "encoder.name is 'resnet'; it must be one of auto, conv"),
+        (
+            "[train]\nlayer_decay = 0.5",
+            "train.layer_decay is 0.5, which is for a pretrained or own",
+        ),
+        (
+            "[encoder]\nname = 'minilm'\nfrozen = true\n[train]\nunfreeze_after = 5",
+            "train.unfreeze_after is 5, which is for a pretrained or own network that is trained",
+        ),
+        (
+            "[encoder]\nname = 'minilm'\n[train]\nhead_factor = 10",
+            "train.head_factor is 10.0, but the network has no head above it: set encoder.head",
+        ),
+        ("[train]\nsteps = 7\nepochs = 1", "train.steps is 7 and train.epochs is 1: both say how"),
+        (
+            "[train]\nsteps = 'all'",
+            "train.steps is 'all'; it must be 1 to 10,000,000 or",
+        ),
+        ("[train]\nwarmup = -1", 'train.warmup is -1.0; it must be 0 to 1,000,000 or "auto"'),
         ("[run", "remine.toml: Expected"),
         (f"[run]\nseed = {'9' * 5000}", "remine.toml: Exceeds the limit"),
         (f"[run]\nseed = 0x{'f' * 5000}", "run.seed is a number of thousands of digits; it must"),
@@ -106,3 +126,15 @@ def test_the_template_is_the_default_config(tmp_path):
     live = re.sub(r"^#(\w)", r"\1", text, flags=re.MULTILINE)
     assert len(tomllib.loads(live)["train"]) == len(fields(Config().train))
     assert load_config(write(tmp_path, live)).to_json() == Config().to_json()
+
+
+@pytest.mark.parametrize("purpose", STARTERS)
+def test_a_short_config_loads_and_hints_at_what_would_be_chosen(tmp_path, purpose):
+    text = STARTERS[purpose]
+    config = load_config(write(tmp_path, text))
+    assert config.train == Config().train  # nothing that people set by habit overrules the recipe
+    live = load_config(write(tmp_path, re.sub(r"^#(\w)", r"\1", text, flags=re.MULTILINE)))
+    recipe = recipe_of(config.train, kind_of(config.encoder, "text"))
+    assert recipe_of(live.train, "whole").val_every == recipe.val_every
+    assert (live.train.steps, live.train.learning_rate) == (recipe.steps, recipe.learning_rate)
+    assert live.train.patience == config.train.patience

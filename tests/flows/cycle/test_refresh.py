@@ -104,6 +104,7 @@ def test_a_source_written_again_with_the_same_items_is_hashed_once(config_file, 
     ("override", "what", "why"),
     [
         ("train.steps=7", CYCLE, "other settings of train"),
+        ("train.learning_rate=0.001", NOTHING, "same source, same settings"),
         ("index.recall=0.9", INDEX, "other settings of index"),
         ("data.unit_rows=512", NOTHING, "same source"),
         ("refresh.train_share=0.5", NOTHING, "same source"),

@@ -3,6 +3,9 @@
 import asyncio
 import errno
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -275,3 +278,38 @@ def test_the_end_of_a_temporary_server_is_noticed(monkeypatch, is_temporary):
     else:
         with pytest.raises(TimeoutError):
             asyncio.run(wait())
+
+
+@pytest.mark.parametrize("has_events", [True, False])
+def test_events_go_only_to_servers_that_store_them(prefect, monkeypatch, own_store, has_events):
+    from types import SimpleNamespace
+
+    from prefect.events import emit_event
+    from prefect.events.worker import EventsWorker
+
+    events = []
+
+    def finish(*_: object) -> int:
+        events.append(emit_event("test", resource={"prefect.resource.id": "remine.test"}))
+        return 7
+
+    monkeypatch.setattr(prefect, "_finish", finish)
+    ready = (SimpleNamespace(console=Console(quiet=True), store=own_store), None, None)
+    assert prefect.run_prepared(ready, None, None, [], has_events=has_events) == 7
+    assert (events[0] is not None) == has_events
+    assert EventsWorker._client_override is None
+
+
+@pytest.mark.usefixtures("prefect")
+def test_sigterm_in_a_stage_is_one_line_and_the_server_is_told(config_file):
+    command = [Path(sys.executable).parent / "remine", "run", "--config", config_file]
+    process = subprocess.Popen(
+        [*command, "--set", "train.steps=1000000"], stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert any("round 0   mine" in line for line in iter(process.stderr.readline, ""))
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "remine: interrupted; the same command resumes\n")
+    runs = ask("read_flow_runs")
+    assert max(runs, key=lambda run: run.created).state.name == "Crashed"

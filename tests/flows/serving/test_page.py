@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -342,3 +343,32 @@ def test_no_script_parses_html():
         )
         assert not re.search(words, content.decode()), name
         assert content.count(b"\n") <= 300, name
+
+
+@needs_browser
+def test_items_with_text_ids(browser, keyed_store, keys):
+    with serving(Store(keyed_store)) as address, opened(browser, address) as page:
+        page.fill("#q", keys(41))
+        page.press("#q", "Enter")
+        page.wait_for_selector("#neighbours .tile")
+        assert page.inner_text("h1") == f"Item {keys(41)}"
+        (nearest,) = get_json(address, "search", id=keys(41), k=1)["neighbours"]
+        item = get_json(address, f"items/{quote(keys(41), safe='')}")["item"]
+        assert item["id"] == keys(41)
+        first = page.locator("#neighbours .tile").first
+        assert first.get_attribute("data-id") == nearest["id"]
+        page.wait_for_function(
+            "[...document.querySelectorAll('img.face')].some((i) => i.naturalWidth)"
+        )
+        first.click()
+        page.wait_for_function(
+            "(id) => document.querySelector('h1').innerText.endsWith(id)", arg=nearest["id"]
+        )
+        page.click("text=Its triplets")
+        page.wait_for_selector("tr.triplet")
+        ids = page.eval_on_selector_all("td.who .soft", "all => all.map((one) => one.innerText)")
+        assert f"#{nearest['id']}" in ids
+        page.click("tr.triplet button")
+        page.wait_for_selector(".because .strip .tile")
+        page.goto(f"{address}/#/map?id={keys(41)}".replace("#1", "%231"))
+        page.wait_for_selector("canvas.plane")

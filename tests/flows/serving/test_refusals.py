@@ -37,7 +37,7 @@ def routes_of(router):
 def test_every_route_refuses_a_parameter_that_it_does_not_have(client):
     values = {"item": "3", "number": "0"}
     routes = [
-        (method, route.path.format(**values))
+        (method, route.path_format.format(**values))
         for route in routes_of(client.app)
         for method in route.methods - {"HEAD"}
     ]

@@ -147,8 +147,12 @@ def test_a_frozen_backbone_sees_only_what_is_new(nets, glyphs):
     assert [file.sha256 for file in new.files[1:]] == [file.sha256 for file in old.files[1:]]
 
 
+FAST = ("train.learning_rate=0.001", "train.val_every=0")
+"""A rate that a few steps show, and weights that are those of the last step."""
+
+
 def test_training_moves_the_head_of_a_frozen_backbone(nets):
-    store, version = cycle(nets, *FROZEN, "train.steps=20")
+    store, version = cycle(nets, *FROZEN, "train.steps=20", *FAST)
     checkpoint = version.artifacts["checkpoint"]
     head = load_checkpoint(store, checkpoint, nets.parent).body.head.layer.weight
     assert (head - torch.eye(12)).abs().max() > 0.01
@@ -192,7 +196,7 @@ def test_an_encoder_that_tells_nothing_apart_is_never_published(nets):
 def test_a_network_of_ones_own_is_trained_whole_in_bfloat16_and_augmented(nets):
     # Six steps from random weights on random features: how they spread says nothing yet.
     extra = ("encoder.dimensions=5", "augment.shift=0.1", "train.precision=bf16", "health.every=0")
-    store, version = cycle(nets, "encoder.name=nets:build", *extra)
+    store, version = cycle(nets, "encoder.name=nets:build", *extra, *FAST)
     checkpoint = version.artifacts["checkpoint"]
     first = next(v for v in store.versions() if v.round == 0).artifacts["checkpoint"]
     before, after = (

@@ -8,7 +8,7 @@ import pytest
 from remine.data import schemas
 from remine.data.errors import InputError
 from remine.data.types import EASY, HARD, SEMI_HARD, Triplets
-from remine.train.batches.triplet_loader import TripletLoader
+from remine.train.batches.triplet_loader import TripletLoader, count_triplets
 
 GROUP = 10
 
@@ -136,9 +136,16 @@ def test_a_buffer_of_everything_mixes_everything(tmp_path):
 @pytest.mark.parametrize("start", [0, 7])
 def test_too_few_triplets_are_refused(tmp_path, sizes, kinds, start):
     loader = loader_of(write_shards(tmp_path, sizes), 4, kinds)
-    with pytest.raises(InputError, match=rf"fewer than train\.batch = 4 .* {kinds[0]}") as refusal:
+    with pytest.raises(InputError, match=rf"^fewer than 4 .* {kinds[0]}") as refusal:
         next(loader.batches(start))
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("sizes", "kind"), [([3, 5], "semi_hard"), ([3], "hard"), ([], "hard")])
+def test_triplets_of_a_kind_are_counted(tmp_path, sizes, kind):
+    paths = write_shards(tmp_path, sizes)
+    assert count_triplets(paths, (kind,)) == (sum(sizes) if kind == "semi_hard" else 0)
+    assert count_triplets(paths, ("hard", "semi_hard")) == sum(sizes)
 
 
 def test_one_batch_is_enough(tmp_path):

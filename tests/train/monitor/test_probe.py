@@ -14,10 +14,11 @@ from remine.train.batches.triplet_loader import TripletLoader
 from remine.train.checkpoint import encoder_bytes, optimizer_bytes
 from remine.train.config import EncoderConfig, TrainConfig
 from remine.train.encoders.encoder import build_encoder
-from remine.train.loop import Training, make_optimizer
+from remine.train.loop import Training
 from remine.train.monitor.config import HealthConfig
 from remine.train.monitor.health import RoundStoppedError
 from remine.train.monitor.probe import Probe, sample_rows, sample_triplets
+from remine.train.optimization.groups import make_optimizer
 
 N, T = 80, 900
 CONFIG = TrainConfig(steps=12, batch=16, save_every=5, learning_rate=0.01)

@@ -139,8 +139,9 @@ def _comparison(card: Any, last: int, number: int) -> str:
             f"round {last} is not shown to be above round {number} on val ({name} {here:.1f} %"
             f" against {there:.1f} %, gain {gain:.1f} with a standard error of {error:.1f})"
         )
+    relation = "is below" if f"{here:.1f}" != f"{there:.1f}" else "is no better than"
     return (
-        f"round {last} is below round {number} on val ({name} {here:.1f} % against {there:.1f} %)"
+        f"round {last} {relation} round {number} on val ({name} {here:.1f} % against {there:.1f} %)"
     )
 
 

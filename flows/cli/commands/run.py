@@ -56,7 +56,7 @@ def run_one_cycle(config: Path | None, overrides: list[str], *, if_needed: bool 
     )
     if number is None:
         return
-    width = None if sys.stdout.isatty() else 120
+    width = None if sys.stdout.isatty() else 150
     store = Store(settings.store)
     RichConsole(width=width).print(round_table(store.version(number)))
     typer.echo(f"report: {store.root / 'latest' / 'report.html'}")

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from benchmarks.common import show
 from benchmarks.memory import peak, reset_peak
-from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.config import TrainConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.encoder import build_encoder
 from remine.train.losses.batch import Batch
 from remine.train.objective import Objective

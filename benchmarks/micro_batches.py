@@ -18,7 +18,7 @@ from torch import nn
 from benchmarks.common import show
 from remine.data.items.inputs import ImageTransform
 from remine.index.embed import embed_rows
-from remine.train.config import EncoderConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.design import input_transform
 from remine.train.encoders.efficientnet import load_efficientnet
 from remine.train.encoders.pretrained.network import load_network

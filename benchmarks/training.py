@@ -24,7 +24,8 @@ from benchmarks.common import show
 from remine.data.items.inputs import ImageTransform, Inputs
 from remine.data.types import Int64
 from remine.train.batches.triplet_loader import TripletLoader
-from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.config import TrainConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.design import input_transform
 from remine.train.encoders.efficientnet import load_efficientnet
 from remine.train.encoders.encoder import Encoder

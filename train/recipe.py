@@ -7,7 +7,8 @@ it is.
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
-from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.config import TrainConfig
+from remine.train.encoders.config import EncoderConfig
 
 Kind = Literal["scratch", "head", "lora", "whole", "own"]
 """What of an encoder is trained.

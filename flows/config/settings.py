@@ -21,7 +21,8 @@ from remine.index.config import IndexConfig
 from remine.mining.config import MiningConfig
 from remine.mining.in_batch.config import OnlineConfig
 from remine.train.augmentation.config import AugmentConfig
-from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.config import TrainConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.monitor.config import HealthConfig
 
 DEFAULT_NAME = "remine.toml"

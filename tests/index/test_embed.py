@@ -9,7 +9,7 @@ from remine.data.items.inputs import Inputs
 from remine.index import micro_batches as cuts
 from remine.index.embed import embed_rows
 from remine.index.micro_batches import largest_layer, micro_batches
-from remine.train.config import EncoderConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.encoder import build_encoder
 
 

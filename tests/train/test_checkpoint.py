@@ -6,7 +6,8 @@ import torch
 
 from remine.data.errors import StoreError
 from remine.train.checkpoint import encoder_bytes, load_encoder, load_optimizer, optimizer_bytes
-from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.config import TrainConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.encoder import build_encoder
 from remine.train.optimization.groups import make_optimizer
 

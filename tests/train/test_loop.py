@@ -10,7 +10,8 @@ from remine.data.items.inputs import Inputs
 from remine.data.types import SEMI_HARD, Triplets
 from remine.train.batches.triplet_loader import TripletLoader
 from remine.train.checkpoint import encoder_bytes, optimizer_bytes
-from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.config import TrainConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.encoder import build_encoder
 from remine.train.loop import Training
 from remine.train.optimization.groups import make_optimizer

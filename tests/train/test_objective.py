@@ -12,8 +12,9 @@ from remine.train.batches.pk_sampler import PKSampler
 from remine.train.batches.row_batch import row_batches
 from remine.train.batches.triplet_loader import TripletLoader
 from remine.train.checkpoint import encoder_bytes, optimizer_bytes
-from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.config import TrainConfig
 from remine.train.course import step_seed
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.encoder import build_encoder
 from remine.train.learner import Learner
 from remine.train.loop import Training

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from remine.data.errors import InputError
 from remine.data.items.tensors import Tensors
-from remine.train.config import LoraConfig
+from remine.train.encoders.config import LoraConfig
 
 ADAPTER = "lora_"
 """Part of the name of every tensor that an adapter adds."""

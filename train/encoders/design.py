@@ -16,8 +16,8 @@ from torch import nn
 from remine.data.errors import InputError, StoreError
 from remine.data.items.inputs import PICTURES, ImageTransform, Transform, vector_transform
 from remine.train.checkpoint import encoder_bytes
-from remine.train.config import EncoderConfig, LoraConfig
 from remine.train.encoders.adapter import add_adapter
+from remine.train.encoders.config import EncoderConfig, LoraConfig
 from remine.train.encoders.custom import as_transform, load_custom, output_dimensions
 from remine.train.encoders.efficientnet import load_efficientnet
 from remine.train.encoders.encoder import Encoder, GramTransform, build_encoder

@@ -16,7 +16,7 @@ from remine.data.errors import InputError
 from remine.data.items.inputs import Omissions
 from remine.data.items.tensors import Tensors
 from remine.data.types import Int32
-from remine.train.config import EncoderConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.heads import LinearBody
 
 BUCKETS = 1 << 15

@@ -13,7 +13,8 @@ from remine.flows.config.settings import Config
 from remine.flows.config.template import config_text
 from remine.mining.in_batch.config import MINERS
 from remine.mining.suspects import SuspectConfig
-from remine.train.config import BuiltinEncoder, Miner, PretrainedEncoder
+from remine.train.config import Miner
+from remine.train.encoders.config import BuiltinEncoder, PretrainedEncoder
 from remine.train.losses.config import LOSSES, SYNTHESES, GeneratorsConfig, LossesConfig
 
 

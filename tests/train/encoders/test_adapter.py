@@ -9,13 +9,13 @@ from torch import nn
 
 from remine.data.errors import InputError, StoreError
 from remine.train.checkpoint import encoder_bytes, load_encoder
-from remine.train.config import EncoderConfig, LoraConfig
 from remine.train.encoders.adapter import (
     add_adapter,
     enable_gradient_checkpointing,
     merge_adapters,
     trainable_share,
 )
+from remine.train.encoders.config import EncoderConfig, LoraConfig
 from remine.train.encoders.design import Design, build_trainable, design
 from remine.train.encoders.layers import layer_groups
 

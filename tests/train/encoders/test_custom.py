@@ -9,7 +9,7 @@ from PIL import Image
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.inputs import ImageTransform, omission_lines, vector_transform
-from remine.train.config import EncoderConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.custom import CustomTransform, load_custom
 from remine.train.encoders.design import (
     Design,

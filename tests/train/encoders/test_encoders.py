@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from remine.data.errors import InputError
 from remine.data.items.inputs import omission_lines
-from remine.train.config import EncoderConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.encoder import BUCKETS, GRAMS, GramTransform, build_encoder
 
 SMALL = EncoderConfig(width=8)

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from remine.train.config import EncoderConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.efficientnet import EfficientNetLite0
 from remine.train.encoders.encoder import Encoder, build_encoder
 from remine.train.encoders.heads import BackboneWithHead, build_head

@@ -12,8 +12,8 @@ from torch.nn import functional
 from remine.data.errors import InputError
 from remine.data.items.inputs import omission_lines
 from remine.train.checkpoint import load_encoder
-from remine.train.config import EncoderConfig
 from remine.train.encoders import weights_packages
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.design import build_trainable, design
 from remine.train.encoders.efficientnet import load_efficientnet
 from remine.train.encoders.encoder import Encoder

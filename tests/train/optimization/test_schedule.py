@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from remine.train.checkpoint import load_optimizer, optimizer_bytes
-from remine.train.config import EncoderConfig, TrainConfig
+from remine.train.config import TrainConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.encoder import Encoder
 from remine.train.encoders.heads import BackboneWithHead, LinearBody
 from remine.train.optimization.groups import make_optimizer

@@ -10,7 +10,7 @@ from torch import nn
 
 from remine.data.errors import InputError
 from remine.data.items.inputs import PICTURES
-from remine.train.config import EncoderConfig, library_name
+from remine.train.encoders.config import EncoderConfig, library_name
 from remine.train.encoders.pretrained import (
     picture_libraries,
     sentence_models,

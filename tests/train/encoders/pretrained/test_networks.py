@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from remine.data.errors import InputError, StoreError
 from remine.data.items.inputs import ImageTransform, omission_lines, without_padding
-from remine.train.config import EncoderConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.design import (
     Design,
     build_backbone,

@@ -132,7 +132,7 @@ def print_suspects(report: SuspectReport, rows: int) -> None:
 
 
 def _text(value: Any, name: str) -> str:
-    if value is None or value is pd.NA:
+    if pd.isna(value):
         return ""
     if name in ("text", "path"):
         return fitted(value, name)

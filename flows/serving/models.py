@@ -526,6 +526,17 @@ class Suspect(Record):
     """Squared Euclidean distance to the other item."""
 
 
+class Judge(Record):
+    """The embeddings that judged the labels."""
+
+    name: Literal["served", "start"]
+    """start: those of the encoder before training."""
+    version: int
+    """The version that has them; 0 if the items were embedded again."""
+    reason: str
+    """Why these."""
+
+
 class SuspectsAnswer(VersionedAnswer):
     """A page of suspects; empty while they are searched."""
 
@@ -537,6 +548,8 @@ class SuspectsAnswer(VersionedAnswer):
     """Items to search."""
     total: int
     """Suspects that match, on all pages."""
+    judge: Judge | None = None
+    """Which embeddings judged the labels; null while they are searched."""
     counts: dict[str, int]
     """Suspects that match, by reason."""
     suspects: list[Suspect]

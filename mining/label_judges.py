@@ -25,9 +25,10 @@ SHARE = 0.05
 """The share of the items, those with the highest scores, that the start is taken to suspect."""
 USELESS = 0.5
 """The start judges only if training left more than this share of its misfits (see above)."""
-LEARNT = 0.9
+LEARNT = 0.97
 """The trained embedding has learnt wrong labels if the share of suspects that it retains among the
-training items is below this part of the share among the others.
+training items is below this part of the share among the others. Near 1, since the start errs little
+where the trained one would be better, and the trained one without bound where it has learnt them.
 """
 TYPICAL = 0.9
 """The share of the start's suspects among the items not trained on that counts as retained at

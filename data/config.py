@@ -86,6 +86,12 @@ class DataConfig:
     ten, that share of the items of each becomes val instead.
     """
 
+    unknown_labels: tuple[str, ...] = ()
+    """Labels of items that are of no class, such as "oos" for out of scope. They are never trained
+    on and never found; they measure how well a search rejects what it does not know. The same as
+    the split "unknown" in a split column.
+    """
+
     unit_rows: Annotated[int, Field(ge=16, le=1_000_000)] = 8192
     """# Work
 

@@ -19,7 +19,7 @@ Int8 = NDArray[np.int8]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-Split = Literal["train", "val", "test"]
+Split = Literal["train", "val", "test", "unknown"]
 Kind = Literal["hard", "semi_hard", "easy"]
 SPLITS: tuple[str, ...] = get_args(Split)
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -17,4 +17,5 @@ In reading order:
     clustering       k-means against the classes: NMI, AMI, F1
     roc              verification: ROC, EER, true accepts at false accepts
     overlap          how many neighbours two embeddings of the same items share
+    unknown/         queries of no class of the index, told apart by their nearest distance
 """

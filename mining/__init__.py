@@ -14,6 +14,7 @@ In reading order:
     engines/      which way of searching is taken, and how much it finds
 
     suspects      items that are probably mislabelled, or one item under two labels
+    label_judges  which of two embeddings judges labels: before training, or after
     confusion     classes that are easily confused
 
     in_batch/     miners inside a training batch; independent of the rest

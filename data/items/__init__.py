@@ -3,6 +3,7 @@
 In reading order:
 
     source_catalogue  ids, labels and splits of the items of a source, checked
+    unknown_items     items of no class, which are kept apart to measure rejection
     catalogue         ids, labels, splits and content hashes of stored items
     pictures          decoding of one picture to 8 bits, grey or RGB
     colour            which pictures have colour, from their headers

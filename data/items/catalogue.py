@@ -30,8 +30,9 @@ Hashes = NDArray[np.bytes_]
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
 
-TRAIN, VAL, TEST = range(3)
-"""Codes of the splits, their positions in SPLITS."""
+TRAIN, VAL, TEST, UNKNOWN = range(4)
+"""Codes of the splits, their positions in SPLITS. Items of the split unknown are of no class that
+is searched for: they are neither trained on nor found, and measure how well such are rejected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +104,15 @@ class Catalogue:
         return int(text)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """The number of items and classes of each split."""
+        """The number of items and classes of each split; of unknown only if it has any."""
+        has_unknown = bool((self.splits == UNKNOWN).any())
         return {
             split: {
                 "items": int((self.splits == code).sum()),
                 "classes": len(np.unique(self.label_codes[self.splits == code])),
             }
             for code, split in enumerate(SPLITS)
+            if code != UNKNOWN or has_unknown
         }
 
     def test_classes_seen(self) -> int:

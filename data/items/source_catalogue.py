@@ -5,10 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from remine.data.config import DataConfig
 from remine.data.errors import InputError
-from remine.data.items.catalogue import TEST, TRAIN, VAL, Catalogue
+from remine.data.items.catalogue import TEST, TRAIN, UNKNOWN, VAL, Catalogue
+from remine.data.items.unknown_items import check_unknown, unknown_rows, with_unknown_label
 from remine.data.items.val_split import has_val, label_fractions, with_val
 from remine.data.sources.keys import Keys, holds_text, read_keys
 from remine.data.sources.labels import Cleaning, clean_labels
@@ -28,13 +30,17 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
     if not len(table):
         raise InputError(f"data.source: {config.source} holds no items")
     ids, keys = _item_ids(table, source.row_name)
-    label_texts = texts(table, "label", config.source)
+    split_texts = texts(table, "split", config.source) if "split" in table.column_names else None
+    label_texts = with_unknown_label(texts(table, "label", config.source), split_texts)
     labels, codes = _encode_labels(label_texts, table, source.row_name)
-    if "split" in table.column_names:
-        splits = _read_splits(texts(table, "split", config.source), source.row_name)
+    is_unknown = unknown_rows(labels, codes, config.unknown_labels)
+    if split_texts is not None:
+        splits = _read_splits(split_texts, source.row_name)
+        splits[is_unknown] = UNKNOWN
+        check_unknown(labels, codes, splits, source.row_name)
         share = 0.0 if (splits == VAL).any() else config.val_from_train
     else:
-        splits = _split_by_class(labels, codes, config)
+        splits = _split_by_class(labels, codes, is_unknown, config)
         share = 0.0 if has_val(splits, codes) else config.val_share
     splits, val_note = with_val(splits, codes, labels, ids, share) if share else (splits, "")
     catalogue = Catalogue(
@@ -135,20 +141,24 @@ def _read_splits(column: pa.ChunkedArray, row_name: Callable[[int], str]) -> Int
         advice = ""
         if value in VAL_NAMES:
             advice = f" (of {', '.join(VAL_NAMES)} the data may have one, which is val)"
-        raise InputError(f"{row_name(row)}: split is {value!r}; known: train, val, test{advice}")
+        raise InputError(f"{row_name(row)}: split is {value!r}; known: {', '.join(SPLITS)}{advice}")
     splits: Int8 = codes.astype(np.int8)
     return splits
 
 
-def _split_by_class(labels: list[str], codes: Int32, config: DataConfig) -> Int8:
-    """Assign whole classes to splits by a hash of the label."""
+def _split_by_class(
+    labels: list[str], codes: Int32, is_unknown: NDArray[np.bool_], config: DataConfig
+) -> Int8:
+    """Assign whole classes to splits by a hash of the label, those of unknown items apart."""
     fractions = label_fractions(labels)
+    fractions[codes[is_unknown]] = 1.0  # above all, so that none of these is the test class
     edges = [config.test_share, config.test_share + config.val_share]
     interval = np.searchsorted(edges, fractions, side="right")
     split_of_class = np.array([TEST, VAL, TRAIN], np.int8)[interval]
     # With few classes no hash may fall below a small share, but evaluation needs a test class.
     if (split_of_class != TEST).all():
         split_of_class[int(np.argmin(fractions))] = TEST
+    split_of_class[codes[is_unknown]] = UNKNOWN
     return split_of_class[codes]
 
 

@@ -14,7 +14,6 @@ from remine.data.items.inputs import PICTURES, Omissions, vector_transform
 from remine.data.items.pictures import decode_image
 from remine.data.items.source_catalogue import build_catalogue
 from remine.data.sources.source import Source, open_source
-from remine.data.types import SPLITS
 from remine.flows.config.settings import Config
 
 BLOCK = 1024
@@ -136,8 +135,8 @@ def _remarks(catalogue: Catalogue) -> Iterator[str]:
     if sizes[largest] >= LARGE_CLASS * sizes.sum():
         share = sizes[largest] / sizes.sum()
         yield f"class {catalogue.labels[largest]!r} holds {share:.0%} of the items"
-    for split in SPLITS:
-        if not catalogue.counts()[split]["items"]:
+    for split, counts in catalogue.counts().items():
+        if not counts["items"]:
             yield f"no item is in the split {split}"
 
 

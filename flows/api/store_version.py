@@ -36,7 +36,7 @@ class ItemEmbeddings:
     Attributes:
         ids: Ids (n,), int64; an array of objects if ids are texts.
         labels: Labels (n,), text.
-        splits: "train", "val" or "test" (n,), text.
+        splits: "train", "val", "test" or "unknown" (n,), text.
         vectors: Unit vectors (n, d), float32.
 
     """
@@ -87,6 +87,7 @@ class StoreVersion:
         groups: Sequence[str] = (),
         recall: float | None = None,
         distinct: bool = False,
+        reject: float | None = None,
     ) -> pa.Table:
         """Find the nearest items of one query or of several of one kind.
 
@@ -97,16 +98,20 @@ class StoreVersion:
             vector: Vectors (d,) or (q, d) in the space of the embeddings, of any length.
             k: Neighbours per query.
             labels: Only items of these labels; empty for all.
-            splits: Only items of these splits, of "train", "val" and "test".
+            splits: Only items of these splits, of "train", "val", "test" and
+                "unknown"; empty for all but unknown.
             groups: Only items of these groups.
             recall: Share of the exact k nearest to aim at; None for what the index was built for.
             distinct: Leave out items with the content of the query or of a nearer neighbour.
+            reject: Rate of false alarms, such as 0.05: mark queries as unknown whose nearest item
+                is farther than that of all but this share of the val items.
 
         Returns:
             A row for each neighbour, nearest first: query (int64), rank (from 1), id, distance
             (squared Euclidean, 0 to 4), label, split, group, and text or path if the items are
             texts or files of pictures. Ids are int64, or strings if those of
-            the data are texts.
+            the data are texts. With reject a column unknown (bool), the same in all rows of a
+            query.
 
         Warns:
             UserWarning: More than 5 % of the queries are unlike the items, so that the index's
@@ -114,19 +119,22 @@ class StoreVersion:
                 longer than the encoder reads.
 
         Raises:
-            InputError: Not exactly one kind of query is given, or it does not fit the store.
+            InputError: Not exactly one kind of query is given, or it does not fit the store; or
+                the version has no limit for this rate.
 
         """
         from remine.flows.query.answers import neighbour_table
+        from remine.flows.query.rejection import Rejection
         from remine.flows.query.snapshot import Filter, SearchOptions
 
         item_filter = Filter(labels=tuple(labels), splits=tuple(splits), groups=tuple(groups))
         options = SearchOptions(k=k, recall=recall, item_filter=item_filter, distinct=distinct)
+        rejection = None if reject is None else Rejection.of(self.version, reject)
         queries = self._queries(id=id, image=image, text=text, vector=vector)
         answers = self._snapshot.search(queries, options)
         for notice in [*answers.explanation.notices(), *queries.omissions.lines()]:
             warnings.warn(notice, stacklevel=2)
-        return neighbour_table(self._snapshot, answers)
+        return neighbour_table(self._snapshot, answers, rejection=rejection)
 
     def _queries(self, **kinds: Any) -> "Queries":
         """The one kind of query that is not None, as vectors."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from remine.data.errors import InputError
 from remine.data.items.pictures import open_image
 from remine.data.types import SPLITS
+from remine.flows.query.rejection import Rejection
 from remine.flows.query.snapshot import Answers, Queries, Snapshot
 from remine.flows.query.terminal import fitted, wide_console
 from remine.flows.report.item_cards import Card, Gallery, picture_url
@@ -27,11 +29,11 @@ PICTURE_SIDE = 128
 Pair = tuple[Queries, Answers]
 
 
-def neighbour_schema(snapshot: Snapshot) -> pa.Schema:
+def neighbour_schema(snapshot: Snapshot, *, has_limit: bool = False) -> pa.Schema:
     """The columns of a table of neighbours.
 
     Ids are of the type of the user's. Items that are texts, or pictures in files, have a column
-    text or path.
+    text or path. has_limit: Whether there is a column unknown.
     """
     name = snapshot.item_contents.name
     return pa.schema(
@@ -44,6 +46,7 @@ def neighbour_schema(snapshot: Snapshot) -> pa.Schema:
             ("split", pa.string()),
             ("group", pa.string()),
             *([(name, pa.string())] if name else []),
+            *([("unknown", pa.bool_())] if has_limit else []),
         ]
     )
 
@@ -62,8 +65,12 @@ def check_output_path(out: Path | None, suffixes: Sequence[str] = SUFFIXES) -> N
         raise InputError(f"--out {out}: the folder {out.parent} does not exist")
 
 
-def write_answers(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:
+def write_answers(
+    snapshot: Snapshot, pairs: Iterable[Pair], out: Path, rejection: Rejection | None = None
+) -> int:
     """Write the neighbours in the format that the suffix of `out` names.
+
+    rejection: Which queries to mark as unknown; None for none.
 
     Returns:
         The number of queries.
@@ -72,27 +79,31 @@ def write_answers(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:
         InputError: If a page would have more than 500 queries.
     """
     if out.suffix == ".parquet":
-        return _write_parquet(snapshot, pairs, out)
+        return _write_parquet(snapshot, pairs, out, rejection)
     blocks = list(pairs)
     count = sum(len(queries) for queries, _ in blocks)
     if out.suffix == ".json":
-        lists = [one for _, answers in blocks for one in neighbours(snapshot, answers)]
+        lists = [one for _, answers in blocks for one in neighbours(snapshot, answers, rejection)]
         out.write_text(json.dumps(lists) + "\n")
     else:
-        out.write_text(_neighbour_page(snapshot, blocks))
+        out.write_text(_neighbour_page(snapshot, blocks, rejection))
     return count
 
 
-def neighbours(snapshot: Snapshot, answers: Answers) -> Iterator[list[dict[str, Any]]]:
+def neighbours(
+    snapshot: Snapshot, answers: Answers, rejection: Rejection | None = None
+) -> Iterator[list[dict[str, Any]]]:
     """Yield one list per query of its neighbours, nearest first.
 
-    A neighbour has id, label, split, distance, and its text or path if it has one.
+    A neighbour has id, label, split, distance, its text or path if it has one, and, if there is a
+    rejection, unknown: whether the query is.
     """
+    marks = answers.unknown(rejection.limit).tolist() if rejection else [None] * len(answers.rows)
     catalogue, contents = snapshot.catalogue, snapshot.item_contents
     # All at once: single lookups would read whole row groups again and again.
     all_rows = answers.rows[answers.rows >= 0]
     texts = iter(contents.at(all_rows).to_pylist() if contents.name else ())
-    for rows, distances in zip(answers.rows, answers.distances, strict=True):
+    for rows, distances, mark in zip(answers.rows, answers.distances, marks, strict=True):
         yield [
             {
                 "id": catalogue.id_at(row),
@@ -100,20 +111,33 @@ def neighbours(snapshot: Snapshot, answers: Answers) -> Iterator[list[dict[str, 
                 "split": SPLITS[catalogue.splits[row]],
                 "distance": float(distance),
                 **({contents.name: next(texts)} if contents.name else {}),
+                **({} if mark is None else {"unknown": mark}),
             }
             for row, distance in zip(rows, distances, strict=True)
             if row >= 0
         ]
 
 
-def print_answers(snapshot: Snapshot, pairs: Iterable[Pair], *, as_json: bool) -> None:
+def print_answers(
+    snapshot: Snapshot,
+    pairs: Iterable[Pair],
+    *,
+    as_json: bool,
+    rejection: Rejection | None = None,
+) -> None:
     """Print the neighbours as JSON (one list per query) or as one table per query."""
-    lists = [one for _, answers in pairs for one in neighbours(snapshot, answers)]
+    lists, headings = [], []
+    for _, answers in pairs:
+        lists += list(neighbours(snapshot, answers, rejection))
+        places = range(len(answers.rows))
+        headings += [rejection.heading(answers, n) if rejection else "" for n in places]
     if as_json:
         print(json.dumps(lists))  # noqa: T201
         return
     name = snapshot.item_contents.name
-    for query_neighbours in lists:
+    for query_neighbours, heading in zip(lists, headings, strict=True):
+        if heading:
+            wide_console().print(heading)
         table = Table("rank", "id", "label", "split", "distance", *([name] if name else []))
         for rank, one in enumerate(query_neighbours, start=1):
             row = (rank, one["id"], one["label"], one["split"], f"{one['distance']:.4f}")
@@ -121,7 +145,9 @@ def print_answers(snapshot: Snapshot, pairs: Iterable[Pair], *, as_json: bool) -
         wide_console().print(table)
 
 
-def neighbour_table(snapshot: Snapshot, answers: Answers, first: int = 0) -> pa.Table:
+def neighbour_table(
+    snapshot: Snapshot, answers: Answers, first: int = 0, rejection: Rejection | None = None
+) -> pa.Table:
     """One row per neighbour in columns of `neighbour_schema`; queries are numbered from `first`."""
     query, rank = np.nonzero(answers.rows >= 0)
     rows = answers.rows[query, rank]
@@ -136,8 +162,10 @@ def neighbour_table(snapshot: Snapshot, answers: Answers, first: int = 0) -> pa.
         pa.array(SPLITS).take(pa.array(catalogue.splits[rows])),
         groups.take(pa.array(rows)) if groups is not None else pa.nulls(len(rows), pa.string()),
         *([snapshot.item_contents.at(rows)] if snapshot.item_contents.name else []),
+        *([answers.unknown(rejection.limit)[query]] if rejection else []),
     ]
-    return pa.table(columns, schema=neighbour_schema(snapshot))
+    schema = neighbour_schema(snapshot, has_limit=rejection is not None)
+    return pa.table(columns, schema=schema)
 
 
 def render_page(
@@ -160,15 +188,17 @@ def render_page(
     return render("sheet.html.j2", content)
 
 
-def _write_parquet(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:
+def _write_parquet(
+    snapshot: Snapshot, pairs: Iterable[Pair], out: Path, rejection: Rejection | None
+) -> int:
     """Write block by block, so that millions of queries fit in memory."""
     # Written beside the target and renamed, so that a failure leaves no partial file.
     temp, count = out.with_name(f".{out.name}.part"), 0
     try:
-        schema = neighbour_schema(snapshot)
+        schema = neighbour_schema(snapshot, has_limit=rejection is not None)
         with pq.ParquetWriter(temp, schema, compression="zstd") as writer:
             for queries, answers in pairs:
-                writer.write_table(neighbour_table(snapshot, answers, count))
+                writer.write_table(neighbour_table(snapshot, answers, count, rejection))
                 count += len(queries)
         temp.replace(out)
     finally:
@@ -176,7 +206,7 @@ def _write_parquet(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:
     return count
 
 
-def _neighbour_page(snapshot: Snapshot, pairs: Sequence[Pair]) -> str:
+def _neighbour_page(snapshot: Snapshot, pairs: Sequence[Pair], rejection: Rejection | None) -> str:
     """A page of queries and their neighbours; green marks those with the query's label."""
     if (count := sum(len(queries) for queries, _ in pairs)) > MAX_PAGE_QUERIES:
         raise InputError(
@@ -187,6 +217,8 @@ def _neighbour_page(snapshot: Snapshot, pairs: Sequence[Pair]) -> str:
     for queries, answers in pairs:
         for place, query_neighbours in enumerate(neighbours(snapshot, answers)):
             query_card = _query_card(snapshot, gallery, queries, place)
+            if rejection and answers.unknown(rejection.limit)[place]:
+                query_card = replace(query_card, note="query, unknown")
             is_item = query_card.id is not None
             rows = answers.rows[place]
             cards = [

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from remine.data.errors import InputError, StoreError
-from remine.data.items.catalogue import Catalogue, read_catalogue
+from remine.data.items.catalogue import UNKNOWN, Catalogue, read_catalogue
 from remine.data.items.inputs import (
     PICTURES,
     ImageTransform,
@@ -46,7 +46,10 @@ ITEM_NAMES = {"image": "pictures", "path": "pictures", "text": "texts", "vector"
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """The items that a search may return: any of these labels, splits and groups; empty for all."""
+    """The items that a search may return: any of these labels, splits and groups; empty for all.
+
+    Items of the split unknown are returned only if it is named.
+    """
 
     labels: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
@@ -117,6 +120,11 @@ class Answers:
     rows: Int64
     distances: Float32
     explanation: SearchReport
+
+    def unknown(self, limit: float) -> Mask:
+        """(q,) bool: whether the nearest item is farther than `limit`, or there is none."""
+        is_farther: Mask = self.distances[:, 0] > limit
+        return is_farther
 
 
 class Snapshot:
@@ -290,6 +298,8 @@ class Snapshot:
         if item_filter.labels:
             codes = [self._label_code(label) for label in item_filter.labels]
             masks.append(np.isin(catalogue.label_codes, codes))
+        if not item_filter.splits and self._is_known is not None:
+            masks.append(self._is_known)
         if item_filter.splits:
             if unknown := sorted(set(item_filter.splits) - set(SPLITS)):
                 raise InputError(f"no split {unknown[0]!r}; known: {', '.join(SPLITS)}")
@@ -301,6 +311,12 @@ class Snapshot:
             names = pa.array(list(item_filter.groups), pa.string())
             masks.append(pc.is_in(catalogue.groups, names).to_numpy())
         return np.logical_and.reduce(masks) if masks else None
+
+    @cached_property
+    def _is_known(self) -> Mask | None:
+        """(n,) bool, whether an item is not of the split unknown; None if all are."""
+        mask: Mask = self.catalogue.splits != UNKNOWN
+        return None if mask.all() else mask
 
     def label_of(self, row: int) -> str:
         """The label of the item at `row`."""

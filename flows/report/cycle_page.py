@@ -16,6 +16,7 @@ from remine.flows.cycle.round_choice import advice, choice_line
 from remine.flows.cycle.stopped_rounds import stop_of
 from remine.flows.report import health_curves, plots
 from remine.flows.report.item_cards import Card, Gallery
+from remine.flows.report.rejection import rejection, rejection_rows
 from remine.flows.report.rendering import write_page
 from remine.flows.report.rounds_table import PERCENT, column_titles, round_rows
 
@@ -45,6 +46,7 @@ def _content(store: Store, version: Version) -> dict[str, Any]:
         "stop": stop_of(store, version),
         "choice": [line for line in (choice_line(store, version), advice(version)) if line],
         "rows": rows,
+        "rejection": {**rejection(version), "table": rejection_rows(version)},
         "counts": version.artifacts["items"].card["splits"],
         "test_classes_seen": version.artifacts["items"].card["test_classes_seen"],
         "index": version.artifacts["index"].card,

@@ -44,12 +44,16 @@ class AnswerOptions(Body):
     """Share of the exact k nearest to find; the served index's own by default."""
     labels: Annotated[list[Name], Field(max_length=100)] = []
     """Only items of these classes; empty for all."""
-    splits: Annotated[list[Split], Field(max_length=3)] = []
-    """Only items of these splits; empty for all."""
+    splits: Annotated[list[Split], Field(max_length=4)] = []
+    """Only items of these splits; empty for all but unknown."""
     groups: Annotated[list[Name], Field(max_length=100)] = []
     """Only items of these groups; empty for all."""
     distinct: bool = False
     """Leave out exact duplicates."""
+    reject: Annotated[float | None, Field(gt=0, lt=1)] = None
+    """Rate of false alarms: mark queries as unknown whose nearest item is farther than that of all
+    but this share of the val items.
+    """
     explain: bool = False
     """Report what was searched."""
 
@@ -145,6 +149,10 @@ class NeighbourAnswer(VersionedAnswer):
 
     left_out: list[str] = []
     """Lines that count texts that were cut, and the like; empty if all was read."""
+    limit: float | None = None
+    """The squared distance of the nearest item beyond which a query is unknown, if the request has
+    `reject`.
+    """
 
 
 class SearchAnswer(NeighbourAnswer):
@@ -154,6 +162,8 @@ class SearchAnswer(NeighbourAnswer):
     """The query, if it is an item."""
     neighbours: list[Neighbour]
     """Nearest first; fewer than k if the filters leave fewer items."""
+    unknown: bool | None = None
+    """Whether the nearest item is beyond the limit, or there is none; null without `reject`."""
     explain: SearchReport | None = None
     """What was searched, if the request asks for it."""
 
@@ -165,6 +175,8 @@ class BatchAnswer(NeighbourAnswer):
     """Per query the ids of its neighbours, nearest first."""
     distances: list[list[float]]
     """Per query the squared Euclidean distances of its neighbours, 0 to 4."""
+    unknown: list[bool] | None = None
+    """Per query whether it is unknown; null without `reject`."""
     explain: SearchReport | None = None
     """What was searched, if the request asks for it."""
 
@@ -514,6 +526,17 @@ class Suspect(Record):
     """Squared Euclidean distance to the other item."""
 
 
+class Judge(Record):
+    """The embeddings that judged the labels."""
+
+    name: Literal["served", "start"]
+    """start: those of the encoder before training."""
+    version: int
+    """The version that has them; 0 if the items were embedded again."""
+    reason: str
+    """Why these."""
+
+
 class SuspectsAnswer(VersionedAnswer):
     """A page of suspects; empty while they are searched."""
 
@@ -525,6 +548,8 @@ class SuspectsAnswer(VersionedAnswer):
     """Items to search."""
     total: int
     """Suspects that match, on all pages."""
+    judge: Judge | None = None
+    """Which embeddings judged the labels; null while they are searched."""
     counts: dict[str, int]
     """Suspects that match, by reason."""
     suspects: list[Suspect]

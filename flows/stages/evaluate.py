@@ -1,4 +1,4 @@
-"""Evaluation: retrieval among the test items, and among the val items, which choose a round."""
+"""Evaluation: retrieval among the test and val items, and the rejection of unknown queries."""
 
 import io
 import json
@@ -15,6 +15,7 @@ from remine.data.measures import spread
 from remine.data.store.records import Artifact, digest
 from remine.flows.jobs.stage_code import code_hash
 from remine.index.metrics import mean_scores, query_scores
+from remine.index.unknown.rejection import measure_rejection
 
 if TYPE_CHECKING:
     from remine.flows.jobs.run_context import Run
@@ -28,7 +29,7 @@ def evaluate(run: "Run", embeddings: Artifact, items: Artifact) -> Artifact:
 
     Returns:
         Metrics. Their card has the means over the test items, and under `val` those over the val
-        items, if these have any query.
+        items, if these have any query; under `rejection` what `measure_rejection` returns.
 
     Raises:
         InputError: No test item has another one of its class to be found.
@@ -52,6 +53,7 @@ def evaluate(run: "Run", embeddings: Artifact, items: Artifact) -> Artifact:
         val_count = len(scores["rows"]) if scores else 0
         if val_count:
             metrics["val"] = mean_scores(scores)
+        metrics["rejection"] = measure_rejection(vectors, splits, queries)
         count = int(metrics["queries"]) + val_count
         bar.update(count, count)
     body = json.dumps(metrics, indent=1, sort_keys=True).encode()

@@ -47,6 +47,7 @@ def run_one_cycle(config: Path | None, overrides: list[str], *, if_needed: bool 
     from remine.flows.config.settings import find_config, load_config
     from remine.flows.jobs.console import Console
     from remine.flows.orchestration.single_run import run_now
+    from remine.flows.report.rejection import rejection_line
     from remine.flows.report.rounds_table import round_table
 
     path = find_config(config)
@@ -58,7 +59,10 @@ def run_one_cycle(config: Path | None, overrides: list[str], *, if_needed: bool 
         return
     width = None if sys.stdout.isatty() else 150
     store = Store(settings.store)
-    RichConsole(width=width).print(round_table(store.version(number)))
+    version = store.version(number)
+    RichConsole(width=width).print(round_table(version))
+    if line := rejection_line(version):
+        typer.echo(line)
     typer.echo(f"report: {store.root / 'latest' / 'report.html'}")
 
 

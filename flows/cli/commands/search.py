@@ -11,13 +11,14 @@ from remine.flows.cli.options import ConfigOption, ServedOption, StoreOption, ba
 
 if TYPE_CHECKING:
     from remine.flows.query.questions import Question
+    from remine.flows.query.rejection import Rejection
     from remine.flows.query.snapshot import Answers, Queries, SearchOptions, Snapshot
 
 Labels = Annotated[
     list[str] | None, typer.Option("--label", help="Only items of this label; may be repeated.")
 ]
 Splits = Annotated[
-    list[str] | None, typer.Option("--split", help="Only items of train, val or test.")
+    list[str] | None, typer.Option("--split", help="Only items of train, val, test or unknown.")
 ]
 Groups = Annotated[
     list[str] | None, typer.Option("--group", help="Only items of this group; may be repeated.")
@@ -42,6 +43,13 @@ def search(
     recall: Annotated[
         float | None,
         typer.Option(help="Desired share of the exact nearest; default: what the index is set to."),
+    ] = None,
+    reject: Annotated[
+        float | None,
+        typer.Option(
+            help="Mark queries as unknown whose nearest item is too far; the share of queries of"
+            " known classes that may be, such as 0.05."
+        ),
     ] = None,
     label: Labels = None,
     split: Splits = None,
@@ -70,6 +78,7 @@ def search(
     """
     from remine.flows.query.answers import check_output_path, print_answers, write_answers
     from remine.flows.query.questions import Question
+    from remine.flows.query.rejection import Rejection
     from remine.flows.query.snapshot import Filter, SearchOptions, Snapshot
 
     among = Filter(labels=tuple(label or ()), splits=tuple(split or ()), groups=tuple(group or ()))
@@ -81,26 +90,34 @@ def search(
     check_output_path(out)
     if out and as_json:
         raise InputError("give one of --out and --json")
+    if itself and reject is not None:
+        raise InputError("give one of --itself and --reject: an item is at no distance to itself")
+    rejection = None if reject is None else Rejection.of(version, reject)
     snapshot = Snapshot(root, version, base_of(config))
-    pairs = _asked(snapshot, question, wish)
+    pairs = _asked(snapshot, question, wish, rejection)
     if out:
-        count = write_answers(snapshot, pairs, out)
+        count = write_answers(snapshot, pairs, out, rejection)
         typer.echo(f"wrote {out}: the neighbours of {count:,} queries in version {version.number}")
     else:
-        print_answers(snapshot, pairs, as_json=as_json)
+        print_answers(snapshot, pairs, as_json=as_json, rejection=rejection)
 
 
 def _asked(
-    snapshot: "Snapshot", question: "Question", wish: "SearchOptions"
+    snapshot: "Snapshot",
+    question: "Question",
+    wish: "SearchOptions",
+    rejection: "Rejection | None",
 ) -> "Iterator[tuple[Queries, Answers]]":
     """Queries and answers block by block; says at the end what was searched, and what was cut."""
     from remine.data.items.inputs import Omissions
     from remine.flows.query.questions import queries_of
     from remine.index.search_report import merge_reports
 
-    reports, omissions = [], []
+    reports, omissions, queries_asked, unknown = [], [], 0, 0
     for queries in queries_of(snapshot, question):
         answers = snapshot.search(queries, wish)
+        queries_asked += len(queries)
+        unknown += int(answers.unknown(rejection.limit).sum()) if rejection else 0
         reports.append(answers.explanation)
         omissions.append(queries.omissions)
         yield queries, answers
@@ -113,5 +130,6 @@ def _asked(
         for line in lines:
             typer.echo(f"  {line}", err=True)
     # Said in any case: the answers may be less exact, or slower, than the request expects.
-    for line in [*report.notices(), *Omissions.total(omissions).lines()]:
+    lines = [rejection.line(unknown, queries_asked, wish.item_filter)] if rejection else []
+    for line in [*lines, *report.notices(), *Omissions.total(omissions).lines()]:
         typer.echo(f"  {line}", err=True)

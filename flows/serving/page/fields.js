@@ -29,12 +29,12 @@ export function choice(name, title, value, options, onchange) {
   return h("label", { class: "field" }, h("span", {}, title), select);
 }
 
-export function number(name, title, value, { min, max, step, placeholder }, onchange) {
+export function number(name, title, value, { min, max, step, placeholder, title: hint }, onchange) {
   const input = h("input", {
     type: "number", name, value: value ?? "", min, max, step, placeholder, inputmode: "decimal",
     onchange: () => (input.reportValidity() ? onchange(input.value) : null),
   });
-  return h("label", { class: "field small" }, h("span", {}, title), input);
+  return h("label", { class: "field small", title: hint }, h("span", {}, title), input);
 }
 
 export function range(name, title, low, high, step, onchange) {
@@ -59,7 +59,7 @@ export function text(name, title, value, onchange) {
   return h("label", { class: "field" }, h("span", {}, title), input);
 }
 
-export const SPLITS = [["", "any"], ["train", "train"], ["val", "val"], ["test", "test"]];
+export const SPLITS = [["", "any"], ["train", "train"], ["val", "val"], ["test", "test"], ["unknown", "unknown"]];
 
 // offset, limit and total as "1 to 25 of 1,000,000", with buttons.
 export function pager(offset, limit, total, go) {

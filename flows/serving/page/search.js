@@ -95,20 +95,22 @@ function dropZone(walk) {
 function filters(params) {
   const set = (name) => (value) => go("search", withValues(params, { [name]: value }));
   const on = (name) => (value) => set(name)(value ? 1 : null);
-  const used = ["label", "split", "group", "k", "recall", "distinct"].some((name) => params.has(name));
+  const used = ["label", "split", "group", "k", "recall", "reject", "distinct"].some((name) => params.has(name));
   return h("details", { class: "card", open: used || innerWidth > 900 }, h("summary", {}, "Filters"), h("div", { class: "filters" },
     labelField("label", "Label", params.get("label"), set("label")),
     choice("split", "Split", params.get("split"), SPLITS, set("split")),
     text("group", "Group", params.get("group"), set("group")),
     number("k", "Neighbours", params.get("k") || 24, { min: 1, max: 500, step: 1 }, set("k")),
     number("recall", "Recall", params.get("recall"), { min: 0.01, max: 1, step: 0.01, placeholder: "default" }, set("recall")),
+    number("reject", "Reject", params.get("reject"), { min: 0.001, max: 0.9, step: "any", placeholder: "none",
+      title: "Share of queries of known classes that may be called unknown, such as 0.05" }, set("reject")),
     flag("distinct", "No exact duplicates", params.has("distinct"), on("distinct"))));
 }
 
 // Answers -------------------------------------------------------------------------------------
 
 async function results(params, step, walk) {
-  const options = { k: params.get("k") || 24, recall: params.get("recall"), label: params.getAll("label"),
+  const options = { k: params.get("k") || 24, recall: params.get("recall"), reject: params.get("reject"), label: params.getAll("label"),
     split: params.getAll("split"), group: params.getAll("group"), distinct: params.has("distinct"), explain: true };
   let answer;
   if (step[0] === "p") {
@@ -126,7 +128,7 @@ async function results(params, step, walk) {
         href: link("search", walk({ id: neighbour.id })), distance: neighbour.distance, rank: neighbour.rank,
         same: label === undefined ? undefined : neighbour.label === label }))))
     : emptyBox("Nothing found", "No item passes the filters.");
-  return [head, summary(answer, label), ...answer.left_out.map((line) => h("p", { class: "soft" }, line)), grid, explanationBox(answer.explain)];
+  return [head, verdict(answer), summary(answer, label), ...answer.left_out.map((line) => h("p", { class: "soft" }, line)), grid, explanationBox(answer.explain)];
 }
 
 function queryCard(step, answer) {
@@ -145,6 +147,13 @@ function queryCard(step, answer) {
       h("div", {}, h("h1", {}, "Your picture"), h("p", { class: "soft" }, picture.name)));
   }
   return h("div", { class: "query" }, h("div", {}, h("h1", {}, "Your text"), h("p", { class: "said" }, step.slice(2))));
+}
+
+function verdict(answer) {
+  if (!answer.unknown) return null;
+  const nearest = answer.neighbours[0];
+  return h("p", { class: "summary", id: "unknown", role: "status" }, h("strong", {}, "Unknown"),
+    nearest ? `: the nearest item is at ${num(nearest.distance, 4)}, beyond the limit ${num(answer.limit, 4)}.` : ": there is no item.");
 }
 
 function summary(answer, label) {

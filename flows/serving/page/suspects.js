@@ -25,9 +25,13 @@ export async function suspects(place, params) {
   fill(place, h("div", { class: "title" }, h("h1", {}, "Suspects"), pager(Number(options.offset), LIMIT, page.total, showPage)),
     h("p", { class: "summary" }, `${plural(page.total, "suspect")} among ${count(page.items)} items: `,
       Object.entries(SUMMARY_TEXTS).map(([code, text]) => `${count(page.counts[code] || 0)} ${text}`).join(", "), "."),
+    h("p", { class: "soft", id: "judge" }, judgeText(page.judge)),
     filters(params, options),
     page.suspects.length ? h("div", { class: "list" }, page.suspects.map(suspectCard)) : emptyBox("No suspects", "No item is clearly nearer to another class. A smaller margin finds more."));
 }
+
+const judgeText = (judge) => judge.name === "served" ? `Judged by version ${judge.version}: ${judge.reason}.`
+  : `Judged by the encoder before training (${judge.version ? `version ${judge.version}` : "embedded again"}): ${judge.reason}.`;
 
 function filters(params, options) {
   const set = (name) => (value) => go("suspects", withValues(params, { [name]: value, offset: null }));

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from remine.data.items.inputs import vector_transform
 from remine.data.sources.picture_formats import formats
 from remine.data.types import Float32, Int64, Split, unit
+from remine.flows.query.rejection import Rejection
 from remine.flows.query.snapshot import Answers, Filter, Queries, SearchOptions
 from remine.flows.serving.context import (
     ERROR_RESPONSES,
@@ -46,9 +47,10 @@ async def address_options(
     k: Annotated[int, Query(ge=1, le=9_999)] = 10,
     recall: Annotated[float | None, Query(gt=0, le=1, allow_inf_nan=False)] = None,
     label: Names = [],  # noqa: B006 - FastAPI copies it
-    split: Annotated[list[Split], Query(max_length=3)] = [],  # noqa: B006
+    split: Annotated[list[Split], Query(max_length=4)] = [],  # noqa: B006
     group: Names = [],  # noqa: B006
     *,
+    reject: Annotated[float | None, Query(gt=0, lt=1, allow_inf_nan=False)] = None,
     distinct: bool = False,
     explain: bool = False,
 ) -> AnswerOptions:
@@ -60,6 +62,7 @@ async def address_options(
         splits=split,
         groups=group,
         distinct=distinct,
+        reject=reject,
         explain=explain,
     )
 
@@ -91,6 +94,8 @@ async def search(
     body: Annotated[SearchBody, Depends(json_body(SearchBody))],
 ) -> Response:
     """Neighbours of one item, text or vector."""
+    if body.itself and body.reject is not None:
+        raise Refusal(422, "give one of itself and reject", ["itself", "reject"])
     queries = await _queries(
         request,
         version,
@@ -187,7 +192,7 @@ async def _queries(
 async def _single(
     request: Request, version: ServedVersion, queries: Queries, options: AnswerOptions
 ) -> Response:
-    search_options = _search_options(request, options, 1)
+    search_options, rejection = _search_options(request, options, 1), _rejection(version, options)
     answers = await context(request).batcher.search(version.snapshot, queries, search_options)
     query = None if queries.rows is None else item_model(version, int(queries.rows[0]))
     neighbours = [
@@ -203,6 +208,8 @@ async def _single(
             left_out=queries.omissions.lines(),
             query=query,
             neighbours=neighbours,
+            limit=rejection and rejection.limit,
+            unknown=bool(answers.unknown(rejection.limit)[0]) if rejection else None,
             explain=_explanation(answers, options),
         )
     )
@@ -212,6 +219,7 @@ async def _many(
     request: Request, version: ServedVersion, queries: Queries, options: AnswerOptions
 ) -> Response:
     search_options = _search_options(request, options, len(queries))
+    rejection = _rejection(version, options)
     answers = await context(request).batcher.search(version.snapshot, queries, search_options)
     exists = answers.rows >= 0
     # Rows that do not exist are -1; whatever stands for them is cut below.
@@ -228,6 +236,8 @@ async def _many(
             left_out=queries.omissions.lines(),
             ids=ids,
             distances=distances,
+            limit=rejection and rejection.limit,
+            unknown=answers.unknown(rejection.limit).tolist() if rejection else None,
             explain=_explanation(answers, options),
         )
     )
@@ -257,6 +267,11 @@ def _search_options(request: Request, options: AnswerOptions, count: int) -> Sea
         distinct=options.distinct,
         explain=options.explain,
     )
+
+
+def _rejection(version: ServedVersion, options: AnswerOptions) -> Rejection | None:
+    """The limit that the request asks for; refuses a rate for which the version has none."""
+    return None if options.reject is None else Rejection.of(version.record, options.reject)
 
 
 def _explanation(answers: Answers, options: AnswerOptions) -> SearchReport | None:

@@ -1,6 +1,7 @@
 """/suspects: items that are probably mislabelled."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from remine.data.types import SPLITS, Split
+from remine.flows.query.label_judge import LabelJudge
 from remine.flows.query.suspects import REASONS, find_suspects
 from remine.flows.serving.context import (
     ERROR_RESPONSES,
@@ -18,7 +20,7 @@ from remine.flows.serving.context import (
     json_response,
 )
 from remine.flows.serving.long_tasks import Progress
-from remine.flows.serving.models import Suspect, SuspectsAnswer
+from remine.flows.serving.models import Judge, Suspect, SuspectsAnswer
 from remine.flows.serving.refusals import Refusal
 from remine.flows.serving.served_version import ServedVersion
 from remine.mining.suspects import SuspectConfig
@@ -55,7 +57,7 @@ def suspects(
         raise Refusal(503, "the search for suspects failed; see the server's log")
     rows = None
     if task.result is not None:
-        rows = _select(task.result, margin, reason, label, split)
+        rows = _select(task.result.suspects, margin, reason, label, split)
     page = [] if rows is None else [*rows.iloc[offset : offset + limit].itertuples(index=False)]
     return json_response(
         SuspectsAnswer.model_construct(
@@ -64,16 +66,30 @@ def suspects(
             done=task.steps_finished,
             items=len(version.snapshot.catalogue.ids),
             total=0 if rows is None else len(rows),
+            judge=None if rows is None else Judge(**task.result.judge.to_json()),
             counts={} if rows is None else _count_by_reason(rows),
             suspects=[_suspect(version, row) for row in page],
         )
     )
 
 
-def _finder(version: ServedVersion) -> Callable[[Progress], pd.DataFrame]:
+@dataclass(frozen=True)
+class _Result:
+    """What is retained of a search: without the neighbours, which take most of the memory."""
+
+    suspects: pd.DataFrame
+    judge: LabelJudge
+
+
+def _finder(version: ServedVersion) -> Callable[[Progress], _Result]:
     # With margin 0: the suspects of any larger margin are among these.
     config = SuspectConfig(margin=0.0)
-    return lambda progress: find_suspects(version.snapshot, config, progress).suspects
+
+    def result(progress: Progress) -> _Result:
+        report = find_suspects(version.snapshot, config, progress)
+        return _Result(report.suspects, report.judge)
+
+    return result
 
 
 def _select(

@@ -21,7 +21,7 @@ from remine.data.sources.source import open_source
 from remine.data.store.store import Store
 from remine.data.types import SPLITS
 
-TRAIN, VAL, TEST = SPLITS
+TRAIN, VAL, TEST, _UNKNOWN = SPLITS
 
 
 class Metadata:
@@ -145,13 +145,15 @@ def test_a_larger_share_only_adds_test_classes(names, shares):
 def test_splits_are_the_same_for_ever():
     # A different hash would move classes that a published checkpoint was trained on to the test.
     split = split_of([f"class {i}" for i in range(12)] * 2)
-    numbers = {name: [i for i in range(12) if split[f"class {i}"] == name] for name in SPLITS}
+    numbers = {
+        name: [i for i in range(12) if split[f"class {i}"] == name] for name in (TRAIN, VAL, TEST)
+    }
     assert numbers == {TRAIN: [1, 2, 3, 8, 11], VAL: [0, 4, 6, 9], TEST: [5, 7, 10]}
 
 
 def test_shares_are_kept():
     split = split_of([str(i) for i in range(2000)] * 2, test_share=0.3, val_share=0.15)
-    shares = {name: list(split.values()).count(name) / 2000 for name in SPLITS}
+    shares = {name: list(split.values()).count(name) / 2000 for name in (TRAIN, VAL, TEST)}
     assert shares == pytest.approx({TRAIN: 0.55, VAL: 0.15, TEST: 0.3}, abs=0.03)
 
 

@@ -144,7 +144,9 @@ def test_text_ids_that_are_not_utf8(refusal, table, labels):
 @pytest.mark.parametrize("split", ["develop", "Train", None])
 def test_unknown_split(refusal, table, labels, split):
     path = table(split=swap(["train"] * N, split), text=labels)
-    assert refusal(path) == f"{path}: row {ROW}: split is {split!r}; known: train, val, test"
+    assert (
+        refusal(path) == f"{path}: row {ROW}: split is {split!r}; known: train, val, test, unknown"
+    )
 
 
 def test_pictures_of_two_sizes(refusal, lay_down, table, picture):

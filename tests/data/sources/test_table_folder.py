@@ -316,6 +316,6 @@ def test_other_names_of_val(lay_down, tmp_path, table, labels, name, file):
 def test_two_names_of_val(refusal, table, labels):
     path = table(split=["train"] * 12 + ["val"] * 3 + ["dev"] + ["test"] * 8, text=labels)
     assert refusal(path) == (
-        f"{path}: row 15: split is 'dev'; known: train, val, test (of val, validation, valid, dev"
-        " the data may have one, which is val)"
+        f"{path}: row 15: split is 'dev'; known: train, val, test, unknown"
+        " (of val, validation, valid, dev the data may have one, which is val)"
     )

@@ -111,7 +111,7 @@ def test_filters_are_combined(snapshot):
     ("item_filter", "message"),
     [
         (Filter(labels=("none",)), "no label 'none'"),
-        (Filter(splits=("dev",)), "no split 'dev'; known: train, val, test"),
+        (Filter(splits=("dev",)), "no split 'dev'; known: train, val, test, unknown"),
         (Filter(groups=("g",)), "no group 'g' among the items"),
     ],
 )

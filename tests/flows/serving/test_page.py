@@ -171,6 +171,34 @@ def test_filters_are_in_the_address(browser, home):
 
 
 @needs_browser
+def test_unknown_queries_are_named(browser, home):
+    answers = [get_json(home, "search", id=item, k=5, reject=0.5) for item in range(40)]
+    unknown = next(answer for answer in answers if answer["unknown"])
+    known = next(answer for answer in answers if not answer["unknown"])
+    with opened(browser, home, f"#/search?id={unknown['query']['id']}&k=5") as page:
+        assert len(tiles(page)) == 5
+        assert page.locator("#unknown").count() == 0
+        page.fill("input[name=reject]", "0.5")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#unknown")
+        text = page.inner_text("#unknown")
+        nearest = unknown["neighbours"][0]["distance"]
+        assert f"at {nearest:.4f}, beyond the limit {unknown['limit']:.4f}" in text
+        page.goto(f"{home}/#/search?id={known['query']['id']}&k=5&reject=0.5")
+        page.wait_for_selector(f"h1:text-is('Item {known['query']['id']}')")
+        assert page.locator("#unknown").count() == 0
+
+
+@needs_browser
+def test_suspects_name_their_judge(browser, home):
+    with opened(browser, home, "#/suspects") as page:
+        page.wait_for_selector("#judge")
+        judge = get_json(home, "suspects")["judge"]
+        assert page.inner_text("#judge").startswith("Judged by ")
+        assert judge["reason"] in page.inner_text("#judge")
+
+
+@needs_browser
 def test_triplets_are_filtered_sorted_paged_and_explained(browser, home):
     with opened(browser, home, "#/triplets") as page:
         page.wait_for_selector("tr.triplet")

@@ -31,9 +31,8 @@ def neighbour_schema(snapshot: Snapshot) -> pa.Schema:
     """The columns of a table of neighbours.
 
     Ids are of the type of the user's. Items that are texts, or pictures in files, have a column
-    text or path.
+    text or path; the columns of data.extra_columns come last.
     """
-    name = snapshot.item_contents.name
     return pa.schema(
         [
             ("query", pa.int64()),
@@ -43,7 +42,7 @@ def neighbour_schema(snapshot: Snapshot) -> pa.Schema:
             ("label", pa.string()),
             ("split", pa.string()),
             ("group", pa.string()),
-            *([(name, pa.string())] if name else []),
+            *snapshot.item_contents.columns.items(),
         ]
     )
 
@@ -86,12 +85,13 @@ def write_answers(snapshot: Snapshot, pairs: Iterable[Pair], out: Path) -> int:
 def neighbours(snapshot: Snapshot, answers: Answers) -> Iterator[list[dict[str, Any]]]:
     """Yield one list per query of its neighbours, nearest first.
 
-    A neighbour has id, label, split, distance, and its text or path if it has one.
+    A neighbour has id, label, split, distance, its text or path if it has one, and the columns of
+    data.extra_columns.
     """
     catalogue, contents = snapshot.catalogue, snapshot.item_contents
     # All at once: single lookups would read whole row groups again and again.
     all_rows = answers.rows[answers.rows >= 0]
-    texts = iter(contents.at(all_rows).to_pylist() if contents.name else ())
+    fields = iter(contents.rows(all_rows))
     for rows, distances in zip(answers.rows, answers.distances, strict=True):
         yield [
             {
@@ -99,7 +99,7 @@ def neighbours(snapshot: Snapshot, answers: Answers) -> Iterator[list[dict[str, 
                 "label": snapshot.label_of(row),
                 "split": SPLITS[catalogue.splits[row]],
                 "distance": float(distance),
-                **({contents.name: next(texts)} if contents.name else {}),
+                **next(fields),
             }
             for row, distance in zip(rows, distances, strict=True)
             if row >= 0
@@ -112,12 +112,12 @@ def print_answers(snapshot: Snapshot, pairs: Iterable[Pair], *, as_json: bool) -
     if as_json:
         print(json.dumps(lists))  # noqa: T201
         return
-    name = snapshot.item_contents.name
+    names = snapshot.item_contents.columns
     for query_neighbours in lists:
-        table = Table("rank", "id", "label", "split", "distance", *([name] if name else []))
+        table = Table("rank", "id", "label", "split", "distance", *names)
         for rank, one in enumerate(query_neighbours, start=1):
             row = (rank, one["id"], one["label"], one["split"], f"{one['distance']:.4f}")
-            table.add_row(*map(str, row), *([fitted(one[name], name)] if name else []))
+            table.add_row(*map(str, row), *(fitted(one[name], name) for name in names))
         wide_console().print(table)
 
 
@@ -135,7 +135,7 @@ def neighbour_table(snapshot: Snapshot, answers: Answers, first: int = 0) -> pa.
         pa.array(catalogue.labels).take(pa.array(catalogue.label_codes[rows])),
         pa.array(SPLITS).take(pa.array(catalogue.splits[rows])),
         groups.take(pa.array(rows)) if groups is not None else pa.nulls(len(rows), pa.string()),
-        *([snapshot.item_contents.at(rows)] if snapshot.item_contents.name else []),
+        *(snapshot.item_contents.values(n, rows) for n in snapshot.item_contents.columns),
     ]
     return pa.table(columns, schema=neighbour_schema(snapshot))
 

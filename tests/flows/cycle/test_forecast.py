@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from remine.data.store.store import Store
@@ -108,10 +109,8 @@ def test_indexing_and_evaluating_more_items_costs_more():
     assert evaluation_seconds(codes, 16, 100) < evaluation_seconds(codes, 16, 0) / 20
 
 
-def test_items_that_cannot_be_read_are_passed_over(config_file, tmp_path):
+def test_items_that_cannot_be_read_are_passed_over(tmp_path):
     folder = tmp_path / "photos"
-    from PIL import Image
-
     for code in range(12):
         (folder / f"{code}").mkdir(parents=True)
         for number in range(3):

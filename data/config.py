@@ -56,6 +56,11 @@ class DataConfig:
     id, label, split, group, image, path, text and vector.
     """
 
+    extra_columns: tuple[str, ...] = ()
+    """Other columns of a table that are kept with the items and shown in results, such as
+    ["url", "price"]: texts, numbers or booleans.
+    """
+
     image_size: Literal[0] | Annotated[int, Field(ge=8, le=2048), Unit("pixels")] = 0
     """# Pictures
 

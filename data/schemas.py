@@ -39,12 +39,15 @@ TRIPLETS = pa.schema(
 )
 
 
-def items_schema(content: str, *, has_keys: bool = False) -> pa.Schema:
+def items_schema(
+    content: str, *, has_keys: bool = False, extras: Iterable[pa.Field] = ()
+) -> pa.Schema:
     """The columns of items with the given content: `image`, `path`, `text` or `vector`.
 
     Vectors are stored with the inputs, so items have no column for them.
 
     has_keys: Whether the data's ids are texts, which have a column of their own.
+    extras: The user's other columns, which come last.
     """
     columns = [
         pa.field("id", pa.int64(), nullable=False),
@@ -57,7 +60,7 @@ def items_schema(content: str, *, has_keys: bool = False) -> pa.Schema:
     ]
     if content in CONTENTS:
         columns.append(pa.field(content, CONTENTS[content], nullable=False))
-    return pa.schema(columns)
+    return pa.schema([*columns, *extras])
 
 
 def write(table: pa.Table, path: Path, *, schema: str, provenance: Mapping[str, Any]) -> None:
@@ -78,7 +81,7 @@ def write(table: pa.Table, path: Path, *, schema: str, provenance: Mapping[str, 
         )
         if pa.types.is_dictionary(column.type) or is_repetitive:
             dictionary.append(column.name)
-        elif pa.types.is_primitive(column.type):
+        elif pa.types.is_primitive(column.type) and not pa.types.is_boolean(column.type):
             byte_stream_split.append(column.name)
     pq.write_table(
         table,

@@ -50,6 +50,8 @@ class Catalogue:
         cleaning: What was done to the spellings of the source's labels.
         val_note: A line on training items that became val; empty if none did.
         keys: The user's ids if they are texts, by row; None if they are the integers of `ids`.
+        extras: The columns of data.extra_columns, by row, of a source; None if there are none, and
+            of stored items, which are shown few at a time.
     """
 
     ids: Int64
@@ -60,6 +62,7 @@ class Catalogue:
     cleaning: Cleaning = field(default_factory=Cleaning)
     val_note: str = ""
     keys: Keys | None = None
+    extras: pa.Table | None = None
 
     def id_at(self, row: int) -> int | str:
         """The user's id of the item at `row`."""
@@ -140,6 +143,13 @@ def read_catalogue(store: "Store", items: Artifact) -> Catalogue:
 def has_keys(items: Artifact) -> bool:
     """Whether the ids of the data that was stored are texts."""
     return bool(items.card.get("keys", False))
+
+
+def read_extras(store: "Store", items: Artifact) -> pa.Table | None:
+    """The extra columns of stored items, in order of id; None if there are none."""
+    if not (names := [name for name, _ in items.card.get("extra", [])]):
+        return None
+    return schemas.read(store.paths(items)[:-1], schema=schemas.ITEMS, columns=names)
 
 
 def read_hashes(store: "Store", items: Artifact) -> Hashes:

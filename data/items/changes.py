@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from remine.data.config import DataConfig
@@ -22,6 +23,7 @@ from remine.data.items.catalogue import (
     Catalogue,
     Hashes,
     read_catalogue,
+    read_extras,
     read_hashes,
     rows_of,
 )
@@ -46,6 +48,7 @@ class EarlierItems:
         hashes: (n,) content hashes of the items, in order of id.
         lasts: (s,) the last id of each shard.
         next_id: The id that the next item without an id of its own is assigned.
+        extras: The user's other columns, None if there are none.
     """
 
     items: Artifact
@@ -54,6 +57,7 @@ class EarlierItems:
     hashes: Hashes
     lasts: Int64
     next_id: int
+    extras: pa.Table | None = None
 
     @classmethod
     def read(cls, store: Store, items: Artifact, inputs: Artifact) -> Self:
@@ -68,13 +72,15 @@ class EarlierItems:
             hashes=hashes,
             lasts=catalogue.ids[ends - 1],
             next_id=max(after_last, int(items.card.get("next_id", 0))),
+            extras=read_extras(store, items),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """The number of items that are new, changed (content, label, split, group), deleted, the same.
+    """The number of items that are new, changed, deleted, the same.
 
+    An item is changed if its content, label, split, group or another column that is kept has.
     The field names are those of the JSON in the card of an `items` artifact.
     """
 
@@ -114,7 +120,7 @@ class ItemComparison:
         change: The counts.
         earlier_rows: (n,) the row of the same id among the earlier items, -1 for a new id.
         same_content: (n,) whether the content hash is the same.
-        same_row: (n,) whether label code, split and group are the same, too.
+        same_row: (n,) whether label code, split, group and other columns are the same, too.
     """
 
     change: Change
@@ -156,6 +162,7 @@ def compare_items(catalogue: Catalogue, hashes: Hashes, earlier: EarlierItems) -
     same_label = new_code_of[old.label_codes][rows] == catalogue.label_codes
     same_item = same_content & same_label & (old.splits[rows] == catalogue.splits)
     same_item &= _group_array(old)[rows] == _group_array(catalogue)
+    same_item &= _same_extras(earlier.extras, catalogue.extras, rows)
     n_common, n_same = int(has_earlier.sum()), int(same_item.sum())
     change = Change(
         new=len(rows) - n_common,
@@ -168,6 +175,20 @@ def compare_items(catalogue: Catalogue, hashes: Hashes, earlier: EarlierItems) -
     return ItemComparison(
         change=change, earlier_rows=rows, same_content=same_content, same_row=same_row
     )
+
+
+def _same_extras(old: pa.Table | None, new: pa.Table | None, rows: Int64) -> NDArray[np.bool_]:
+    """Whether the other columns of each item (n,) equal those of its earlier row."""
+    if old is None or new is None or old.schema.remove_metadata() != new.schema.remove_metadata():
+        return np.full(len(rows), old is None and new is None)
+    same = np.ones(len(rows), bool)
+    places = pa.array(np.maximum(rows, 0))
+    for name in new.column_names:
+        before, now = old[name].take(places), new[name]
+        is_equal = pc.fill_null(pc.equal(before, now), False)
+        both_missing = pc.and_(pc.is_null(before), pc.is_null(now))
+        same &= np.asarray(pc.or_(is_equal, both_missing))
+    return same
 
 
 def assign_ids(labels: Sequence[str], hashes: Hashes, earlier: EarlierItems) -> Int64:

@@ -231,8 +231,18 @@ class Inputs:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Map the .npy files at `paths`; rows are counted over all of them, in order."""
-        self.shards = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
-        self.starts = np.cumsum([0, *(len(shard) for shard in self.shards)])
+        self._set([np.load(path, mmap_mode="r", allow_pickle=False) for path in paths])
+
+    @classmethod
+    def of(cls, block: np.ndarray) -> Self:
+        """The inputs in an array (n, ...) in memory."""
+        inputs = cls.__new__(cls)
+        inputs._set([block])  # noqa: SLF001 - of this class
+        return inputs
+
+    def _set(self, shards: list[np.ndarray]) -> None:
+        self.shards = shards
+        self.starts = np.cumsum([0, *(len(shard) for shard in shards)])
 
     def __len__(self) -> int:
         return int(self.starts[-1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,8 +39,12 @@ class Texts:
 
     def __getitem__(self, row: int) -> str:
         """The text of the item at `row` in the order of ids."""
+        return str(self.value(row))
+
+    def value(self, row: int) -> Any:
+        """What the column holds at `row`, of any type; None if it is missing."""
         group = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return str(self._read(group)[row - int(self.starts[group])].as_py())
+        return self._read(group)[row - int(self.starts[group])].as_py()
 
 
 class ContentCodes:

@@ -100,12 +100,17 @@ def stage_items(
 
 def items_card(source: Source, catalogue: Catalogue) -> dict[str, Any]:
     """The card of an `items` artifact."""
-    card = {
+    card: dict[str, Any] = {
         "content": source.content,
         "splits": catalogue.counts(),
         "test_classes_seen": catalogue.test_classes_seen(),
     }
-    return {**card, "keys": True} if catalogue.keys else card
+    if catalogue.keys:
+        card["keys"] = True
+    if catalogue.extras is not None:
+        # Pairs: a card's keys are sorted, and the columns have an order.
+        card["extra"] = [[field.name, str(field.type)] for field in catalogue.extras.schema]
+    return card
 
 
 def items_schema_name(catalogue: Catalogue) -> str:
@@ -151,7 +156,12 @@ def items_table(
         columns["path"] = [os.path.relpath(path, source.root) for path in contents]
     elif source.content in schemas.CONTENTS:
         columns[source.content] = contents
-    schema = schemas.items_schema(source.content, has_keys=catalogue.keys is not None)
+    extras: list[pa.Field] = []
+    if catalogue.extras is not None:
+        extras = list(catalogue.extras.schema)
+        columns |= {field.name: catalogue.extras[field.name][rows] for field in extras}
+    has_keys = catalogue.keys is not None
+    schema = schemas.items_schema(source.content, has_keys=has_keys, extras=extras)
     return pa.table(columns, schema=schema)
 
 

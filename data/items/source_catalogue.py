@@ -52,6 +52,7 @@ def build_catalogue(source: Source, config: DataConfig) -> Catalogue:
         cleaning=Cleaning.of(pc.unique(label_texts).to_pylist()),
         val_note=val_note,
         keys=keys,
+        extras=table.select(list(config.extra_columns)) if config.extra_columns else None,
     )
     _check_task(catalogue, config.source)
     return catalogue

@@ -11,6 +11,7 @@ In reading order:
     hugging_face  names of classes and paths of pictures in Parquet of Hugging Face data sets
     splits        other names of the validation split
     picture_formats  formats of pictures, and what reads the others
+    extra_columns  the user's other columns of a table
     image_folder  one folder of images per class
     keys          ids that are texts, and their search
     labels        the form of a label; a file of labels

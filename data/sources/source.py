@@ -71,6 +71,16 @@ def open_source(config: DataConfig, base: Path) -> Source:
     Raises:
         InputError: The path does not exist or is of no known format.
     """
+    source = _open(config, base)
+    if config.extra_columns and not isinstance(source, TableSource):
+        raise InputError(
+            f"data.extra_columns names {config.extra_columns[0]!r}, but data.source"
+            f" {config.source!r} is no table: leave it out"
+        )
+    return source
+
+
+def _open(config: DataConfig, base: Path) -> Source:
     if config.source == "glyphs":
         from remine.data.sources.glyphs import GlyphSource  # imports matplotlib
 
@@ -83,7 +93,8 @@ def open_source(config: DataConfig, base: Path) -> Source:
         return ArraySource(path, base / config.labels if config.labels else None)
     is_file = path.is_file() and (suffix == ".csv" or is_parquet(path))
     if is_file or (path.is_dir() and is_table_folder(path)):
-        return TableSource(path, {str(ours): theirs for ours, theirs in config.columns.items()})
+        columns = {str(ours): theirs for ours, theirs in config.columns.items()}
+        return TableSource(path, columns, extra=config.extra_columns)
     if path.is_dir():
         return _open_pictures(path, config.class_folders)
     raise InputError(f"data.source: {path} is not a Parquet, CSV or .npy file, nor a folder")

@@ -13,6 +13,7 @@ from remine.data.errors import InputError
 from remine.data.schemas import CONTENTS
 from remine.data.sources.array import arrow_errors_as_input_errors, is_vector_type, vector_rows
 from remine.data.sources.csv_table import CsvTable
+from remine.data.sources.extra_columns import check_extra, extra_values, unread_columns
 from remine.data.sources.hugging_face import picture_bytes
 from remine.data.sources.image_folder import stamp
 from remine.data.sources.parquet_table import ParquetTable
@@ -41,19 +42,27 @@ class TableSource:
     Implements `remine.data.sources.source.Source`.
     """
 
-    def __init__(self, path: Path, columns: dict[str, str], *, needs_labels: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        columns: dict[str, str],
+        *,
+        extra: Sequence[str] = (),
+        needs_labels: bool = True,
+    ) -> None:
         """Open the file or folder and read its schema.
 
         Args:
             path: A Parquet or .csv file, or a folder with Parquet files in it or below it.
             columns: The user's column names by ours, where they differ.
+            extra: Further columns that are kept.
             needs_labels: Refuse a table without a column of labels.
         """
         self.path, self.root = path, path if path.is_dir() else path.parent
         self.files, other_files = parquet_files(path) if path.is_dir() else ([path], [])
         with arrow_errors_as_input_errors(path):
             try:
-                self.dataset = _open_dataset(self.files, path, columns)
+                self.dataset = _open_dataset(self.files, path, columns, extra)
                 self.columns = self._find_columns(path, columns, needs_labels=needs_labels)
             except UnicodeDecodeError:
                 raise InputError(f"{path}: a column's name is not UTF-8") from None
@@ -64,6 +73,8 @@ class TableSource:
                 f" vector; exactly one is needed (name yours in data.columns)"
             )
         self.content: str = contents[0]
+        self.extra = tuple(extra)
+        check_extra(self.extra, self.columns, self.dataset.schema, str(path))
         column = self.columns[self.content]
         column_type = self.dataset.schema.field(column).type
         if self.content == "image" and can_hold(column_type, "path"):
@@ -88,6 +99,11 @@ class TableSource:
     def lacks_ids(self) -> bool:
         """Whether there is no column of ids."""
         return "id" not in self.columns
+
+    @property
+    def unread_columns(self) -> list[str]:
+        """The columns of the table that are not read."""
+        return unread_columns(self.dataset.schema.names, self.columns, self.extra)
 
     def _passed_over(self, files: list[Path]) -> list[str]:
         """A line that counts files of the folder that are not read."""
@@ -147,7 +163,7 @@ class TableSource:
         return [fragment.count_rows() for fragment in self.dataset.get_fragments()]
 
     def metadata(self) -> pa.Table:
-        """The columns `label` and, if present, `id`, `split` and `group`.
+        """The columns `label` and, if present, `id`, `split` and `group`; then the extra ones.
 
         In order of id if ids are integers, else as the rows lie.
         """
@@ -155,7 +171,10 @@ class TableSource:
         if not names:  # without labels: only the number of rows counts
             content = self.columns[self.content]
             return self._read([content]).select([])
-        table = self._read([self.columns[name] for name in names]).rename_columns(names)
+        table = self._read([*(self.columns[name] for name in names), *self.extra])
+        table = table.rename_columns([*names, *self.extra])
+        for name in self.extra:
+            table = self._with_extra(table, name)
         if isinstance(self.dataset, CsvTable):
             self.notes += [note for note in self.dataset.notes if note not in self.notes]
         if "split" in names:
@@ -166,6 +185,11 @@ class TableSource:
                 self.order = np.argsort(ids, kind="stable")
                 table = table.take(self.order)
         return table
+
+    def _with_extra(self, table: pa.Table, name: str) -> pa.Table:
+        is_csv = isinstance(self.dataset, CsvTable)
+        values = extra_values(table[name], name, self._file_row_name, is_csv=is_csv)
+        return table.set_column(table.column_names.index(name), name, values)
 
     def _with_canonical_splits(self, table: pa.Table) -> pa.Table:
         column, note = canonical_splits(table["split"])
@@ -255,11 +279,13 @@ class TableSource:
 
 
 def _open_dataset(
-    files: list[Path], path: Path, columns: dict[str, str]
+    files: list[Path], path: Path, columns: dict[str, str], extra: Sequence[str]
 ) -> CsvTable | ParquetTable:
     names = {name: columns.get(name, name) for name in (*METADATA, *CONTENTS, "vector")}
     if files[0].suffix.lower() == ".csv":
         return CsvTable(files[0], ids=names["id"], label=names["label"])
+    # Under their own names, which no name of ours has, since those are refused.
+    names |= {name: name for name in extra if name not in names}
     return ParquetTable(files, path if path.is_dir() else None, names)
 
 

@@ -90,6 +90,7 @@ def check_source(
         *_content_rows(check),
         ("copies", _copies(catalogue, hashes)),
         *(("reading", note) for note in source.notes),
+        *_unread_rows(source),
         *(("unusual", remark) for remark in _remarks(catalogue)),
         *(("unusual", remark) for remark in _content_remarks(check, catalogue, hashes)),
         *(("left out", line) for line in check.omissions.lines()),
@@ -151,6 +152,14 @@ def _content_remarks(
         shared = np.isin(codes[catalogue.splits == TEST], codes[catalogue.splits == number])
         if count := int(shared.sum()):
             yield f"{count:,} test items have the content of an item in {split}"
+
+
+def _unread_rows(source: Source) -> Iterator[tuple[str, str]]:
+    """The columns of a table that are not read."""
+    if names := getattr(source, "unread_columns", ()):
+        more = f" and {len(names) - MAX_FAULTS:,} more" if len(names) > MAX_FAULTS else ""
+        columns = ", ".join(names[:MAX_FAULTS])
+        yield "reading", f"columns not read: {columns}{more} (data.extra_columns keeps columns)"
 
 
 def _copies(catalogue: Catalogue, hashes: np.ndarray) -> str:

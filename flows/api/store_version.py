@@ -108,10 +108,10 @@ class StoreVersion:
 
         Returns:
             A row for each neighbour, nearest first: query (int64), rank (from 1), id, distance
-            (squared Euclidean, 0 to 4), label, split, group, and text or path if the items are
-            texts or files of pictures. Ids are int64, or strings if those of
-            the data are texts. With reject a column unknown (bool), the same in all rows of a
-            query.
+            (squared Euclidean, 0 to 4), label, split, group, text or path if the items are texts or
+            files of pictures, and the columns of data.extra_columns. Ids are int64, or strings if
+            those of the data are texts. With reject a column unknown (bool), the same in all rows
+            of a query.
 
         Warns:
             UserWarning: More than 5 % of the queries are unlike the items, so that the index's

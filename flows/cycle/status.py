@@ -1,7 +1,8 @@
 """The state of a store: what is served, what is stale, what the next run would do and cost.
 
 Only reads, and loads no torch: a source without a change is known by its fingerprint, one with a
-change is hashed.
+change is hashed. Before the first run there is no log of what stages cost: that is forecast by a
+probe of the source and the encoder.
 """
 
 import statistics
@@ -15,7 +16,9 @@ from remine.data.store.pins import pinned_version, served_version
 from remine.data.store.records import Version
 from remine.data.store.store import Store, store_exists
 from remine.flows.config.settings import Config
+from remine.flows.cycle.durations import duration
 from remine.flows.cycle.failures import last_failure, last_success
+from remine.flows.cycle.forecast.lines import forecast_lines
 from remine.flows.cycle.refresh import CYCLE, INDEX, Decision, decision_of
 from remine.flows.cycle.round_choice import advice, choice_line
 from remine.flows.cycle.stopped_rounds import stop_of
@@ -31,7 +34,8 @@ def status(config: Config, now: float | None = None) -> dict[str, Any]:
     """Everything that `remine status` shows, as plain JSON. now: seconds since 1970."""
     root = str(config.store)
     if not store_exists(config.store):
-        return {"store": root, "served": None, "next": {"what": CYCLE, "why": "no store yet"}}
+        plan = {"what": CYCLE, "why": "no store yet", **first_forecast(config)}
+        return {"store": root, "served": None, "next": plan}
     store = Store(config.store)
     newest, events = store.current(), store.events()
     report: dict[str, Any] = {"store": root, "served": None, "lock": store.lock_holder()}
@@ -103,6 +107,16 @@ def _next(
         plan["if_needed"] = _costs(_steps(config, newest, decision, INDEX), rates)
     plan["memory_gb"] = _memory(config, newest)
     return plan
+
+
+def first_forecast(config: Config) -> dict[str, Any]:
+    """The forecast of a first cycle, or why there is none."""
+    from remine.flows.cycle.forecast.stages import forecast_cycle  # loads torch
+
+    try:
+        return {"forecast": forecast_cycle(config).to_json()}
+    except InputError as error:  # a run would give the same message
+        return {"refused": str(error)}
 
 
 Step = tuple[str, int, float]
@@ -177,7 +191,8 @@ def _memory(config: Config, newest: Version | None) -> float | None:
 def lines(report: Mapping[str, Any]) -> list[str]:
     """The status as lines for people."""
     if report["served"] is None and "lock" not in report:
-        return [f"no store at {report['store']}: `remine run` creates one"]
+        first = f"no store at {report['store']}: `remine run` creates one"
+        return [first, *forecast_lines(report["next"])]
     return [f"{name:<10} {text}".rstrip() for name, text in _rows(report)]
 
 
@@ -190,9 +205,9 @@ def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "", text
     yield "lock", f"held by {report['lock']}" if report["lock"] else "free"
     if (seconds := report["well_seconds"]) is not None:
-        yield "last run", f"succeeded {_duration(seconds)} ago"
+        yield "last run", f"succeeded {duration(seconds)} ago"
     if failure := report.get("failed"):
-        yield "", f"failed {_duration(failure['age_seconds'])} ago: {failure['why']}"
+        yield "", f"failed {duration(failure['age_seconds'])} ago: {failure['why']}"
     if cycle := report.get("unfinished"):
         end = f"stopped at {cycle['stopped']}" if cycle["stopped"] else "the next run resumes it"
         place = f"cycle {cycle['cycle']}, round {cycle['round']} of {cycle['rounds']}"
@@ -221,22 +236,15 @@ def _served_line(version: Mapping[str, Any] | None) -> str:
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in version["metrics"].items())
     pin = " (pinned)" if version["pinned"] else ""
     age = version["age_seconds"]
-    since = f", {_duration(age)} old" if age is not None else ""
+    since = f", {duration(age)} old" if age is not None else ""
     place = f"cycle {version['cycle']}, round {version['round']} of {version['rounds']}"
     items = f"{version['items']:,} items"
     return f"version {version['version']}{pin}, {place}, {items}, {metrics}{since}"
 
 
 def _about(seconds: float | None) -> str:
-    return "unknown seconds" if seconds is None else f"about {_duration(seconds)}"
+    return "unknown seconds" if seconds is None else f"about {duration(seconds)}"
 
 
 def _gigabytes(plan: Mapping[str, Any]) -> str:
     return f", {plan['memory_gb']:.1f} GB of memory" if plan["memory_gb"] else ""
-
-
-def _duration(seconds: float) -> str:
-    for size, name in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {name}"
-    return f"{seconds:.1f} s"

@@ -33,9 +33,9 @@ def neighbour_schema(snapshot: Snapshot, *, has_limit: bool = False) -> pa.Schem
     """The columns of a table of neighbours.
 
     Ids are of the type of the user's. Items that are texts, or pictures in files, have a column
-    text or path. has_limit: Whether there is a column unknown.
+    text or path; the columns of data.extra_columns come after it. has_limit: Whether there is a
+    column unknown.
     """
-    name = snapshot.item_contents.name
     return pa.schema(
         [
             ("query", pa.int64()),
@@ -45,7 +45,7 @@ def neighbour_schema(snapshot: Snapshot, *, has_limit: bool = False) -> pa.Schem
             ("label", pa.string()),
             ("split", pa.string()),
             ("group", pa.string()),
-            *([(name, pa.string())] if name else []),
+            *snapshot.item_contents.columns.items(),
             *([("unknown", pa.bool_())] if has_limit else []),
         ]
     )
@@ -95,14 +95,14 @@ def neighbours(
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield one list per query of its neighbours, nearest first.
 
-    A neighbour has id, label, split, distance, its text or path if it has one, and, if there is a
-    rejection, unknown: whether the query is.
+    A neighbour has id, label, split, distance, its text or path if it has one, the columns of
+    data.extra_columns, and, if there is a rejection, unknown: whether the query is.
     """
     marks = answers.unknown(rejection.limit).tolist() if rejection else [None] * len(answers.rows)
     catalogue, contents = snapshot.catalogue, snapshot.item_contents
     # All at once: single lookups would read whole row groups again and again.
     all_rows = answers.rows[answers.rows >= 0]
-    texts = iter(contents.at(all_rows).to_pylist() if contents.name else ())
+    fields = iter(contents.rows(all_rows))
     for rows, distances, mark in zip(answers.rows, answers.distances, marks, strict=True):
         yield [
             {
@@ -110,7 +110,7 @@ def neighbours(
                 "label": snapshot.label_of(row),
                 "split": SPLITS[catalogue.splits[row]],
                 "distance": float(distance),
-                **({contents.name: next(texts)} if contents.name else {}),
+                **next(fields),
                 **({} if mark is None else {"unknown": mark}),
             }
             for row, distance in zip(rows, distances, strict=True)
@@ -134,14 +134,14 @@ def print_answers(
     if as_json:
         print(json.dumps(lists))  # noqa: T201
         return
-    name = snapshot.item_contents.name
+    names = snapshot.item_contents.columns
     for query_neighbours, heading in zip(lists, headings, strict=True):
         if heading:
             wide_console().print(heading)
-        table = Table("rank", "id", "label", "split", "distance", *([name] if name else []))
+        table = Table("rank", "id", "label", "split", "distance", *names)
         for rank, one in enumerate(query_neighbours, start=1):
             row = (rank, one["id"], one["label"], one["split"], f"{one['distance']:.4f}")
-            table.add_row(*map(str, row), *([fitted(one[name], name)] if name else []))
+            table.add_row(*map(str, row), *(fitted(one[name], name) for name in names))
         wide_console().print(table)
 
 
@@ -161,7 +161,7 @@ def neighbour_table(
         pa.array(catalogue.labels).take(pa.array(catalogue.label_codes[rows])),
         pa.array(SPLITS).take(pa.array(catalogue.splits[rows])),
         groups.take(pa.array(rows)) if groups is not None else pa.nulls(len(rows), pa.string()),
-        *([snapshot.item_contents.at(rows)] if snapshot.item_contents.name else []),
+        *(snapshot.item_contents.values(n, rows) for n in snapshot.item_contents.columns),
         *([answers.unknown(rejection.limit)[query]] if rejection else []),
     ]
     schema = neighbour_schema(snapshot, has_limit=rejection is not None)

@@ -111,18 +111,17 @@ def _neighbours(snapshot: Snapshot, progress: Callable[[int, int], None]) -> tup
 
 
 def _with_contents(snapshot: Snapshot, suspects: pd.DataFrame) -> pd.DataFrame:
-    """Suspects with the texts or paths of both items, if they have any."""
+    """Suspects with the texts or paths of both items, and the other columns that are kept."""
     contents = snapshot.item_contents
-    if not contents.name:
-        return suspects
     columns = {}
     for prefix in ("", "other_"):
         ids = suspects[f"{prefix}id"]
         exists = ids.notna().to_numpy()
-        texts = np.full(len(suspects), None, object)
         rows = snapshot.catalogue.rows_of_ids(ids[exists].tolist())
-        texts[exists] = contents.at(rows).to_pylist()
-        columns[f"{prefix}{contents.name}"] = texts
+        for name in contents.columns:
+            values = np.full(len(suspects), None, object)
+            values[exists] = contents.values(name, rows).to_pylist()
+            columns[f"{prefix}{name}"] = values
     return suspects.assign(**columns)
 
 

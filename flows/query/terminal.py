@@ -27,18 +27,19 @@ def wide_console() -> Console:
     return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
-def fitted(content: str, name: str) -> str:
-    """A text or path on one line; on a terminal a long text is cut, a path never."""
-    return shortened(content, TEXT_WIDTH if name == "text" and sys.stdout.isatty() else None)
+def fitted(content: Any, name: str) -> str:
+    """A value on one line; on a terminal a long text is cut, a path or other column never."""
+    text = "" if content is None else str(content)
+    return shortened(text, TEXT_WIDTH if name == "text" and sys.stdout.isatty() else None)
 
 
 def print_triplets(triplets: TripletTable, query: TripletQuery) -> None:
     """Print a page of triplets with their labels, and their texts or paths if they have any."""
-    rows, name = triplets.page(query), triplets.contents.name
+    rows = triplets.page(query)
     table = Table("anchor", "positive", "negative", "d_ap", "d_an", "kind", "rank")
     for row in triplets.with_contents(rows):
         names = [f"{row[f'{role}_id']} {row[f'{role}_label']}" for role in ROLES]
-        if name:
+        for name in triplets.contents.columns:
             texts = [fitted(row[f"{role}_{name}"], name) for role in ROLES]
             names = [f"{first}\n{text}" for first, text in zip(names, texts, strict=True)]
         numbers = (f"{row['d_ap']:.4f}", f"{row['d_an']:.4f}", row["kind"])

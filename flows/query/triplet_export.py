@@ -1,7 +1,8 @@
 """Mined triplets written for other programs, batch by batch in bounded memory.
 
 Layouts:
-    plain      the stored columns and the three labels, as .csv, .jsonl or .parquet
+    plain      the stored columns, and the labels and data.extra_columns of the three items, as
+               .csv, .jsonl or .parquet
     triplet    the texts, paths or pictures of the three items, for sentence-transformers
     n-tuple    the same with several negatives per pair
     indices    positions of items, the indices_tuple of pytorch-metric-learning
@@ -117,6 +118,8 @@ def _plain_tables(triplets: TripletTable, query: TripletQuery) -> Iterator[pa.Ta
             rows = np.searchsorted(catalogue.ids, batch[f"{role}_id"].to_numpy())
             codes = pa.array(catalogue.label_codes[rows])
             table = table.append_column(f"{role}_label", labels.take(codes))
+            for name in triplets.contents.extra:
+                table = table.append_column(f"{role}_{name}", triplets.contents.values(name, rows))
         yield table
 
 

@@ -136,12 +136,14 @@ class TripletTable:
         return ItemContents(self.store, self._items)
 
     def with_contents(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Rows of a page with the texts or paths of the three items, if they have any."""
-        if name := self.contents.name:
-            for role in ROLES:
-                places = self.catalogue.rows_of_ids([row[f"{role}_id"] for row in rows])
-                for row, content in zip(rows, self.contents.at(places), strict=True):
-                    row[f"{role}_{name}"] = content.as_py()
+        """Rows of a page with the texts or paths of the three items, if they have any.
+
+        And the columns of data.extra_columns.
+        """
+        for role in ROLES if self.contents.columns else ():
+            places = self.catalogue.rows_of_ids([row[f"{role}_id"] for row in rows])
+            for row, fields in zip(rows, self.contents.rows(places), strict=True):
+                row |= {f"{role}_{name}": value for name, value in fields.items()}
         return rows
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:

@@ -144,6 +144,7 @@ def item_fields(version: ServedVersion, row: int) -> dict[str, Any]:
         "group": snapshot.group_of(row),
         "text": snapshot.texts[row] if snapshot.content == "text" else None,
         "path": _path(version, row),
+        "extra": snapshot.item_contents.extra_fields(row),
         "thumbnail": thumbnail_address(version, row) if snapshot.content in PICTURES else None,
     }
 

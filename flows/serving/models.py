@@ -133,6 +133,8 @@ class Item(Record):
     """Where the picture is, relative to the source's folder, if the source named files."""
     thumbnail: str | None = None
     """Relative URL of a thumbnail, if the items are pictures."""
+    extra: dict[str, str | int | float | bool | None] = {}
+    """The columns of the data that data.extra_columns names."""
 
 
 class Neighbour(Item):

@@ -69,8 +69,7 @@ class ServedVersion:
             _ = self.snapshot.inputs[np.arange(1)]
         elif self.snapshot.content == "text":
             _ = self.snapshot.texts[0]
-        if self.snapshot.content == "path":
-            _ = self.snapshot.item_contents.at(np.arange(1))
+        _ = self.snapshot.item_contents.rows(np.arange(1))
         first = self.snapshot.numbers([self.snapshot.catalogue.id_at(0)])
         self.snapshot.search(self.snapshot.item_queries(first), SearchOptions(k=1))
 

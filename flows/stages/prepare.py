@@ -204,7 +204,7 @@ class _Preparation:
         """The transform of contents, to the shape of earlier inputs if they are used again."""
         is_reused = update is not None and self._reuses_inputs(update)
         shape = update.earlier.inputs.card["shape"] if update and is_reused else ()
-        return _transform(self.source, self.config, shape)
+        return transform_of(self.source, self.config, shape)
 
     def _reuses_inputs(self, update: ItemsUpdate) -> bool:
         if not update.comparison.same_content.any() or not self._fits(update.earlier):
@@ -302,7 +302,7 @@ def _check_settings(config: "Config", source: Source, inputs: Mapping[str, Any],
         check_factory(config.index, n, encoder(blank(1, shape, dtype)).shape[1])
 
 
-def _transform(source: Source, config: "Config", shape: Sequence[int] = ()) -> Transform:
+def transform_of(source: Source, config: "Config", shape: Sequence[int] = ()) -> Transform:
     """From contents to inputs. shape: of earlier inputs, which new pictures must have, too."""
     side, channels = config.data.image_size, config.data.channels
     pictures = picture_transform(config.encoder, source.content, config.base, side, channels)

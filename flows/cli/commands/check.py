@@ -19,9 +19,12 @@ def check(
     """Describe a source of items.
 
     Reads and decodes everything, and writes nothing: items, splits, classes, sizes, copies, what is
-    unusual, and what cannot be read (exit code 2 if that refuses the source).
+    unusual, and what cannot be read (exit code 2 if that refuses the source). Else a forecast of
+    what a first cycle takes.
     """
     from remine.flows.api.source_check import check_source
+    from remine.flows.cycle.forecast.lines import forecast_lines
+    from remine.flows.cycle.status import first_forecast
     from remine.flows.jobs.console import Console
 
     settings = settings_of(config, overrides)
@@ -33,3 +36,4 @@ def check(
     typer.echo("\n".join(report.lines))
     if report.n_faults and settings.data.bad == "refuse":
         raise typer.Exit(2)
+    typer.echo("\n".join(forecast_lines(first_forecast(settings))))

@@ -42,6 +42,7 @@ NEVER = (
     "flows/cli/main.py",
     "flows/config/template.py",
     "flows/cycle/cycle.py",
+    "flows/cycle/forecast/stages.py",
     "flows/cycle/status.py",
     "flows/jobs/beam.py",
     "flows/jobs/torchrun.py",

@@ -79,14 +79,14 @@ def _cases(options: argparse.Namespace) -> Iterator[Case]:
         fast = {**frozen, "train": {"batch": 96, **FAST}, "run": LAST}
         yield Case(name="texts, frozen, by heart", items=items, settings=fast)
         if options.whole:
-            whole = {"encoder": {"name": "minilm"}, "train": {"batch": 96}}
-            yield Case(name="texts, whole", items=items, settings=whole)
+            network = {"encoder": {"name": "minilm"}, "train": {"batch": 96}}
+            yield Case(name="texts, whole", items=items, settings=network)
     if options.photos:
         paths = sorted(path for path in options.photos.glob("*/*") if path.is_file())
         labels = [path.parent.name for path in paths]
         items = pa.table({"label": labels, "path": [str(path.absolute()) for path in paths]})
-        network = {"name": "efficientnet_lite0", "frozen": True}
-        frozen = {"data": {"image_size": 224}, "encoder": network, "train": {"batch": 96}}
+        lite = {"name": "efficientnet_lite0", "frozen": True}
+        frozen = {"data": {"image_size": 224}, "encoder": lite, "train": {"batch": 96}}
         yield Case(name="photos, frozen", items=items, settings=frozen)
         fast = {**frozen, "train": {"batch": 96, **FAST}, "run": LAST}
         yield Case(name="photos, frozen, by heart", items=items, settings=fast)

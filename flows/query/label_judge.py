@@ -71,11 +71,11 @@ def judged(
         InputError, StoreError: The encoder before training is wished and cannot be built.
     """
     vectors = snapshot.searcher.vectors(snapshot.catalogue.ids)
-    served = centroid_distances(_known_items(snapshot, vectors))
+    served_distances = centroid_distances(_known_items(snapshot, vectors))
 
     def by_served(reason: str) -> tuple[CentroidDistances, LabelJudge]:
         number = snapshot.version.number
-        return served, LabelJudge(name="served", version=number, reason=reason)
+        return served_distances, LabelJudge(name="served", version=number, reason=reason)
 
     if wish == "served":
         return by_served(ASKED)
@@ -93,7 +93,7 @@ def judged(
     if wish == "auto":
         in_train = snapshot.catalogue.splits[snapshot.catalogue.splits != UNKNOWN] == TRAIN
         maps = _map_at_r(snapshot, start.vectors), _map_at_r(snapshot, vectors)
-        choice = choose_judge(start_distances, served, in_train, maps)
+        choice = choose_judge(start_distances, served_distances, in_train, maps)
         if choice.name == "trained":
             return by_served(choice.reason)
         reason = choice.reason

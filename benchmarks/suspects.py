@@ -41,7 +41,8 @@ GLYPHS, CHARACTERS = 250, 4_000
 """Classes of glyphs, and items of drawn characters."""
 WISHES: tuple[Wish, ...] = ("start", "served", "auto")
 FAST = {"learning_rate": 1e-3, "steps": 600, "schedule": "constant", "val_every": 0}
-"""Training that learns by heart."""
+LAST = {"publish": "last", "patience": 0}
+"""Settings of a cycle that learns by heart, and is served nevertheless."""
 Mask = NDArray[np.bool_]
 
 
@@ -75,19 +76,19 @@ def _cases(options: argparse.Namespace) -> Iterator[Case]:
         items = pq.read_table(options.texts, columns=["label", "text"])
         frozen = {"encoder": {"name": "minilm", "frozen": True}, "train": {"batch": 96}}
         yield Case(name="texts, frozen", items=items, settings=frozen)
-        fast = {**frozen, "train": {"batch": 96, **FAST}}
+        fast = {**frozen, "train": {"batch": 96, **FAST}, "run": LAST}
         yield Case(name="texts, frozen, by heart", items=items, settings=fast)
         if options.whole:
-            whole = {"encoder": {"name": "minilm"}, "train": {"batch": 96}}
-            yield Case(name="texts, whole", items=items, settings=whole)
+            network = {"encoder": {"name": "minilm"}, "train": {"batch": 96}}
+            yield Case(name="texts, whole", items=items, settings=network)
     if options.photos:
         paths = sorted(path for path in options.photos.glob("*/*") if path.is_file())
         labels = [path.parent.name for path in paths]
         items = pa.table({"label": labels, "path": [str(path.absolute()) for path in paths]})
-        network = {"name": "efficientnet_lite0", "frozen": True}
-        frozen = {"data": {"image_size": 224}, "encoder": network, "train": {"batch": 96}}
+        lite = {"name": "efficientnet_lite0", "frozen": True}
+        frozen = {"data": {"image_size": 224}, "encoder": lite, "train": {"batch": 96}}
         yield Case(name="photos, frozen", items=items, settings=frozen)
-        fast = {**frozen, "train": {"batch": 96, **FAST}}
+        fast = {**frozen, "train": {"batch": 96, **FAST}, "run": LAST}
         yield Case(name="photos, frozen, by heart", items=items, settings=fast)
     source = open_source(DataConfig(glyphs=GlyphConfig(characters=GLYPHS)), Path())
     pictures = [picture for block in source.blocks(4096) for picture in block]
@@ -107,7 +108,7 @@ def _measured(case: Case) -> list[str]:
         folder = Path(name)
         pq.write_table(items, folder / "items.parquet")
         data = {**case.settings.get("data", {}), "source": str(folder / "items.parquet")}
-        run = {"store": str(folder / "store")}
+        run = {**case.settings.get("run", {}), "store": str(folder / "store")}
         config = load_config({**case.settings, "data": data, "run": run})
         start = time.monotonic()
         with prepared(config, run_plain, Console(quiet=True)) as inputs:
@@ -117,16 +118,24 @@ def _measured(case: Case) -> list[str]:
         version = served_version(store)
         assert version is not None
         snapshot = Snapshot(store, version)
-        cells = []
-        for wish in WISHES:
-            report = find_suspects(snapshot, SuspectConfig(), lambda *_: None, wish)
-            suspects = report.suspects[report.suspects["reason"] == REASONS[0]]
-            mask = np.isin(np.arange(len(wrong)), suspects["id"]) & in_train
-            cells += [
-                f"{100 * (mask & wrong).sum() / (in_train & wrong).sum():.0f}",
-                f"{100 * wrong[mask].mean():.0f}" if mask.any() else "",
-            ]
-    return [*cells, report.judge.line, f"{seconds:.0f}"]
+        return [*_cells(snapshot, wrong, in_train), f"{seconds:.0f}"]
+
+
+def _cells(snapshot: Snapshot, wrong: Mask, in_train: Mask) -> list[str]:
+    """Recall and precision among the training items for each of WISHES, and who judged by itself.
+
+    wrong, in_train: (n,) by id.
+    """
+    cells = []
+    for wish in WISHES:
+        report = find_suspects(snapshot, SuspectConfig(), lambda *_: None, wish)
+        suspects = report.suspects[report.suspects["reason"] == REASONS[0]]
+        mask = np.isin(np.arange(len(wrong)), suspects["id"]) & in_train
+        cells += [
+            f"{100 * (mask & wrong).sum() / (in_train & wrong).sum():.0f}",
+            f"{100 * wrong[mask].mean():.0f}" if mask.any() else "",
+        ]
+    return [*cells, report.judge.line]
 
 
 def _planted(items: pa.Table) -> tuple[pa.Table, Mask]:

@@ -4,9 +4,8 @@ Training pulls an item towards its label, the wrong one, too. Items that are not
 test) show what training alone changes. Three cases follow from two comparisons, neither of which
 needs to know a wrong label:
 
-- Training more than halved the share of items not trained on that are nearer to another class than
-  to their own: the start could not tell the classes apart, as a network from scratch, and the
-  trained one judges.
+- Training took away a large part of what lacked to perfect retrieval among the items not trained
+  on: the start could not tell classes apart, as a network from scratch, and the trained one judges.
 - Else, of what the start suspects most, the trained one may still suspect a clearly smaller share
   among the training items than among the others: it has learnt their wrong labels, and the start
   judges.
@@ -23,8 +22,8 @@ from remine.mining.suspects import CentroidDistances, SuspectConfig
 
 SHARE = 0.05
 """The share of the items, those with the highest scores, that the start is taken to suspect."""
-USELESS = 0.5
-"""The start judges only if training left more than this share of its misfits (see above)."""
+USELESS = 0.6
+"""The start judges only if training left at least this part of what lacked to MAP@R 1."""
 LEARNT = 0.97
 """The trained embedding has learnt wrong labels if the share of suspects that it retains among the
 training items is below this part of the share among the others. Near 1, since the start errs little
@@ -45,16 +44,15 @@ class JudgeChoice:
     """Which embedding judges, and why.
 
     Attributes:
-        start_misfits, trained_misfits: Shares of the items not trained on that are nearer to
-            another class than to their own.
+        start_map, trained_map: MAP@R among the items not trained on, before training and after.
         retained: Share of the start's suspects among the training items that the trained embedding
             still suspects.
         retained_others: The same among the items not trained on.
         suspects: The smaller number of suspects that these shares are of.
     """
 
-    start_misfits: float
-    trained_misfits: float
+    start_map: float
+    trained_map: float
     retained: float
     retained_others: float
     suspects: int
@@ -71,15 +69,15 @@ class JudgeChoice:
     @property
     def start_tells_classes(self) -> bool:
         """Whether the start told classes apart, by the items not trained on."""
-        return self.trained_misfits >= USELESS * self.start_misfits
+        return 1 - self.trained_map >= USELESS * (1 - self.start_map)
 
     @property
     def reason(self) -> str:
         """Why it judges, as a clause."""
         if not self.start_tells_classes:
             return (
-                f"before training {self.start_misfits:.0%} of the items not trained on were nearer"
-                f" to another class, now {self.trained_misfits:.0%}"
+                "before training the encoder told classes apart too poorly: MAP@R of the items not"
+                f" trained on was {100 * self.start_map:.1f} %, now {100 * self.trained_map:.1f} %"
             )
         if self.suspects < LEAST:
             return "too few suspects to tell whether training has learnt wrong labels"
@@ -92,7 +90,10 @@ class JudgeChoice:
 
 
 def choose_judge(
-    start: CentroidDistances, trained: CentroidDistances, in_train: NDArray[np.bool_]
+    start: CentroidDistances,
+    trained: CentroidDistances,
+    in_train: NDArray[np.bool_],
+    maps: tuple[float, float],
 ) -> JudgeChoice:
     """Choose the embedding that judges labels.
 
@@ -100,6 +101,7 @@ def choose_judge(
         start: The n items before training.
         trained: The same items afterwards.
         in_train: (n,) whether an item was trained on.
+        maps: MAP@R among the other items, before training and afterwards.
     """
     suspects, others = (
         trained.score[_most_suspect(start.score, np.flatnonzero(group))]
@@ -107,8 +109,8 @@ def choose_judge(
     )
     margin = _margin(others)
     return JudgeChoice(
-        start_misfits=_misfits(start, ~in_train),
-        trained_misfits=_misfits(trained, ~in_train),
+        start_map=maps[0],
+        trained_map=maps[1],
         retained=_share(suspects >= margin),
         retained_others=_share(others >= margin),
         suspects=min(len(suspects), len(others)),
@@ -127,11 +129,6 @@ def _most_suspect(score: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray
     order = rows[np.argsort(-score[rows], kind="stable")]
     suspects = order[: int(np.ceil(SHARE * len(rows)))]
     return suspects[score[suspects] > 0]
-
-
-def _misfits(distances: CentroidDistances, group: NDArray[np.bool_]) -> float:
-    score = distances.score[group]
-    return _share(score[np.isfinite(score)] > 0)
 
 
 def _share(mask: NDArray[np.bool_]) -> float:

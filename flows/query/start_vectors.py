@@ -39,7 +39,7 @@ class StartVectors:
 
 def is_untrained(version: Version) -> bool:
     """Whether the encoder of a version has not learnt from any label yet."""
-    return bool(version.artifacts["checkpoint"].card["steps"] == 0)
+    return bool(version.artifacts["checkpoint"].card.get("steps") == 0)
 
 
 def start_vectors(

@@ -5,6 +5,7 @@ In reading order:
     source_catalogue  ids, labels and splits of the items of a source, checked
     catalogue         ids, labels, splits and content hashes of stored items
     pictures          decoding of one picture to 8 bits, grey or RGB
+    fitting           pictures of any shape fitted to one size
     colour            which pictures have colour, from their headers
     inputs            decoding of pictures and vectors; memory-mapped access to stored inputs
     bad_items         items that cannot be read: listed, or set aside

@@ -13,6 +13,10 @@ Column = Literal["id", "label", "split", "group", "image", "path", "text", "vect
 COLUMNS: tuple[Column, ...] = get_args(Column)
 
 
+Fit = Literal["crop", "pad", "stretch"]
+"""How a picture of another shape becomes a square."""
+
+
 @config_table("data.glyphs")
 class GlyphConfig:
     """Generated items: pictures of characters, each in many typefaces; the class is the character.
@@ -65,6 +69,14 @@ class DataConfig:
     """# Pictures
 
     Scale every picture to this side. 0 takes pictures as they are; all must have one size.
+    """
+    fit: Fit | Literal["auto"] = "auto"
+    """How pictures of other shapes are fitted to that side.
+    auto: as the pretrained network asks, else crop
+    crop: the shorter side is scaled to it, and the middle is taken
+    pad: the longer side is scaled to it, and the rest is filled with the colour of the picture's
+      own edge
+    stretch: both sides are scaled to it
     """
     channels: Literal[0, 1, 3] = 0
     """1 for grey, 3 for colour, 0 for colour if any picture has some, else grey."""

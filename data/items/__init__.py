@@ -6,6 +6,7 @@ In reading order:
     unknown_items     items of no class, which are kept apart to measure rejection
     catalogue         ids, labels, splits and content hashes of stored items
     pictures          decoding of one picture to 8 bits, grey or RGB
+    fitting           pictures of any shape fitted to one size
     colour            which pictures have colour, from their headers
     inputs            decoding of pictures and vectors; memory-mapped access to stored inputs
     bad_items         items that cannot be read: listed, or set aside

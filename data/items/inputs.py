@@ -16,9 +16,11 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from remine.data.config import Fit
 from remine.data.errors import InputError
+from remine.data.items.fitting import fit_picture
 from remine.data.items.pictures import decode_image, open_image
 
 SMALL_PIXELS = 256 * 256
@@ -132,14 +134,16 @@ class ImageTransform:
     """Decodes pictures to (rows, channels, height, width) uint8.
 
     Attributes:
-        side: Pixels to which pictures of any size are fitted (scaled, then cropped in the middle);
-            0 to take the size of the first picture and refuse pictures of another size.
+        side: Pixels to which pictures of any size are fitted; 0 to take the size of the first
+            picture and refuse pictures of another size.
         channels: 1 or 3; 0 to take the number that the first picture needs.
+        fit: How they are fitted, see `fitting`.
         omissions: What was not read of the pictures.
     """
 
     side: int = 0
     channels: int = 0
+    fit: Fit = "crop"
     omissions: Omissions = field(default_factory=Omissions)
 
     def __post_init__(self) -> None:
@@ -147,13 +151,14 @@ class ImageTransform:
         self.size = (self.side, self.side)
 
     @classmethod
-    def for_shape(cls, shape: Sequence[int], *, resize: bool) -> Self:
+    def for_shape(cls, shape: Sequence[int], *, resize: bool, fit: Fit = "crop") -> Self:
         """The transform to inputs of a known shape (channels, height, width).
 
-        resize: fit pictures of any size to it; else those of another size are refused.
+        resize: fit pictures of any size to it, as `fit` says; else those of another size are
+            refused.
         """
         channels, height, width = shape
-        transform = cls(channels=channels)
+        transform = cls(channels=channels, fit=fit)
         transform.resize, transform.size = resize, (width, height)
         return transform
 
@@ -196,7 +201,7 @@ class ImageTransform:
 
     def _pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         if self.resize:
-            image = ImageOps.fit(image, self.size, Image.Resampling.BILINEAR)
+            image = fit_picture(image, self.size, self.fit)
         elif image.size != self.size:
             size, first_size = ("x".join(map(str, pair)) for pair in (image.size, self.size))
             raise InputError(

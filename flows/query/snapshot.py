@@ -165,10 +165,12 @@ class Snapshot:
     def transform(self) -> Transform:
         """The transform of contents to encoder inputs with which the items were prepared."""
         design = Design.from_json(self.version.artifacts["checkpoint"].card["encoder"])
-        shape = self.version.artifacts["inputs"].card["shape"]
+        card = self.version.artifacts["inputs"].card
+        shape = card["shape"]
         # A transform of the user's own may make rows of any shape, and gets the pictures whole.
         if self.content in PICTURES and len(shape) == 3:
-            pictures = ImageTransform.for_shape(shape, resize=True)
+            fit = card.get("fit", "crop")  # stores of earlier versions know no other
+            pictures = ImageTransform.for_shape(shape, resize=True, fit=fit)
         else:
             pictures = ImageTransform()
         return input_transform(design.config, self.content, self.base, pictures)

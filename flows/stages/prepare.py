@@ -109,7 +109,7 @@ def _recall(
 
 def _recipe(config: "Config") -> str:
     """Hash of what decides an item's input, beside its content."""
-    data = [config.data.image_size, config.data.channels]
+    data = [config.data.image_size, config.data.channels, config.data.fit]
     return digest([data, transform_key(config.encoder, config.base), code_hash(__name__)])
 
 
@@ -173,6 +173,8 @@ class _Preparation:
         bad_items = BadItems(transform)
         staged_items = self._stage(store, update, catalogue, bad_items, folder, bar)
         inputs_card = {**staged_items.inputs_card, "recipe": self.recipe}
+        if isinstance(transform, ImageTransform):
+            inputs_card["fit"] = transform.fit  # queries are fitted in the same way
         _check_settings(self.config, self.source, inputs_card, len(catalogue.ids))
         items_card = {**staged_items.items_card, **_origin(source, catalogue, update)}
         staged_items = replace(staged_items, items_card=items_card, inputs_card=inputs_card)
@@ -304,8 +306,7 @@ def _check_settings(config: "Config", source: Source, inputs: Mapping[str, Any],
 
 def transform_of(source: Source, config: "Config", shape: Sequence[int] = ()) -> Transform:
     """From contents to inputs. shape: of earlier inputs, which new pictures must have, too."""
-    side, channels = config.data.image_size, config.data.channels
-    pictures = picture_transform(config.encoder, source.content, config.base, side, channels)
+    pictures = picture_transform(config.encoder, source.content, config.base, config.data)
     if len(shape) == 3 and source.content in PICTURES:
-        pictures = ImageTransform.for_shape(shape, resize=pictures.resize)
+        pictures = ImageTransform.for_shape(shape, resize=pictures.resize, fit=pictures.fit)
     return input_transform(config.encoder, source.content, config.base, pictures)

@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from remine.data.config import DataConfig
 from remine.data.errors import InputError, StoreError
 from remine.data.items.inputs import PICTURES, ImageTransform, Transform, vector_transform
 from remine.train.checkpoint import encoder_bytes
@@ -220,7 +221,7 @@ def input_transform(
 
 
 def picture_transform(
-    config: EncoderConfig, content: str, base: Path, side: int, channels: int
+    config: EncoderConfig, content: str, base: Path, data: DataConfig
 ) -> ImageTransform:
     """The transform of new pictures: the settings', or where they say 0 what the network asks for.
 
@@ -228,15 +229,24 @@ def picture_transform(
         config: The encoder.
         content: What the items are.
         base: The folder in which a model is looked up.
-        side: data.image_size.
-        channels: data.channels.
+        data: image_size, channels and fit.
+
+    Raises:
+        InputError: Pictures are to be fitted, but to no size.
 
     """
+    side, channels, fit = data.image_size, data.channels, data.fit
     if content in PICTURES and config.library:
-        side, channels = side or facts(config, content, base).side, channels or 3
+        known = facts(config, content, base)
+        side, channels = side or known.side, channels or 3
+        fit = known.fit if fit == "auto" else fit
     elif content in PICTURES and config.name in WEIGHTS_PACKAGES:
         side, channels = side or LITE_SIDE, channels or 3
-    return ImageTransform(side, channels)
+    if content in PICTURES and fit != "auto" and not side:
+        raise InputError(
+            f'data.fit is "{fit}", but there is no size to fit to: set data.image_size'
+        )
+    return ImageTransform(side, channels, "crop" if fit == "auto" else fit)
 
 
 def transform_key(config: EncoderConfig, base: Path) -> list[str]:

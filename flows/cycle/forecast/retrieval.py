@@ -32,6 +32,7 @@ def index_costs(n: int, d: int, config: IndexConfig) -> tuple[float, float]:
         name, size = choice.factory, float(choice.bytes)
     m = min(n, SAMPLE)
     flat = IndexConfig(factory="Flat", recall=config.recall)
+    build_index(_vectors(np.zeros(10, np.int64), d), flat)  # FAISS starts its threads
     start = time.perf_counter()
     build_index(_vectors(np.zeros(m, np.int64), d), flat)
     seconds = (time.perf_counter() - start) * _products(n) / _products(m)

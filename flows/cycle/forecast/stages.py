@@ -18,6 +18,7 @@ from remine.flows.cycle.forecast.retrieval import (
 from remine.flows.cycle.forecast.sample import SourceSample, read_sample
 from remine.index.metrics import BLOCK
 from remine.index.micro_batches import CPU_BYTES
+from remine.mining.engines.memory_forecast import BASE_GB as MINING_BASE_GB
 from remine.mining.engines.memory_forecast import gallery_size
 from remine.mining.kernel_cache import must_compile
 
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from remine.flows.config.settings import Config
 
 GB, GIB = 1e9, 2**30
-BASE_GB = 0.7
-"""Python and its libraries in `remine run`."""
-START_SECONDS = 8.0
+BASE_GB = 1.15
+"""Python and all libraries in `remine run`, which has Prefect and Beam beside those of mining."""
+START_SECONDS = 12.0
 """Of `remine run` beside its stages: imports, Prefect's server, the page at the end."""
 COMPILE_SECONDS = 8.0
 """Of the kernels of mining, once on a machine."""
@@ -128,7 +129,7 @@ def _stages(config: "Config", sample: SourceSample, costs: NetworkCosts) -> Iter
             stage="mine",
             runs=rounds,
             seconds=mining.seconds + JOB_SECONDS + triplets * TRIPLET_BYTES / WRITE_RATE,
-            memory_gb=mining.memory_gb,
+            memory_gb=BASE_GB + mining.memory_gb - MINING_BASE_GB,
             disk_gb=rounds * triplets * TRIPLET_BYTES / GB,
         )
     yield _train(config, sample, costs, triplets)

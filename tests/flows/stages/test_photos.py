@@ -2,11 +2,14 @@
 
 import base64
 import io
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from remine.data.errors import InputError
 from remine.data.items.inputs import (
     MIN_ROWS,
     SHARD_BYTES,
@@ -15,10 +18,14 @@ from remine.data.items.inputs import (
     input_bytes,
     shard_rows,
 )
+from remine.data.store.records import Artifact
 from remine.flows.config.settings import load_config
 from remine.flows.jobs.console import Console
+from remine.flows.query.snapshot import Snapshot
 from remine.flows.report.item_cards import THUMBNAIL_SIDE, Gallery, picture_url
 from remine.flows.stages.prepare import prepare
+from remine.train.config import EncoderConfig
+from remine.train.encoders.design import Design
 from remine.train.encoders.encoder import GramTransform
 
 SIDE = 8
@@ -101,6 +108,31 @@ def publish(store, items, inputs):
             artifacts={"items": items, "inputs": inputs},
         )
     )
+
+
+def test_another_fit_prepares_all_pictures_anew(photos):
+    ramp = np.linspace(0, 255, 48).astype(np.uint8)
+    Image.fromarray(np.tile(ramp, (16, 1))).save(photos / "class 3" / "wide.png")
+    row = sorted(photos.rglob("*.png")).index(photos / "class 3" / "wide.png")
+    before, _, (store, items, inputs) = prepared(photos, image_size=16)
+    publish(store, items, inputs)
+    assert inputs.card["fit"] == "crop"
+    after, _, (_, _, inputs) = prepared(photos, image_size=16, fit="stretch")
+    assert inputs.card["fit"] == "stretch"
+    assert before[row, 0, 8, 0] > 70  # the middle of the ramp
+    assert after[row, 0, 8, 0] < 10  # all of it
+    plan = Design(config=EncoderConfig(), content="path", shape=(3, 16, 16))
+    checkpoint = Artifact(kind="checkpoint", files=(), card={"encoder": plan.to_json()})
+    version = SimpleNamespace(artifacts={"inputs": inputs, "checkpoint": checkpoint})
+    snapshot = SimpleNamespace(version=version, content="path", base=Path())
+    queries = vars(Snapshot)["transform"].func(snapshot)
+    query = queries([photos / "class 3" / "wide.png"], str)
+    np.testing.assert_array_equal(query[0], after[row])
+
+
+def test_a_fit_without_a_size_is_refused(photos):
+    with pytest.raises(InputError, match=r'data\.fit is "pad", but .* set data\.image_size'):
+        prepared(photos, fit="pad")
 
 
 def test_a_page_shows_thumbnails(photos):

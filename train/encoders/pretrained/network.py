@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from remine.data.config import Fit
 from remine.data.errors import InputError
 from remine.data.items.inputs import PICTURES
 from remine.train.encoders.config import EncoderConfig, library_name
@@ -32,14 +33,15 @@ class Facts:
     """What is known of a pretrained network once it has been loaded.
 
     dimensions: of its features. weights: hash of the files or weights that identify it. side: in
-    pixels of the pictures it asks for, 0 for texts. limit: tokens of the longest text, 0 for
-    pictures.
+    pixels of the pictures it asks for, 0 for texts. fit: how they are made square. limit: tokens of
+    the longest text, 0 for pictures.
     """
 
     dimensions: int
     weights: str
     side: int = 0
     limit: int = 0
+    fit: Fit = "crop"
 
 
 def facts(config: EncoderConfig, content: str, base: Path) -> Facts:
@@ -60,7 +62,9 @@ def _facts(key: tuple[str, str, str, int], is_picture: bool, base: Path, weights
     name, pooling, prompt, max_tokens = key
     config = EncoderConfig(name=name, pooling=pooling, prompt=prompt, max_tokens=max_tokens)  # type: ignore[arg-type]
     content = "image" if is_picture else "text"
-    network, side, limit = _load(config, content, base)
+    network, limit = _load(config, content, base)
+    recipe = network.recipe if isinstance(network, PictureNetwork) else None
+    side = recipe.side if recipe else 0
     shape, dtype = ((1, 3, side, side), torch.uint8) if is_picture else ((1, 8), torch.int32)
     with torch.inference_mode():
         dimensions = network.eval()(torch.ones(shape, dtype=dtype)).shape[1]
@@ -68,7 +72,9 @@ def _facts(key: tuple[str, str, str, int], is_picture: bool, base: Path, weights
         raise InputError(
             f"encoder.max_tokens is {max_tokens}; {name} reads at most {limit} tokens of a text"
         )
-    return Facts(dimensions=dimensions, weights=weights, side=side, limit=max_tokens or limit)
+    fit: Fit = recipe.fit if recipe else "crop"
+    limit = max_tokens or limit
+    return Facts(dimensions=dimensions, weights=weights, side=side, limit=limit, fit=fit)
 
 
 def check_content(config: EncoderConfig, content: str, base: Path) -> None:
@@ -106,27 +112,27 @@ def load_network(config: EncoderConfig, content: str, base: Path) -> nn.Module:
     return _load(config, content, base)[0].eval()
 
 
-def _load(config: EncoderConfig, content: str, base: Path) -> tuple[nn.Module, int, int]:
-    """The network, the side of its pictures and the limit of its texts."""
+def _load(config: EncoderConfig, content: str, base: Path) -> tuple[nn.Module, int]:
+    """The network, and the limit of its texts, 0 for pictures."""
     name = config.name
     library, model = ("st", "") if name == "minilm" else library_name(name)
     if library == "st":
         folder = model_folder(name, base)
         sentences = sentence_models.load_network(name, folder, config.prompt)
-        return TokenNetwork(sentences, _offset(name)), 0, sentences.limit
+        return TokenNetwork(sentences, _offset(name)), sentences.limit
     if library == "hf":
         folder = model_folder(name, base)
         if content not in PICTURES:
             texts = transformer_models.load_texts(name, folder, config.pooling)
-            return TokenNetwork(texts), 0, transformer_models.limit_of(name, folder)
+            return TokenNetwork(texts), transformer_models.limit_of(name, folder)
         recipe = transformer_models.picture_recipe(folder)
         pictures = transformer_models.load_pictures(name, folder, config.pooling)
-        return PictureNetwork(pictures, recipe), recipe.side, 0
+        return PictureNetwork(pictures, recipe), 0
     if content == "text":
         tower = picture_libraries.load_clip_texts(name, model)
-        return TokenNetwork(tower), 0, picture_libraries.clip_limit(name, model)
+        return TokenNetwork(tower), picture_libraries.clip_limit(name, model)
     network, recipe = picture_libraries.load(name, library, model)
-    return PictureNetwork(network, recipe), recipe.side, 0
+    return PictureNetwork(network, recipe), 0
 
 
 def token_transform(config: EncoderConfig, base: Path) -> TokenTransform:

@@ -7,11 +7,21 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from remine.data.config import Fit
 from remine.data.errors import InputError
 from remine.train.checkpoint import encoder_bytes
 from remine.train.encoders.pretrained.model_files import imported, one_line_errors
 from remine.train.encoders.pretrained.pictures import PictureRecipe
 from remine.train.encoders.pretrained.tokens import Tokenize, without_dropout
+
+FITS: dict[str, Fit] = {
+    "center": "crop",
+    "squash": "stretch",
+    "border": "pad",
+    "shortest": "crop",
+    "longest": "pad",
+}
+"""What timm (crop_mode) and open_clip (resize_mode) call it."""
 
 
 def load(name: str, library: str, model: str) -> tuple[nn.Module, PictureRecipe]:
@@ -44,7 +54,8 @@ def _timm(name: str, model: str) -> tuple[nn.Module, PictureRecipe]:
     data: Any = imported("timm.data", name, "timm")
     network = timm.create_model(model, pretrained=True, num_classes=0)
     config = data.resolve_model_data_config(network)
-    return network, _recipe(config["input_size"][-1], config["mean"], config["std"])
+    fit = FITS.get(config.get("crop_mode", "center"), "crop")
+    return network, _recipe(config["input_size"][-1], config["mean"], config["std"], fit)
 
 
 def _torchvision(name: str, model: str) -> tuple[nn.Module, PictureRecipe]:
@@ -88,7 +99,8 @@ def _open_clip(name: str, model: str) -> tuple[nn.Module, PictureRecipe]:
     config = clip.get_model_preprocess_cfg(network)
     size = config["size"]
     side = size[0] if isinstance(size, Sequence) else size
-    return ClipTower(network, is_text=False), _recipe(side, config["mean"], config["std"])
+    fit = FITS.get(config.get("resize_mode", "shortest"), "crop")
+    return ClipTower(network, is_text=False), _recipe(side, config["mean"], config["std"], fit)
 
 
 def _clip_model(name: str, model: str) -> tuple[Any, Any]:
@@ -133,9 +145,12 @@ def clip_limit(name: str, model: str) -> int:
     return len(clip.get_tokenizer(model.partition("/")[0])(["a"])[0])
 
 
-def _recipe(side: int, mean: Sequence[float], deviation: Sequence[float]) -> PictureRecipe:
+def _recipe(
+    side: int, mean: Sequence[float], deviation: Sequence[float], fit: Fit = "crop"
+) -> PictureRecipe:
     return PictureRecipe(
         side=int(side),
         mean=tuple(255 * m for m in mean),
         deviation=tuple(255 * s for s in deviation),
+        fit=fit,
     )

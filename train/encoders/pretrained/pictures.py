@@ -6,14 +6,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from remine.data.config import Fit
+
 
 @dataclass(frozen=True, kw_only=True)
 class PictureRecipe:
-    """The size in pixels, and mean and deviation by channel on the scale 0 to 255."""
+    """The size in pixels, and mean and deviation by channel on the scale 0 to 255.
+
+    fit: how pictures of other shapes are fitted to the size.
+    """
 
     side: int
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    fit: Fit = "crop"
 
 
 class PictureNetwork(nn.Module):
@@ -22,7 +28,7 @@ class PictureNetwork(nn.Module):
     def __init__(self, network: nn.Module, recipe: PictureRecipe) -> None:
         """`network` maps (m, 3, height, width) float32 to (m, d), or to (m, d, ...)."""
         super().__init__()
-        self.network = network
+        self.network, self.recipe = network, recipe
         self.mean: Tensor
         self.deviation: Tensor
         # Not saved: they belong to the model, which its hash identifies.

@@ -135,10 +135,12 @@ def limit_of(name: str, folder: Path) -> int:
 
 
 def picture_recipe(folder: Path) -> PictureRecipe:
-    """The size and the normalisation that a model's preprocessor_config.json asks for."""
+    """The size, fit and normalisation that a model's preprocessor_config.json asks for."""
     config = json.loads((folder / "preprocessor_config.json").read_text())
     size = config.get("crop_size") if config.get("do_center_crop") else None
     size = size or config.get("size") or 224
+    # Without a crop, and with a width and a height, both sides are scaled.
+    is_cropped = config.get("do_center_crop") or "shortest_edge" in str(config.get("size"))
     if isinstance(size, dict):
         size = size.get("height") or size.get("shortest_edge") or 224
     rescale = (
@@ -151,4 +153,5 @@ def picture_recipe(folder: Path) -> PictureRecipe:
         side=int(size),
         mean=tuple(m / rescale for m in mean or (0.0, 0.0, 0.0)),
         deviation=tuple(s / rescale for s in deviation or (1.0, 1.0, 1.0)),
+        fit="crop" if is_cropped else "stretch",
     )

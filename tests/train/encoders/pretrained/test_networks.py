@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from remine.data.config import DataConfig
 from remine.data.errors import InputError, StoreError
 from remine.data.items.inputs import ImageTransform, omission_lines, without_padding
 from remine.train.encoders.config import EncoderConfig
@@ -114,9 +115,11 @@ def test_pictures_get_the_size_and_the_normalisation_that_the_model_asks_for(vit
     from transformers import AutoModel
 
     config = EncoderConfig(name=f"hf:{vit_folder}")
-    transform = picture_transform(config, "image", Path(), 0, 0)
+    transform = picture_transform(config, "image", Path(), DataConfig())
     assert (transform.size, transform.channels) == ((24, 24), 3)
-    assert picture_transform(config, "image", Path(), 32, 1).size == (32, 32)
+    assert transform.fit == "stretch"  # the preprocessor names both sides, and no crop
+    other = picture_transform(config, "image", Path(), DataConfig(image_size=32, fit="pad"))
+    assert (other.size, other.fit) == ((32, 32), "pad")
     pixels = torch.randint(0, 256, (3, 3, 24, 24), dtype=torch.uint8)
     encoder_design = design(config, "image", (3, 24, 24), "uint8", Path())
     mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)))
@@ -256,7 +259,8 @@ def libraries(monkeypatch):
 @pytest.mark.parametrize(("name", "d"), [("timm:small", 5), ("torchvision:small", 5)])
 def test_picture_libraries_give_features_of_normalised_pictures(name, d):
     config = EncoderConfig(name=name)
-    assert picture_transform(config, "path", Path(), 0, 0).size == (20, 20)
+    transform = picture_transform(config, "path", Path(), DataConfig())
+    assert (transform.size, transform.fit) == ((20, 20), "crop")
     pixels = torch.randint(0, 256, (3, 3, 20, 20), dtype=torch.uint8)
     encoder_design = design(config, "path", (3, 20, 20), "uint8", Path())
     assert encoder_design.backbone["dimensions"] == d

@@ -42,6 +42,7 @@ from remine.mining.problem import Problem, by_pairs
 from remine.mining.search.processor import accelerator, fast_half
 from remine.mining.stats import MiningStats
 from remine.mining.strategies.hub_cap import cap_hubs
+from remine.mining.strategies.positive_duplicates import items_named
 from remine.mining.strategies.positives import pair_counts, positives_limit
 
 
@@ -81,7 +82,11 @@ def mine_files(files: Files, out: Path, config: Config, console: Console) -> Pat
             check_index(index)
     note = _provenance(files, config)
     timer, seed = PhaseTimer(), config.run.seed
-    with console.stage("prepare", "vectors") as bar, timer("prepare"):
+    with (
+        console.stage("prepare", "vectors") as bar,
+        timer("prepare"),
+        items_named(lambda row: ids.gallery[row] if ids.gallery else row),
+    ):
         setup, engine = prepare(problem, config.mining, seed, index)
         bar.update(len(problem.gallery), len(problem.gallery))
     with TemporaryDirectory(prefix=".remine-", dir=out.absolute().parent) as temp:

@@ -28,7 +28,7 @@ from remine.mining.miner import PhaseTimer, mine_block, mine_shards, sort_by_anc
 from remine.mining.problem import Problem, by_label
 from remine.mining.stats import MiningStats
 from remine.mining.strategies.hub_cap import cap_hubs
-from remine.mining.strategies.positive_duplicates import bar_duplicates
+from remine.mining.strategies.positive_duplicates import bar_duplicates, items_named
 
 if TYPE_CHECKING:
     from remine.data.store.store import Store
@@ -99,7 +99,8 @@ def engine_setup(run: "Run", embeddings: Artifact, items: Artifact, seed: int) -
     if choice.engine == "exact":
         setup = EngineSetup(engine="exact", reason=choice.reason)
     else:
-        setup, _ = prepare(read_problem(run.store, embeddings, items, same_as), config, seed)
+        with items_named(_id_of(run.store, items)):
+            setup, _ = prepare(read_problem(run.store, embeddings, items, same_as), config, seed)
     body = json.dumps(setup.to_json(), sort_keys=True).encode()
     files = [run.store.put_bytes(body, name="setup.json")]
     if setup.centroids is not None:
@@ -140,7 +141,8 @@ class MineJob:
         if self.setup.card["shards"] > 1:
             return self._open_shards(store)
         problem = read_problem(store, self.embeddings, self.items, self.same_as)
-        problem = bar_duplicates(problem, self.config)
+        with items_named(_id_of(store, self.items)):
+            problem = bar_duplicates(problem, self.config)
         engine = open_engine(problem, read_setup(store, self.setup))
 
         def work(unit: Unit) -> Artifact:
@@ -155,7 +157,8 @@ class MineJob:
     def _open_shards(self, store: "Store") -> Callable[[Unit], Artifact]:
         """The gallery stays in a file, and every unit searches it part by part."""
         problem = read_problem(store, self.embeddings, self.items, self.same_as, in_file=True)
-        problem = bar_duplicates(problem, self.config)
+        with items_named(_id_of(store, self.items)):
+            problem = bar_duplicates(problem, self.config)
         size = -(-len(problem.gallery) // int(self.setup.card["shards"]))
 
         def work(unit: Unit) -> Artifact:
@@ -204,6 +207,16 @@ def read_problem(
     if same_as:
         problem = problem.forbid(np.load(store.path(same_as.files[0]), allow_pickle=False))
     return problem
+
+
+def _id_of(store: "Store", items: Artifact) -> Callable[[int], int | str]:
+    """From an item's number to the user's id, for messages."""
+
+    def id_of(number: int) -> int | str:
+        catalogue = read_catalogue(store, items)
+        return catalogue.id_at(int(np.searchsorted(catalogue.ids, number)))
+
+    return id_of
 
 
 def read_setup(store: "Store", setup: Artifact) -> EngineSetup:

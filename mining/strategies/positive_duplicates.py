@@ -5,6 +5,8 @@ negative of every query. Its distance to the anchor is that of the positive, so 
 which measures from the anchor, does not catch it.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +21,32 @@ from remine.mining.search.windows import WindowMatches, Windows
 
 BLOCK = 65_536  # rows that are searched at a time
 FIRST_DEPTH, MAX_DEPTH = 8, 4096  # neighbours that are listed for a row
+
+
+class CrowdedItemError(InputError):
+    """A positive has too many items within mining.positive_duplicate.
+
+    Attributes:
+        item: Its number.
+        limit: The setting.
+    """
+
+    def __init__(self, item: int, limit: float, name: object = None) -> None:
+        """name: Of the item for people, if that is not its number."""
+        super().__init__(
+            f"mining.positive_duplicate is {limit:g}, but item {item if name is None else name} has"
+            f" {MAX_DEPTH:,} items or more within that distance: lower it"
+        )
+        self.item, self.limit = item, limit
+
+
+@contextmanager
+def items_named(name: Callable[[int], object]) -> Iterator[None]:
+    """Let errors about an item call it by the user's id, which `name` gives for its number."""
+    try:
+        yield
+    except CrowdedItemError as error:
+        raise CrowdedItemError(error.item, error.limit, repr(name(error.item))) from None
 
 
 def count_copies(
@@ -86,11 +114,7 @@ def near_rows(problem: Problem, rows: Rows, limit: float) -> tuple[Rows, Int64]:
         open_rows, depth = rows[start : start + BLOCK], FIRST_DEPTH
         while len(open_rows):
             if depth > MAX_DEPTH:
-                item = problem.gallery_ids[open_rows[0]]
-                raise InputError(
-                    f"mining.positive_duplicate is {limit:g}, but item {item} has {MAX_DEPTH:,}"
-                    " items or more within that distance: lower it"
-                )
+                raise CrowdedItemError(int(problem.gallery_ids[open_rows[0]]), limit)
             matches = _nearest(problem, open_rows, limit, depth)
             is_full = matches[:, -1] >= 0
             anchor, place = np.nonzero((matches >= 0) & ~is_full[:, None])

@@ -8,7 +8,7 @@ from remine.data.types import unit
 from remine.mining import MiningConfig, mine
 from remine.mining.arguments import make_problem
 from remine.mining.miner import mine_shards
-from remine.mining.strategies.positive_duplicates import MAX_DEPTH, bar_duplicates
+from remine.mining.strategies.positive_duplicates import MAX_DEPTH, bar_duplicates, items_named
 
 HARDEST = MiningConfig(negatives=("hardest", "hard"))
 
@@ -93,3 +93,17 @@ def test_too_many_duplicates_are_refused():
     labels = np.arange(len(vectors)) // 2
     with pytest.raises(InputError, match=r"positive_duplicate is 1, but item 0 has 4,096 items"):
         mine(vectors, labels, config=MiningConfig(positive_duplicate=1.0))
+
+
+def test_an_item_is_called_by_the_id_of_the_user(monkeypatch):
+    monkeypatch.setattr("remine.mining.strategies.positive_duplicates.MAX_DEPTH", 8)
+    vectors = unit(np.ones((40, 4), np.float32))
+    problem = make_problem(vectors, np.arange(40) // 4, None, None, None)
+    config = MiningConfig(positive_duplicate=0.1)
+    with pytest.raises(InputError, match="item 0 has 8 items or more"):
+        bar_duplicates(problem, config)
+    with (
+        pytest.raises(InputError, match=r"is 0\.1, but item 'sku-0' has 8 items or more"),
+        items_named(lambda number: f"sku-{number}"),
+    ):
+        bar_duplicates(problem, config)

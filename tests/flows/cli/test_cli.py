@@ -157,7 +157,7 @@ def test_a_refusal_is_never_longer_than_people_read(remine, tmp_path):
         (["search", "--vector", "none.npy"], "--vector none.npy"),
         (["search", "--vector", "empty.npy"], "--vector empty.npy: "),
         (["search", "--vector", "x.npz"], "--vector x.npz holds several arrays"),
-        (["search", "--id", "9" * 23], f"no item {'9' * 23} in the index"),
+        (["search", "--id", "9" * 23], f"no item '{'9' * 23}' in the index: ids are 0 to 2^63"),
         (["triplets", "head", "--round", "-7"], "--round is -7; it must be a round"),
         (["search", "--image", "none.png"], "none.png does not exist"),
         (["triplets", "head", "--round", "9"], "round 9 has no triplets; known: [0, 1]"),

@@ -139,3 +139,10 @@ def test_check_says_what_ids_are(config_file):
     save(config_file, range(N))
     (line, *_) = check_source(load_config(config_file)).lines
     assert line.endswith("150 items of 30 classes, vector, ids are texts")
+
+
+def test_a_refusal_of_mining_names_the_id_of_the_data(config_file, monkeypatch):
+    monkeypatch.setattr("remine.mining.strategies.positive_duplicates.MAX_DEPTH", 8)
+    save(config_file, range(N))
+    with pytest.raises(InputError, match=r"but item 'sku-\d{3}/é' has 8 items or more"):
+        cycle(config_file, "mining.positive_duplicate=4")

@@ -21,11 +21,13 @@ STAGES = (
     "train",
 )
 CHANGED = {
-    "data/schemas.py": set(STAGES) - {"encoder"},
+    "data/schemas.py": STAGES,
     "data/items/inputs.py": set(STAGES) - {"index", "evaluate", "mine", "confusable_classes"},
     "data/sources/table.py": ("prepare",),
-    "index/embed.py": ("features", "embed", "train"),
-    "index/metrics.py": ("evaluate",),
+    # A head into fewer dimensions starts from the features of a sample.
+    "index/embed.py": ("features", "embed", "encoder", "train"),
+    # A round ends with the weights that are best on val.
+    "index/metrics.py": ("evaluate", "train"),
     "index/build.py": ("prepare", "index"),
     "mining/search/scan.py": ("mine",),
     "mining/confusion.py": ("confusable_classes", "train"),

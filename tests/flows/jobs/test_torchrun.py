@@ -42,7 +42,14 @@ with processes() as first:
             run_cycle(run, items, inputs)
 """
 # One round: in a second one the last bits of the first would choose other triplets.
-SETTINGS = ("encoder.name=nets:build", "encoder.dimensions=12", "run.rounds=1")
+# At the low rate of networks of one's own, a step would round the differences of sums away.
+SETTINGS = (
+    "encoder.name=nets:build",
+    "encoder.dimensions=12",
+    "run.rounds=1",
+    "train.learning_rate=1e-3",
+    "train.warmup=0",
+)
 
 
 def start(config_file, *overrides: str) -> list[subprocess.Popen[str]]:

@@ -165,6 +165,7 @@ def run(tmp_path, vectors) -> Run:
             "train.steps=8",
             "train.batch=32",
             "train.learning_rate=1.0",
+            "train.val_every=0",
             "health.every=0",
             *overrides,
         ]
@@ -211,6 +212,16 @@ def test_a_cycle_that_ruins_the_model_serves_the_model_it_started_from(run, tmp_
     assert [row.get("served") for row in rows] == ["yes", None, None]
     assert column_titles(rows)["val_map@r"] == "val MAP@R %"
     assert rows[0]["val_map@r"] > rows[2]["val_map@r"]
+
+
+def test_a_round_that_finds_nothing_better_ends_the_cycle(run, tmp_path):
+    """Validation in the round returns to the weights that it began with."""
+    version = run("train.val_every=2")
+    assert (version.round, version.rounds) == (1, 1)
+    assert version.artifacts["training/round=0"].card["best_step"] == 0
+    first = Store(tmp_path / "store").version(1)
+    assert version.artifacts["embeddings"].files == first.artifacts["embeddings"].files
+    assert "no step of the last round made the model better on val" in "\n".join(run.said)
 
 
 def test_readers_get_the_served_model_and_the_records_of_all_rounds(run, tmp_path):

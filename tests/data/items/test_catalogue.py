@@ -76,6 +76,21 @@ def test_a_val_split_of_the_data_is_left_alone():
     assert not result.val_note
 
 
+@pytest.mark.parametrize(
+    ("val", "reason"),
+    [
+        ([], "the data has no val"),
+        (["v"] * 3, "of one class all 3 val items are right"),
+        (["v", "w"], "no two of the 2 val items are of one class"),
+    ],
+)
+def test_why_val_is_taken_from_the_training_items_is_said(val, reason):
+    labels = [*(f"c{i % 9}" for i in range(72)), "t", "t", *val]
+    splits = [*["train"] * 72, "test", "test", *["val"] * len(val)]
+    note = build_catalogue(Metadata(label=labels, split=splits), DataConfig()).val_note
+    assert note == f"val: some items of each training class (18 items), since {reason}"
+
+
 def split_rows(train_classes: int, items: int, *, closed: bool) -> Metadata:
     """A source of the splits train and test: `items` items of each class, two of each to test."""
     train = [f"c{i}" for i in range(train_classes) for _ in range(items)]

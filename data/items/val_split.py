@@ -57,7 +57,18 @@ def with_val(
     # A class of one item is no query, so that even ten classes may have none.
     if not has_val(new_splits, codes):
         return splits, ""
-    return new_splits, f"val: {subject} ({int(moved.sum()):,} items), since the data has no val"
+    reason = _lack(splits, codes)
+    return new_splits, f"val: {subject} ({int(moved.sum()):,} items), since {reason}"
+
+
+def _lack(splits: Int8, codes: Int32) -> str:
+    """Why the val items, if there are any, do not do."""
+    val_codes = codes[splits == VAL]
+    if not len(val_codes):
+        return "the data has no val"
+    if len(np.unique(val_codes)) < MIN_CLASSES:
+        return f"of one class all {len(val_codes):,} val items are right"
+    return f"no two of the {len(val_codes):,} val items are of one class"
 
 
 def label_fractions(labels: Sequence[str]) -> Float64:

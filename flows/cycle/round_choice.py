@@ -17,6 +17,7 @@ from remine.data.store.pins import CHOICE, chosen_version
 from remine.data.store.records import Artifact, Version
 from remine.data.store.store import Store
 from remine.flows.stages.evaluate import VAL_SCORES
+from remine.flows.stages.rounds.settings import kind_of_checkpoint
 from remine.index.metric_names import METRIC_NAMES
 
 BEST, LAST, NO_VAL = "best on val", "run.publish is last", "no val items"
@@ -123,9 +124,12 @@ def advice(version: Version) -> str:
     choice = version.artifacts.get(CHOICE)
     if choice is None or choice.card.get("best") != 0 or version.round == 0:
         return ""
+    hints = "a lower train.learning_rate or fewer train.steps"
+    if kind_of_checkpoint(version.artifacts["checkpoint"]) not in ("head", "scratch"):
+        hints = "a lower train.learning_rate, fewer train.steps, or encoder.frozen = true"
     return (
-        "no round was better than the start: try a lower train.learning_rate, fewer train.steps, or"
-        " encoder.frozen = true; `remine compare` tries ways to choose triplets"
+        f"no round was better than the start: try {hints}; `remine compare` tries ways to choose"
+        " triplets"
     )
 
 

@@ -31,6 +31,8 @@ COLUMNS = {
 
 VAL_COLUMNS = tuple(key for key in COLUMNS if key.startswith("val_"))
 PERCENT = ("recall@1", "recall@8", "map@r", *VAL_COLUMNS, "active", "stale", "overlap")
+DIGITS = 6
+"""After the point, in rows: two more than are shown, as a second rounding could move the last."""
 
 
 def round_rows(version: Version) -> list[dict[str, Any]]:
@@ -49,20 +51,20 @@ def round_rows(version: Version) -> list[dict[str, Any]]:
     for number in range(version.round + 1):
         metrics = version.artifacts[f"metrics/round={number}"].card
         row: dict[str, Any] = {"round": number}
-        row |= {k: round(metrics[k], 4) for k in ("recall@1", "recall@8", "map@r", "spread")}
+        row |= {k: round(metrics[k], DIGITS) for k in ("recall@1", "recall@8", "map@r", "spread")}
         if choice and (metric := choice.card.get("metric")):
-            row[f"val_{metric}"] = round(choice.card["scores"][number], 4)
+            row[f"val_{metric}"] = round(choice.card["scores"][number], DIGITS)
         if choice and choice.card["round"] == number:
             row["served"] = "yes"
         if triplets := version.artifacts.get(f"triplets/round={number}"):
             row |= {"pairs": triplets.card["pairs"], **triplets.card["kinds"]}
         if training := version.artifacts.get(f"training/round={number}"):
-            row |= {k: round(training.card[k], 4) for k in ("loss", "active")}
+            row |= {k: round(training.card[k], DIGITS) for k in ("loss", "active")}
             row |= {"batches": training.card["batches"], "steps": training.card["round_steps"]}
             stale = training.card.get("health", {}).get("last", {}).get("stale")
-            row |= {} if stale is None else {"stale": round(stale, 4)}
+            row |= {} if stale is None else {"stale": round(stale, DIGITS)}
         if health := version.artifacts.get(f"health/round={number}"):
-            row["overlap"] = round(health.card["overlap"], 4)
+            row["overlap"] = round(health.card["overlap"], DIGITS)
         rows.append(row)
     return rows
 

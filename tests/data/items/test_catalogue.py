@@ -17,6 +17,7 @@ from remine.data.errors import InputError, StoreBusyError
 from remine.data.items.shards import stage_items
 from remine.data.items.source_catalogue import build_catalogue
 from remine.data.items.staging import clear_beside, staging_folder
+from remine.data.items.val_split import with_val
 from remine.data.sources.source import open_source
 from remine.data.store.store import Store
 from remine.data.types import SPLITS
@@ -74,6 +75,23 @@ def test_a_val_split_of_the_data_is_left_alone():
     result = build_catalogue(source, DataConfig(val_from_train=0.5))
     assert [SPLITS[code] for code in result.splits] == splits
     assert not result.val_note
+
+
+@pytest.mark.parametrize(
+    ("val", "reason"),
+    [
+        ([], "the data has no val"),
+        (["v"] * 3, "of one class all 3 val items are right"),
+        (["v", "w"], "no two of the 2 val items are of one class"),
+    ],
+)
+def test_why_val_is_taken_from_the_training_items_is_said(val, reason):
+    labels = [f"c{i}" for i in range(9)] + ["t", "v", "w"]
+    codes = np.array([*np.arange(72) % 9, 9, 9, *map(labels.index, val)], np.int32)
+    names = [TRAIN] * 72 + [TEST] * 2 + [VAL] * len(val)
+    splits = np.array([SPLITS.index(name) for name in names], np.int8)
+    note = with_val(splits, codes, labels, np.arange(len(codes)), 0.1)[1]
+    assert note == f"val: some items of each training class (18 items), since {reason}"
 
 
 def split_rows(train_classes: int, items: int, *, closed: bool) -> Metadata:

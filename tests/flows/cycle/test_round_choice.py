@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from remine.flows.cycle.status import lines, status
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
 from remine.flows.report.cycle_page import write_report
-from remine.flows.report.rounds_table import column_titles, round_rows
+from remine.flows.report.rounds_table import cell_text, column_titles, round_rows
 
 Run = Callable[..., Version]
 
@@ -201,7 +202,9 @@ def test_a_cycle_that_ruins_the_model_serves_the_model_it_started_from(run, tmp_
     text = "\n".join(run.said)
     assert "round 2 is below round 0 on val (MAP@R" in text
     assert "version 1 is served" in text
-    assert "no round was better than the start: try a lower train.learning_rate" in text
+    # Of vectors a head is all there is to train: to freeze it is no advice.
+    hints = "a lower train.learning_rate or fewer train.steps"
+    assert f"no round was better than the start: try {hints}; `remine compare`" in text
     assert "the cycle ends after round 2 of 3" in text
     shown = "\n".join(lines(status(load_config(tmp_path / "remine.toml"))))
     assert "served     version 1, cycle 1, round 0" in shown
@@ -222,6 +225,20 @@ def test_a_round_that_finds_nothing_better_ends_the_cycle(run, tmp_path):
     first = Store(tmp_path / "store").version(1)
     assert version.artifacts["embeddings"].files == first.artifacts["embeddings"].files
     assert "no step of the last round made the model better on val" in "\n".join(run.said)
+
+
+@pytest.mark.parametrize("score", [0.815453, 0.815549, 0.81555, 0.815551])
+def test_the_table_and_the_line_below_it_round_a_score_alike(score):
+    card = {"spread": 1.0, "recall@1": score, "recall@8": score, "map@r": score}
+    metrics = Artifact(kind="metrics", files=(), card=card)
+    choice = Artifact(
+        kind="choice", files=(), card={"round": 0, "metric": "map@r", "scores": [score]}
+    )
+    (row,) = round_rows(
+        SimpleNamespace(round=0, artifacts={"metrics/round=0": metrics, CHOICE: choice})
+    )
+    expected = f"{100 * score:.1f}"
+    assert [cell_text(k, row[k]) for k in ("recall@1", "val_map@r")] == [expected] * 2
 
 
 def test_readers_get_the_served_model_and_the_records_of_all_rounds(run, tmp_path):

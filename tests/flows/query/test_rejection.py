@@ -170,6 +170,28 @@ def test_the_report_and_the_terminal_say_it(snapshot):
     assert "with a limit for 5% false alarms" in line
 
 
+def test_the_report_of_a_store_without_unknown_items_says_no_more_than_was_measured(snapshot):
+    name = f"metrics/round={snapshot.version.round}"
+    rejection = dict(snapshot.version.artifacts[name].card["rejection"])
+    del rejection["unknown"], rejection["auroc"]
+    rates = [{k: v for k, v in row.items() if k != "rejected"} for row in rejection["rates"]]
+    other = _with_metrics(snapshot.version, {"rejection": {**rejection, "rates": rates}})
+    page = write_report(snapshot.store, other).read_text()
+    assert "<h2>Rejection of unknown queries</h2>" in page
+    assert f"tried on {rejection['test']} test items.\n" in page
+    assert "AUROC" not in page
+    assert "unknown items rejected" not in page
+
+
+def _with_metrics(version, card):
+    """The version, without a chosen round, with other results of its evaluation."""
+    artifacts = {k: v for k, v in version.artifacts.items() if k != "choice"}
+    name = f"metrics/round={version.round}"
+    whole_card = {**artifacts[name].card, **card}
+    metrics = type(artifacts[name])(kind="metrics", files=artifacts[name].files, card=whole_card)
+    return type(version)(**{**vars(version), "artifacts": {**artifacts, name: metrics}})
+
+
 def test_a_version_without_limits_says_why(snapshot):
     artifacts = {k: v for k, v in snapshot.version.artifacts.items() if k != "choice"}
     name = f"metrics/round={snapshot.version.round}"

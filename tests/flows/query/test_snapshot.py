@@ -179,6 +179,7 @@ def test_python_and_the_command_line_say_which_recall_is_not_known(
     with pytest.warns(UserWarning, match=notice):
         StoreVersion(store, store.current(), Path()).search(id=[1, 2], k=2)
     question = Question(item=1)
-    pairs = list(_asked(Snapshot(store, store.current()), question, SearchOptions(k=2)))
+    options = SearchOptions(k=2)
+    pairs = list(_asked(Snapshot(store, store.current()), question, options, None))
     assert len(pairs) == 1
     assert capsys.readouterr().err == f"  {notice}\n"

@@ -47,7 +47,7 @@ function curves(rows) {
     const points = rows.filter((row) => Number.isFinite(row.metrics?.[name])).map((row) => [row.round, row.metrics[name]]);
     if (points.length > 1) series[nameOf(name)] = points;
   }
-  return Object.keys(series).length ? h("div", { class: "charts" }, lines("Retrieval", "before each round, on unseen classes", series, { y: [0, 1], integers: true, yTick: (v) => `${Math.round(100 * v)} %` })) : null;
+  return Object.keys(series).length ? h("div", { class: "charts" }, lines("Retrieval", "before each round, among the test items", series, { y: [0, 1], integers: true, yTick: (v) => `${Math.round(100 * v)} %` })) : null;
 }
 
 async function roundView(stats) {

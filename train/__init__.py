@@ -2,7 +2,7 @@
 
 In reading order:
 
-    config        settings of the encoder and of a round of training
+    config        settings of a round of training
     recipe        what its settings at "auto" stand for, by kind of encoder
     encoders      networks from inputs to unit vectors
     batches       streams of batches: mined triplets, PK batches

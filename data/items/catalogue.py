@@ -123,6 +123,16 @@ class Catalogue:
         train, test = (np.unique(self.label_codes[self.splits == s]) for s in (TRAIN, TEST))
         return len(np.intersect1d(train, test))
 
+    def test_note(self) -> str:
+        """A line if the test items, searched among themselves, cannot but be right; else empty."""
+        test_codes = self.label_codes[self.splits == TEST]
+        if len(np.unique(test_codes)) != 1:
+            return ""
+        return (
+            f"test: all {len(test_codes):,} items are of one class, so that retrieval among them is"
+            " always 100 % and says nothing: set data.test_share higher, or name the splits"
+        )
+
 
 def read_catalogue(store: "Store", items: Artifact) -> Catalogue:
     """Load the catalogue of a stored `items` artifact."""

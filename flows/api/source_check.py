@@ -91,7 +91,7 @@ def check_source(
         ("copies", _copies(catalogue, hashes)),
         *(("reading", note) for note in source.notes),
         *_unread_rows(source),
-        *(("unusual", remark) for remark in _remarks(catalogue)),
+        *(("unusual", remark) for remark in _remarks(catalogue, config.run.gallery)),
         *(("unusual", remark) for remark in _content_remarks(check, catalogue, hashes)),
         *(("left out", line) for line in check.omissions.lines()),
         *_fault_rows(check),
@@ -125,10 +125,12 @@ def _class_sizes(catalogue: Catalogue) -> str:
     return f"{low:,} to {high:,} items each, median {middle:,}"
 
 
-def _remarks(catalogue: Catalogue) -> Iterator[str]:
+def _remarks(catalogue: Catalogue, gallery: str) -> Iterator[str]:
     yield from catalogue.cleaning.lines()
     if catalogue.val_note:
         yield catalogue.val_note
+    if gallery != "train" and (note := catalogue.test_note()):
+        yield note
     sizes = np.bincount(catalogue.label_codes, minlength=len(catalogue.labels))
     if singles := int((sizes == 1).sum()):
         yield f"{singles:,} classes have one item: no pair can be made of it"

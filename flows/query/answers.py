@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.table import Table
 
 from remine.data.errors import InputError
 from remine.data.items.pictures import open_image
 from remine.data.types import SPLITS
 from remine.flows.query.rejection import Rejection
 from remine.flows.query.snapshot import Answers, Queries, Snapshot
-from remine.flows.query.terminal import fitted, wide_console
+from remine.flows.query.terminal import fitted, folding_table, wide_console
 from remine.flows.report.item_cards import Card, Gallery, picture_url
 from remine.flows.report.rendering import render
 from remine.index.search_report import merge_reports
@@ -138,7 +137,7 @@ def print_answers(
     for query_neighbours, heading in zip(lists, headings, strict=True):
         if heading:
             wide_console().print(heading)
-        table = Table("rank", "id", "label", "split", "distance", *names)
+        table = folding_table("rank", "id", "label", "split", "distance", *names)
         for rank, one in enumerate(query_neighbours, start=1):
             row = (rank, one["id"], one["label"], one["split"], f"{one['distance']:.4f}")
             table.add_row(*map(str, row), *(fitted(one[name], name) for name in names))

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
 
 from remine.data.items.catalogue import UNKNOWN
 from remine.data.types import SPLITS, Float32, Int64
 from remine.flows.query.answers import render_page
 from remine.flows.query.label_judge import LabelJudge, Wish, judged
 from remine.flows.query.snapshot import SearchOptions, Snapshot
-from remine.flows.query.terminal import fitted, wide_console
+from remine.flows.query.terminal import fitted, folding_table, wide_console
 from remine.flows.report.item_cards import Gallery
 from remine.mining.suspects import (
     CentroidDistances,
@@ -148,10 +147,12 @@ def print_json(report: SuspectReport, rows: int) -> None:
 
 
 def print_suspects(report: SuspectReport, rows: int) -> None:
-    """Print the first `rows` suspects as a table, and the number of all by reason."""
-    suspects = report.suspects
-    table = Table(*suspects.columns)
-    for row in suspects.head(rows).itertuples(index=False):
+    """Print the first `rows` suspects as a table, without empty columns, and all counts."""
+    suspects = report.suspects.head(rows)
+    if len(suspects):
+        suspects = suspects.dropna(axis="columns", how="all")
+    table = folding_table(*suspects.columns)
+    for row in suspects.itertuples(index=False):
         named_values = zip(suspects.columns, row, strict=True)
         table.add_row(*(_text(value, name.rpartition("_")[2]) for name, value in named_values))
     console = wide_console()

@@ -33,10 +33,18 @@ def fitted(content: Any, name: str) -> str:
     return shortened(text, TEXT_WIDTH if name == "text" and sys.stdout.isatty() else None)
 
 
+def folding_table(*names: str) -> Table:
+    """A table that breaks words where the terminal is narrow: an id that is cut finds no item."""
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table
+
+
 def print_triplets(triplets: TripletTable, query: TripletQuery) -> None:
     """Print a page of triplets with their labels, and their texts or paths if they have any."""
     rows = triplets.page(query)
-    table = Table("anchor", "positive", "negative", "d_ap", "d_an", "kind", "rank")
+    table = folding_table("anchor", "positive", "negative", "d_ap", "d_an", "kind", "rank")
     for row in triplets.with_contents(rows):
         names = [f"{row[f'{role}_id']} {row[f'{role}_label']}" for role in ROLES]
         for name in triplets.contents.columns:
@@ -62,11 +70,11 @@ def print_stats(stats: Mapping[str, Any]) -> None:
             table.add_row(*first, name, *(f"{value:.4f}" for value in values))
             first = [""] * 3
     console.print(table)
-    hubs = Table("hub", "label", "times negative", "anchors")
+    hubs = folding_table("hub", "label", "times negative", "anchors")
     for row in stats["hubs"]:
         hubs.add_row(str(row["id"]), row["label"], f"{row['count']:,}", f"{row['anchors']:,}")
     console.print(hubs)
-    classes = Table("anchor's class", "negative's class", "triplets")
+    classes = folding_table("anchor's class", "negative's class", "triplets")
     for row in stats["confused"]:
         classes.add_row(row["label"], row["negative_label"], f"{row['count']:,}")
     console.print(classes)

@@ -169,6 +169,8 @@ class _Preparation:
         catalogue = update.catalogue if update else build_catalogue(source, self.config.data)
         transform = self._transform(update)
         lines += [*catalogue.cleaning.lines(), catalogue.val_note]
+        if self.config.run.gallery != "train":
+            lines.append(catalogue.test_note())
         lines.append(_choose_channels(transform, source))
         bad_items = BadItems(transform)
         staged_items = self._stage(store, update, catalogue, bad_items, folder, bar)

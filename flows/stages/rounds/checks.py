@@ -18,8 +18,8 @@ def check_training(config: "Config", items: Artifact, *, fits: bool = False) -> 
     Args:
         config: All settings.
         items: Their card counts the classes.
-        fits: Refuse batches that the classes do not fill, which would be smaller than all agreed
-            on.
+        fits: In a comparison: refuse batches of compare.items items that the classes do not fill,
+            which would be smaller than all agreed on.
 
     Raises:
         InputError: Nothing can be trained on, a loss is unknown, or alpha is too small.
@@ -43,7 +43,7 @@ def check_training(config: "Config", items: Artifact, *, fits: bool = False) -> 
             )
         if fits and round_train.batch // round_train.per_class > classes:
             raise InputError(
-                f"train.batch = {train.batch} with train.per_class = {train.per_class} needs"
+                f"compare.items = {train.batch} with train.per_class = {train.per_class} needs"
                 f" {train.batch // train.per_class} classes in a batch; there are {classes} to"
                 " train on"
             )

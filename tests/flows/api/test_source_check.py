@@ -11,6 +11,9 @@ from remine.data.errors import InputError
 from remine.flows.api.source_check import MAX_FAULTS, check_source
 from remine.flows.cli.main import app
 from remine.flows.config.settings import load_config
+from remine.flows.cycle.cycle import prepared
+from remine.flows.jobs.console import Console
+from remine.flows.jobs.job import run_plain
 
 
 @pytest.fixture
@@ -43,6 +46,23 @@ def test_one_screen_says_what_there_is(photos):
     assert "1 classes have one item" in text
     assert text.endswith("bad        none")
     assert not list(photos.parent.glob("runs*"))
+
+
+def test_test_items_of_one_class_are_unusual_and_said_before_a_run(tmp_path):
+    rows = [f"{i},c{i % 4},{'test' if i % 4 == 3 else 'train'},text {i}" for i in range(24)]
+    (tmp_path / "items.csv").write_text("\n".join(["id,label,split,text", *rows]))
+    note = "test: all 6 items are of one class, so that retrieval among them is always 100 %"
+    assert f"unusual    {note}" in "\n".join(lines(tmp_path / "items.csv"))
+    for gallery, is_said in (("split", True), ("train", False)):
+        settings = {"data": {"source": str(tmp_path / "items.csv")}}
+        settings["run"] = {"store": str(tmp_path / gallery), "gallery": gallery}
+        said: list[str] = []
+        console = Console(quiet=True)
+        console.on_line = said.append
+        with prepared(load_config(settings), run_plain, console):
+            assert (note in "\n".join(said)) == is_said
+    (tmp_path / "items.csv").write_text("\n".join(["id,label,split,text", *rows, "99,d,test,d"]))
+    assert "of one class, so" not in "\n".join(lines(tmp_path / "items.csv"))
 
 
 def test_grey_among_colour_and_copies_across_splits_are_unusual(photos):

@@ -194,6 +194,13 @@ def test_epochs_are_refused():
         load_arms({"train": {"epochs": 2}})
 
 
+def test_batches_that_the_classes_do_not_fill_are_refused_by_the_setting_that_is_theirs(comparison):
+    with pytest.raises(
+        InputError, match=r"^compare\.items = 9996 with train\.per_class = \d+ needs"
+    ):
+        run(comparison, "compare.items=9996")
+
+
 def test_no_val_classes_are_refused_before_any_training(comparison):
     with pytest.raises(InputError, match=r"no val classes.*data\.val_from_train"):
         run(comparison, "data.val_share=0.0")

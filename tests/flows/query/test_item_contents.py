@@ -144,3 +144,16 @@ def test_a_terminal_gets_short_texts_and_complete_paths(monkeypatch):
     assert len(short) == 160
     assert short == " ".join(TEXTS[3].split())[:159] + "…"
     assert terminal.fitted("a/" * 500, "path") == "a/" * 500
+
+
+def test_a_narrow_console_breaks_ids_and_paths_and_cuts_none(texts, pictures, monkeypatch):
+    monkeypatch.setattr(terminal, "PIPE_WIDTH", 70)
+    for store, item in ((texts, "q-3"), (pictures, 3)):
+        for command in (
+            ["suspects", "--margin", 0],
+            ["search", "--id", item],
+            ["triplets", "head"],
+        ):
+            printed = call(store, *command)
+            assert max(map(len, printed.splitlines()[1:4])) <= 70
+            assert "…" not in printed

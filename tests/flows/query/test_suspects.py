@@ -1,5 +1,6 @@
 """Planted label errors of real glyphs are found after a whole cycle."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,15 @@ def test_reports_are_written_and_printed(planted_errors, tmp_path: Path, capsys)
     page = (tmp_path / "s.html").read_text()
     assert page.count("data:image/png") >= len(read)
     print_suspects(report, 3)
-    assert f"{len(read):,} suspects of" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{len(read):,} suspects of" in printed
+    assert ("other_id" in printed) == bool(report.suspects.head(3)["other_id"].notna().any())
+    print_suspects(replace(report, suspects=_mislabelled(report)), 3)
+    assert "other_id" not in capsys.readouterr().out
+
+
+def _mislabelled(report):
+    return report.suspects[report.suspects["reason"] == "mislabelled"]
 
 
 def test_unsupported_output_files_are_refused(tmp_path):

@@ -27,7 +27,7 @@ frozen = true                    # a head on features computed once; false train
 
 [train]
 batch = 96                       # triplets a step
-# The rest is chosen by what is trained, and said when training starts:
+# The rest is chosen by what is trained, and said when training starts. For a head:
 #steps = 300                     # a round
 #learning_rate = 1e-4
 #val_every = 30                  # steps between validations
@@ -53,7 +53,7 @@ frozen = true                    # a head on features computed once; false train
 
 [train]
 batch = 96                       # triplets a step
-# The rest is chosen by what is trained, and said when training starts:
+# The rest is chosen by what is trained, and said when training starts. For a head:
 #steps = 300                     # a round
 #learning_rate = 1e-4
 #val_every = 30                  # steps between validations

@@ -105,17 +105,17 @@ def _key(
     tables = [asdict(t) for t in (run.config.online, run.config.health, run.config.augment)]
     conditions = [
         [checkpoint.digest, data, asdict(config), run.config.train.epochs, seed],
-        [run.config.mining.margin, *tables],
+        [run.config.mining.margin, run.config.run.gallery, *tables],
         machine,
     ]
     return digest(["train", conditions, code_hash(__name__)])
 
 
 def _say(run: "Run", training: Training, checkpoint: Artifact) -> None:
-    """Before an encoder's first round: how it is trained."""
-    if checkpoint.card.get("rounds", 0):
-        return
+    """Before an encoder's first round, and where the settings are others: how it is trained."""
     config = run.config.train
+    if checkpoint.card.get("recipe") == asdict(recipe_of(config)):
+        return
     run.console.say(f"train: {recipe_line(config, kind_of_checkpoint(checkpoint))}")
     if recipe_of(config).val_every and training.validation is None:
         run.console.say(

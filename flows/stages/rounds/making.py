@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from remine.data.errors import InputError
-from remine.data.items.catalogue import VAL, Catalogue, read_catalogue
+from remine.data.items.catalogue import TRAIN, VAL, Catalogue, read_catalogue
 from remine.data.items.inputs import Inputs
 from remine.data.items.tensors import as_tensors
 from remine.data.store.records import Artifact
@@ -99,7 +99,7 @@ def make_training(
         bf16=uses_bf16(config.precision, device()),
         probe=probe_of(run, material, labels, catalogue.ids, seed),
         # The same sample in all rounds, so that their scores can be compared.
-        validation=validation_of(config, catalogue, run.config.run.seed),
+        validation=validation_of(config, catalogue, run.config.run.seed, run.config.run.gallery),
         part=memory.part if memory.part < memory.batch else 0,
         batch_items=memory.batch,
         earlier_steps=checkpoint.card["steps"],
@@ -132,20 +132,55 @@ def check_processes(config: "TrainConfig") -> None:
         )
 
 
-def validation_of(config: "TrainConfig", catalogue: Catalogue, seed: int) -> Validation | None:
-    """MAP@R among items of the split val; None if none is asked for, or no class has a pair."""
+def validation_of(
+    config: "TrainConfig", catalogue: Catalogue, seed: int, gallery: str = "split"
+) -> Validation | None:
+    """MAP@R of a sample of val items; None if none is asked for, or no class has a pair.
+
+    Args:
+        config: The round's settings.
+        catalogue: The items.
+        seed: Of the sample.
+        gallery: "split": val items are searched among the sample itself; "train": among as many
+            training items, as in the evaluation that chooses a round.
+    """
     every = recipe_of(config).val_every
-    labels = np.where(catalogue.splits == VAL, catalogue.label_codes, -1).astype(np.int64)
-    rows = class_sample(labels, config.val_items, seed)
-    if not every or not len(rows):
+    val_rows = class_sample(_codes_of(catalogue, VAL), config.val_items, seed)
+    if not every or not len(val_rows):
         return None
-    ids, codes = catalogue.ids[rows], catalogue.label_codes[rows]
+    if gallery == "split":
+        return Validation(rows=val_rows, every=every, score=_score(catalogue, val_rows, None))
+    train_codes = _codes_of(catalogue, TRAIN)
+    train_codes[~np.isin(train_codes, catalogue.label_codes[val_rows])] = -1
+    train_rows = class_sample(train_codes, config.val_items, seed)
+    if not len(train_rows):
+        return None
+    rows = np.concatenate([val_rows, train_rows])
+    return Validation(rows=rows, every=every, score=_score(catalogue, val_rows, train_rows))
+
+
+def _codes_of(catalogue: Catalogue, split: int) -> Int64:
+    """The label codes (n,) of the items of one split, -1 for others."""
+    return np.where(catalogue.splits == split, catalogue.label_codes, -1).astype(np.int64)
+
+
+def _score(
+    catalogue: Catalogue, val_rows: Int64, train_rows: Int64 | None
+) -> Callable[[Float32], float]:
+    """From the vectors of the val rows, and of the training rows after them, to MAP@R."""
+
+    def embeddings(rows: Int64, vectors: Float32) -> Embeddings:
+        codes = catalogue.label_codes[rows]
+        return Embeddings(ids=catalogue.ids[rows], label_codes=codes, vectors=vectors)
 
     def score(vectors: Float32) -> float:
-        sample = Embeddings(ids=ids, label_codes=codes, vectors=vectors)
-        return retrieval_metrics(sample, ks=(1,))["map@r"]
+        val = embeddings(val_rows, vectors[: len(val_rows)])
+        others = None
+        if train_rows is not None:
+            others = embeddings(train_rows, vectors[len(val_rows) :])
+        return retrieval_metrics(val, ks=(1,), gallery=others)["map@r"]
 
-    return Validation(rows=rows, every=every, score=score)
+    return score
 
 
 def _augment(config: "AugmentConfig") -> Callable[[Tensor, int], Tensor] | None:

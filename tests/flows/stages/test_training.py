@@ -3,16 +3,20 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from remine.data.errors import InputError
+from remine.data.items.catalogue import Catalogue
 from remine.data.store.store import Store
 from remine.flows.config.loss_catalogue import catalogue_text
 from remine.flows.config.settings import load_config
 from remine.flows.cycle.cycle import prepared, run_cycle
 from remine.flows.jobs.console import Console
 from remine.flows.jobs.job import run_plain
+from remine.flows.stages.rounds.making import validation_of
 from remine.mining.in_batch.config import MINERS
+from remine.train.config import TrainConfig
 from remine.train.losses.config import LOSSES, SYNTHESES
 
 
@@ -148,6 +152,38 @@ def test_a_round_ends_with_its_best_weights(config_file):
     _, short = cycle(config_file, *settings, *store)
     ends = [one.artifacts["checkpoint"].files[0].sha256 for one in (version, short)]
     assert ends[0] == ends[1]
+
+
+def test_how_a_round_is_trained_is_said_where_the_settings_are_others(config_file):
+    def said(*settings: str) -> int:
+        lines: list[str] = []
+        console = Console(quiet=True, on_line=lines.append)
+        cycle(config_file, "run.rounds=2", *settings, console=console)
+        return sum("steps a round" in line for line in lines)
+
+    assert [said(), said(), said("train.learning_rate=0.002")] == [1, 0, 1]
+
+
+def test_validation_searches_where_the_evaluation_does():
+    """Val items among training items of their classes, in a closed set."""
+    codes = np.repeat(np.arange(5, dtype=np.int32), 8)
+    splits = np.tile(np.array([0, 0, 0, 0, 0, 0, 1, 1], np.int8), 5)
+    catalogue = Catalogue(
+        ids=np.arange(40), label_codes=codes, labels=list("abcde"), splits=splits, groups=None
+    )
+    config = TrainConfig(val_every=5, val_items=20)
+    validation = validation_of(config, catalogue, 0, "train")
+    is_val = splits[validation.rows] == 1
+    assert is_val.tolist() == [True] * 10 + [False] * 20
+    # Training items lie at their class's corner, the val items at that of the next class.
+    corners = np.eye(5, dtype=np.float32)[codes[validation.rows]]
+    assert validation.score(corners) == 1.0
+    moved = np.where(is_val[:, None], np.roll(corners, 1, axis=1), corners)
+    assert validation.score(moved) == 0.0
+    # Among themselves the val items are as good as before.
+    alone = validation_of(config, catalogue, 0)
+    assert splits[alone.rows].tolist() == [1] * 10
+    assert alone.score(moved[:10]) == 1.0
 
 
 def test_data_without_val_are_not_validated(config_file):

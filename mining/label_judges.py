@@ -82,8 +82,8 @@ class JudgeChoice:
         if self.suspects < LEAST:
             return "too few suspects to tell whether training has learnt wrong labels"
         evidence = (
-            f"of the suspects before training {self.retained:.0%} still are among the training"
-            f" items, {self.retained_others:.0%} among the others"
+            f"of the items suspected before training, {self.retained:.0%} are still suspected where"
+            f" they were trained on, and {self.retained_others:.0%} where they were not"
         )
         learnt = "has" if self.name == "start" else "has not"
         return f"training {learnt} learnt wrong labels: {evidence}"

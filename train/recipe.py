@@ -154,12 +154,13 @@ def recipe_line(config: TrainConfig, kind: Kind) -> str:
     parts = [
         f"{recipe.steps} steps a round",
         f"learning rate {recipe.learning_rate:g} {recipe.schedule}",
-        f"warm-up of {recipe.warmup_steps} steps" if recipe.warmup_steps else "no warm-up",
+        f"warm-up {recipe.warmup_steps}" if recipe.warmup_steps else "no warm-up",
     ]
     if recipe.weight_decay:
         parts.append(f"decay {recipe.weight_decay:g}")
     if recipe.clip_norm:
         parts.append(f"gradients clipped at {recipe.clip_norm:g}")
     if recipe.val_every:
-        parts.append(f"validated every {recipe.val_every} steps")
+        interval = "step" if recipe.val_every == 1 else f"{recipe.val_every} steps"
+        parts.append(f"validated every {interval}")
     return f"{DESCRIPTIONS[kind]}: {', '.join(parts)}"

@@ -42,7 +42,7 @@ def test_the_start_judges_where_training_learnt_wrong_labels(world):
     assert choice.name == "start"
     assert choice.retained < 0.3
     assert choice.retained_others > 0.8
-    assert choice.reason.startswith("training has learnt wrong labels: of the suspects before")
+    assert choice.reason.startswith("training has learnt wrong labels: of the items suspected")
 
 
 def test_the_trained_judges_where_it_did_not(world):

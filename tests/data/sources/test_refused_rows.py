@@ -30,9 +30,9 @@ def swap(values, value, row=ROW):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"no picture", "not a readable picture (none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM)"),
-        (EPS, "not a readable picture (none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM)"),
-        (b"", "not a readable picture (none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM)"),
+        (b"no picture", "not a readable picture (none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM"),
+        (EPS, "not a readable picture (none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM"),
+        (b"", "not a readable picture (none of PNG, JPEG, GIF, BMP, TIFF, WEBP, PPM"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "not a readable picture"),
         (None, "image is missing"),
     ],

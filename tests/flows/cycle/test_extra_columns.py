@@ -1,6 +1,7 @@
 """The user's other columns: stored, grown, and carried by every result."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -104,8 +105,10 @@ def test_check_says_what_is_not_read(config_file):
     assert "reading    columns not read: tags (data.extra_columns keeps columns)" in text
 
 
-def test_a_changed_value_is_a_changed_item_with_the_vector_it_had(config_file):
-    """Last, since it adds a cycle to the store."""
+def test_a_changed_value_is_a_changed_item_with_the_vector_it_had(config_file, tmp_path):
+    # A copy, since the other tests read what the fixture made.
+    shutil.copytree(config_file.parent, tmp_path / "copy", symlinks=True)
+    config_file = tmp_path / "copy" / config_file.name
     store = Store(load_config(config_file).store)
     first = store.version(1)
     path = config_file.parent / "items.parquet"

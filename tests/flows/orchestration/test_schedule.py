@@ -237,7 +237,7 @@ def look_at(page: Any, schedule: Schedule, run: str) -> None:
     """Check the run's page: its log, one artifact of each kind, the whole table."""
     page.goto(f"/v2/runs/flow-run/{run}")
     page.get_by_text("Beginning flow run").wait_for()
-    page.get_by_text("7 steps").wait_for()
+    page.get_by_text("round 0   train").first.wait_for()
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_text("remine-progress").wait_for()
     of_run = {"artifacts": {"flow_run_id": {"any_": [run]}}}

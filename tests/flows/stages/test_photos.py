@@ -24,7 +24,7 @@ from remine.flows.jobs.console import Console
 from remine.flows.query.snapshot import Snapshot
 from remine.flows.report.item_cards import THUMBNAIL_SIDE, Gallery, picture_url
 from remine.flows.stages.prepare import prepare
-from remine.train.config import EncoderConfig
+from remine.train.encoders.config import EncoderConfig
 from remine.train.encoders.design import Design
 from remine.train.encoders.encoder import GramTransform
 
